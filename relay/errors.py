@@ -1,0 +1,107 @@
+"""The errors of Relay, each carrying the SMTP reply that it means.
+
+    RelayError                  base of all; never raised itself
+    ├── Refuse(reply)           permanent: 5yz over SMTP, 4xx over HTTP
+    ├── Defer(reply)            temporary: 4yz over SMTP, 429 or 503 over HTTP; faults and overload are always this
+    ├── Invalid(field, text)    input that cannot be understood: 501/550 over SMTP, 422 over HTTP, names the field at fault
+    ├── NotFound(what)          404; never says whether another project has it
+    ├── Conflict(text)          409: it exists, or its state forbids the act
+    ├── Forbidden(text)         403: the credential may not do this
+    ├── ConfigError(key, text)  a setting is wrong: names the key and the way out
+    └── StoreError(text)        the store could not commit or read; the caller answers 4yz
+
+HTTP status is mapped once, in relay/api/errors.py; the SMTP reply is `error.reply`.
+"""
+
+from __future__ import annotations
+
+from relay.mail.reply import Reply
+
+
+class RelayError(Exception):
+    """Base of every error that Relay raises on purpose; `reply` is what an SMTP client hears."""
+
+    code = "internal_error"  # the stable code of an HTTP answer
+
+    def __init__(self, text: str, reply: Reply | None = None):
+        super().__init__(text)
+        self.text = text
+        self.reply = reply or Reply(451, "4.3.0", text)
+
+
+class Refuse(RelayError):
+    """A permanent no for the whole message."""
+
+    code = "refused"
+
+    def __init__(self, reply: Reply, code: str = "refused"):
+        super().__init__(reply.text, reply)
+        self.code = code
+
+
+class Defer(RelayError):
+    """Not now: the client keeps the message and comes back."""
+
+    code = "try_again_later"
+
+    def __init__(self, reply: Reply, retry_after: float = 30.0, code: str = "try_again_later"):
+        super().__init__(reply.text, reply)
+        self.retry_after = retry_after  # seconds
+        self.code = code
+
+
+class Invalid(RelayError):
+    """Input that does not mean anything; `field` is the name that the sender used."""
+
+    code = "validation_error"
+
+    def __init__(self, field: str, text: str, reply: Reply | None = None):
+        super().__init__(text, reply or Reply(550, "5.6.0", text))
+        self.field = field
+
+
+class NotFound(RelayError):
+    """There is no such thing in this project."""
+
+    code = "not_found"
+
+    def __init__(self, text: str):
+        super().__init__(text, Reply(550, "5.1.1", text))
+
+
+class Conflict(RelayError):
+    """It exists already, or its present state forbids the act."""
+
+    code = "conflict"
+
+    def __init__(self, text: str, code: str = "conflict"):
+        super().__init__(text, Reply(550, "5.7.0", text))
+        self.code = code
+
+
+class Forbidden(RelayError):
+    """The credential is valid and may not do this."""
+
+    code = "forbidden"
+
+    def __init__(self, text: str):
+        super().__init__(text, Reply(550, "5.7.1", text))
+
+
+class ConfigError(RelayError):
+    """A setting is wrong; `key` is its dotted name as written in relay.toml."""
+
+    code = "config_error"
+
+    def __init__(self, key: str, text: str):
+        super().__init__(f"{key}: {text}" if key else text)
+        self.key = key
+
+
+class StoreError(RelayError):
+    """The store could not do it; nothing was changed."""
+
+    code = "store_unavailable"
+
+    def __init__(self, text: str = "the message store is not available, try again later"):
+        super().__init__(text, Reply(451, "4.3.0", text))

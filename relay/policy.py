@@ -1,0 +1,215 @@
+"""Policies: what one is, what it may use, and how a chain of them runs.
+
+A policy is a file in `policies/` (or anywhere importable) with
+
+    def make(options: dict, services: Services) -> Policy
+
+named in relay.toml by its dotted path. Three chains run at three moments:
+
+    admit    at the door, before the 250 or 2xx    headers authorize suppress limit rspamd      [[policies.submit]]
+    copy     when a recipient first comes due      unsubscribe track                            [[policies.copy]]
+    depart   connection open, just before MAIL     suppress dkim                                [[policies.attempt]]
+
+`apply` takes a message and gives the messages to go on with (one, several after a split by recipient, or none when it dropped everyone).
+It refuses single recipients with `message.drop(recipient, reply)`, all of them by raising Refuse or Defer. `recipient`, where a policy has it, runs at
+RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient.
+
+A policy keeps no state that must be right across processes: with `--workers N` each worker has its own instance. What must be shared goes
+through Services.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from relay.clock import Clock
+from relay.errors import ConfigError, Defer, RelayError, Refuse
+from relay.mail.message import Decision, Envelope, Message, Principal, Recipient
+from relay.mail.reply import Reply
+from relay.metrics import POLICY_DECISIONS
+
+ADMIT = ("policies.headers", "policies.authorize", "policies.suppress", "policies.limit", "policies.rspamd")
+COPY = ("policies.unsubscribe", "policies.track")
+DEPART = ("policies.suppress", "policies.dkim")
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """Why an address gets no mail: reason hard_bounce | complaint | manual | unsubscribe; scope all | marketing | topic:<id>."""
+
+    reason: str
+    scope: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A sending domain of a project, with its switches."""
+
+    id: int
+    name: str
+    verified: bool
+    opens: bool = False
+    clicks: bool = False
+    tracking_host: str = ""
+    return_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A DKIM key in use: algorithm "rsa-sha256" | "ed25519-sha256", `pem` PKCS#8."""
+
+    domain: str
+    selector: str
+    algorithm: str
+    pem: bytes
+
+
+class Suppressions(Protocol):
+    async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
+        """The entry that stops mail of this stream and topic to the address with this normal form, read now, never from a cache."""
+
+
+class Domains(Protocol):
+    async def of(self, project: int) -> Mapping[str, Domain]:
+        """The project's domains by name; at most one second old."""
+
+
+class Keys(Protocol):
+    async def signing(self, project: int, domain: str) -> Sequence[SigningKey]:
+        """The keys that sign for this domain, RSA first; empty without one. At most one second old."""
+
+
+class Counters(Protocol):
+    async def take(self, name: str, limit: int, period: float, amount: int = 1) -> float:
+        """0.0 and `amount` counted, or the seconds until there is room; never more than `limit` in `period` across all processes."""
+
+    async def give_back(self, name: str, amount: int = 1) -> None:
+        """Undo a take, for mail that was refused, replayed or suppressed."""
+
+
+class Fetch(Protocol):
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> tuple[int, bytes]:
+        """Status and body (at most 1 MB); raises OSError or TimeoutError."""
+
+
+class Tokens(Protocol):
+    def make(self, kind: str, data: bytes, expires: float | None = None) -> str: ...
+    def read(self, kind: str, token: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that a policy may use from outside, given by relay.app. A worker's are read-only views of the same."""
+
+    clock: Clock
+    hostname: str
+    settings: Any  # relay.settings.Settings, frozen
+    suppressions: Suppressions
+    domains: Domains
+    keys: Keys
+    counters: Counters
+    fetch: Fetch
+    tokens: Tokens
+
+
+class Policy(Protocol):
+    async def apply(self, message: Message) -> Sequence[Message]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Policies in their order, run one after the other; what each did goes to the message's trace and to the metrics."""
+
+    policies: tuple[tuple[str, Policy], ...] = ()
+    at_recipient: tuple[tuple[str, Any], ...] = field(default=())
+
+    async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
+        """The first refusal of this recipient, or None."""
+        for name, check in self.at_recipient:
+            reply = await check(principal, envelope, recipient)
+            if reply is not None:
+                POLICY_DECISIONS.labels(name, "refused" if reply.permanent else "deferred").inc()
+                return reply
+        return None
+
+    async def apply(self, message: Message) -> Sequence[Message]:
+        """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer, so nothing is lost."""
+        messages: Sequence[Message] = (message,)
+        for name, policy in self.policies:
+            out: list[Message] = []
+            for each in messages:
+                out.extend(await _run(name, policy, each))
+            messages = out
+        return messages
+
+
+async def _run(name: str, policy: Policy, message: Message) -> Sequence[Message]:
+    try:
+        return await policy.apply(message)
+    except Refuse:
+        POLICY_DECISIONS.labels(name, "refused").inc()
+        raise
+    except RelayError:
+        POLICY_DECISIONS.labels(name, "deferred").inc()
+        raise
+    except Exception as fault:  # a policy is other people's code: its fault defers the mail and says whose it is
+        POLICY_DECISIONS.labels(name, "fault").inc()
+        raise Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later")) from fault
+
+
+def load(chain: str, entries: Sequence[Mapping[str, Any]], services: Services) -> Chain:
+    """The chain that relay.toml names; raises ConfigError naming the entry at fault.
+
+    chain    "policies.submit", "policies.copy" or "policies.attempt", for the error
+    entries  tables with `use` (dotted path of a module with `make`, or of a callable) and the policy's own options
+    """
+    loaded = []
+    for number, entry in enumerate(entries):
+        options = dict(entry)
+        path = options.pop("use", "")
+        loaded.append((path.rpartition(".")[2], _build(f"{chain}[{number}]", path, options, services)))
+    return Chain(tuple(loaded), tuple((name, p.recipient) for name, p in loaded if hasattr(p, "recipient")))
+
+
+def _build(key: str, path: str, options: dict[str, Any], services: Services) -> Policy:
+    if not path:
+        raise ConfigError(f"{key}.use", 'is missing; name a policy by its dotted path, such as use = "policies.headers"')
+    try:
+        target = importlib.import_module(path)
+    except ModuleNotFoundError as missing:
+        module, _, name = path.rpartition(".")
+        if missing.name != path or not module:
+            raise ConfigError(f"{key}.use", f"{path!r} cannot be imported: {missing}") from missing
+        try:
+            target = getattr(importlib.import_module(module), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            raise ConfigError(f"{key}.use", f"there is no module or callable {path!r}; it must be importable by the relay's Python") from error
+    except Exception as error:  # an import runs other people's code
+        raise ConfigError(f"{key}.use", f"{path!r} failed at import: {error}") from error
+    make = getattr(target, "make", target)
+    if not callable(make):
+        raise ConfigError(f"{key}.use", f"{path!r} has no make(options, services)")
+    try:
+        policy = make(options, services)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.{error.key}" if error.key else key, error.text.removeprefix(f"{error.key}: ")) from error
+    except TypeError as error:
+        raise ConfigError(key, f"{path!r} could not be built from the options {sorted(options)}: {error}") from error
+    if not callable(getattr(policy, "apply", None)):
+        raise ConfigError(f"{key}.use", f"{path!r} made a {type(policy).__name__}, which has no apply(message)")
+    return policy
+
+
+def options(given: Mapping[str, Any], **known: Any) -> dict[str, Any]:
+    """The known options with their defaults, overridden by the given; an unknown name raises ConfigError naming the right ones."""
+    for name in given:
+        if name not in known:
+            raise ConfigError(name, f"is not an option of this policy; it takes {', '.join(sorted(known)) or 'none'}")
+    return {**known, **given}
+
+
+__all__ = ["ADMIT", "COPY", "DEPART", "Chain", "Decision", "Domain", "Policy", "Services", "SigningKey", "Suppression", "load", "options"]

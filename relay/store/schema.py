@@ -1,0 +1,226 @@
+"""The tables, for SQLite and PostgreSQL alike; Alembic's migrations make them, the store's nouns read and write them.
+
+Conventions: ids are 63-bit integers of relay.mail.ids; times are UTC seconds as float; JSON is text on SQLite and jsonb on PostgreSQL; `key` of an address
+is its normal form, so SQL never folds case. The queue is apart from the ledger: `queue` holds one small row for each *waiting* recipient and loses it when the
+recipient ends, while messages, recipients, attempts and events are written once and at the end and are never polled.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+Json = JSON().with_variant(JSONB(), "postgresql")
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _id() -> Column:
+    return Column("id", Id, primary_key=True, autoincrement=False)
+
+
+def _project(index: bool = False) -> Column:
+    return Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False, index=index)
+
+
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+projects = Table(
+    "projects", metadata, _id(),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("settings", Json, nullable=False),  # title, language, postal_address
+    Column("created_at", Float, nullable=False),
+)
+
+keys = Table(
+    "keys", metadata, _id(), _project(index=True),
+    Column("name", String(128), nullable=False),
+    Column("prefix", String(16), nullable=False),  # the first letters, shown to tell keys apart
+    Column("hash", String(64), nullable=False, unique=True),  # sha256 of the whole key, hex
+    Column("permission", String(16), nullable=False),
+    Column("mode", String(8), nullable=False),
+    Column("domain", String(255), nullable=False),  # "" = any of the project
+    Column("created_at", Float, nullable=False),
+    Column("last_used_at", Float),
+    Column("revoked_at", Float),
+)
+
+domains = Table(
+    "domains", metadata, _id(), _project(index=True),
+    Column("name", String(255), nullable=False),
+    Column("status", String(16), nullable=False),  # pending | verified | failed
+    Column("checks", Json, nullable=False),  # result of the last look at each DNS record
+    Column("settings", Json, nullable=False),  # open_tracking, click_tracking, tracking_domain, return_path
+    Column("created_at", Float, nullable=False),
+    Column("verified_at", Float),
+    Column("checked_at", Float),
+    UniqueConstraint("project_id", "name"),
+)
+
+dkim_keys = Table(
+    "dkim_keys", metadata, _id(),
+    Column("domain_id", Id, ForeignKey("domains.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("selector", String(63), nullable=False),
+    Column("algorithm", String(16), nullable=False),  # rsa-sha256 | ed25519-sha256
+    Column("private_key", Text, nullable=False),  # PEM, or "enc:" and what secret_key sealed
+    Column("public_key", Text, nullable=False),  # the p= value
+    Column("state", String(8), nullable=False),  # active | pending | retired
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("domain_id", "selector"),
+)
+
+suppressions = Table(
+    "suppressions", metadata, _id(), _project(),
+    Column("key", String(320), nullable=False),
+    Column("address", String(320), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("scope", String(64), nullable=False),  # all | marketing | topic:<id>
+    Column("evidence", Json, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "key", "scope"),
+)
+
+bodies = Table(
+    "bodies", metadata, _id(),
+    Column("size", Integer, nullable=False),
+    Column("data", LargeBinary),  # header and body as admitted, when small; else in a segment file
+    Column("segment", Integer),
+    Column("offset", BigInteger),
+    Column("crc", BigInteger),
+    Column("created_at", Float, nullable=False, index=True),
+)
+
+messages = Table(
+    "messages", metadata, _id(), _project(),
+    Column("key_id", Id),
+    Column("body_id", Id, nullable=False, index=True),
+    Column("protocol", String(12), nullable=False),  # smtp | sendmail | http | broadcast | workflow | dsn
+    Column("sender", String(320), nullable=False),  # reverse-path, "" = null
+    Column("header_from", Text, nullable=False),
+    Column("domain", String(255), nullable=False),  # of the From field
+    Column("subject", Text, nullable=False),
+    Column("message_id", String(998), nullable=False),  # the Message-ID field without brackets
+    Column("size", Integer, nullable=False),
+    Column("stream", String(16), nullable=False),
+    Column("topic", String(64), nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("envelope", Json, nullable=False),  # ret, envid, body, smtputf8
+    Column("origin", Json, nullable=False),  # client, helo, with, tls
+    Column("wishes", Json, nullable=False),  # tracking, unsubscribe, test mode ...
+    Column("facts", Json, nullable=False),  # spam_score and what else policies learnt
+    Column("trace", Json, nullable=False),  # [[policy, action, detail], ...]
+    Column("created_at", Float, nullable=False),
+    Column("send_at", Float),
+    Index("messages_by_project", "project_id", "created_at"),
+    Index("messages_by_message_id", "message_id"),
+)
+
+recipients = Table(
+    "recipients", metadata, _id(),
+    Column("message_id", Id, ForeignKey("messages.id", ondelete="CASCADE"), nullable=False, index=True),
+    _project(),
+    Column("address", String(320), nullable=False),
+    Column("key", String(320), nullable=False),
+    Column("domain", String(255), nullable=False),
+    Column("notify", String(32), nullable=False),
+    Column("orcpt", String(512), nullable=False),
+    Column("state", String(12), nullable=False),  # queued | deferred | then one of delivered bounced failed suppressed cancelled
+    Column("code", Integer),
+    Column("enhanced", String(12)),
+    Column("text", Text),  # the remote's words, or ours
+    Column("ended_at", Float),
+    Index("recipients_by_key", "project_id", "key", "id"),
+)
+
+queue = Table(
+    "queue", metadata,
+    Column("recipient_id", Id, primary_key=True, autoincrement=False),
+    Column("message_id", Id, nullable=False, index=True),
+    Column("project_id", Id, nullable=False),
+    Column("domain", String(255), nullable=False),
+    Column("stream", String(16), nullable=False),
+    Column("topic", String(64), nullable=False),
+    Column("key", String(320), nullable=False),
+    Column("due", Float, nullable=False),
+    Column("first_due", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),  # that count against the retry table
+    Column("retry", String(12), nullable=False),  # standard | otp | greylist | full | rate
+    Column("held", Boolean, nullable=False),
+    Column("warned", Boolean, nullable=False),  # a delay DSN was sent
+    Index("queue_by_due", "due"),
+    Index("queue_by_domain", "domain", "due"),
+)
+
+attempts = Table(
+    "attempts", metadata, _id(),
+    Column("recipient_id", Id, nullable=False, index=True),
+    Column("message_id", Id, nullable=False, index=True),
+    Column("at", Float, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("site", String(255), nullable=False),
+    Column("mx", String(255), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("tls", String(64), nullable=False),
+    Column("phase", String(12), nullable=False),  # dns connect banner ehlo tls auth mail rcpt data dot
+    Column("result", String(12), nullable=False),  # delivered | tempfail | permfail | ambiguous | conn_error
+    Column("code", Integer, nullable=False),
+    Column("enhanced", String(12), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+events = Table(
+    "events", metadata, _id(), _project(),
+    Column("message_id", Id, index=True),
+    Column("recipient_id", Id),
+    Column("contact_id", Id),
+    Column("type", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("data", Json, nullable=False),
+    Index("events_by_project", "project_id", "id"),
+    Index("events_by_time", "at"),
+)
+
+reports = Table(
+    "reports", metadata, _id(),
+    Column("message_id", Id, nullable=False),
+    Column("recipient_ids", Json, nullable=False),
+    Column("kind", String(8), nullable=False),  # failed | delayed | delivered | relayed
+    Column("created_at", Float, nullable=False),
+    Column("due", Float, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency", metadata,
+    Column("project_id", Id, primary_key=True, autoincrement=False),
+    Column("dialect", String(12), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("answer", Json, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+)
+
+sites = Table(
+    "sites", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("suspended_until", Float),
+    Column("reason", Text, nullable=False),
+    Column("by_hand", Boolean, nullable=False),
+    Column("broken_tls_until", Float),
+    Column("updated_at", Float, nullable=False),
+)
+
+leases = Table(
+    "leases", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("node", String(64), nullable=False),
+    Column("until", Float, nullable=False),
+)
+
+counters = Table(
+    "counters", metadata,
+    Column("name", String(255), primary_key=True),
+    Column("window", Float, nullable=False),
+    Column("used", BigInteger, nullable=False),
+)
