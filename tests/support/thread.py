@@ -1,0 +1,54 @@
+"""A server of the tests on an event loop of its own thread, so that any test can use it: async, sync, or one that drives another process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Self
+
+try:
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop
+
+
+class Threaded:
+    """`with Server(...) as server:` runs `open()` before the block and `shut()` after it, both on the server's loop."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def open(self) -> None:
+        raise NotImplementedError
+
+    async def shut(self) -> None:
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        self.loop = new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=type(self).__name__, daemon=True)
+        self._thread.start()
+        try:
+            self.call(self.open())
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def stop(self) -> None:
+        self.call(self.shut())
+        self._end()
+
+    def call(self, coroutine, timeout: float = 10.0):
+        """The result of a coroutine run on the server's loop; blocks the caller."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+
+    def _end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        self.loop.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc) -> None:
+        self.stop()
