@@ -1,0 +1,91 @@
+"""The door: everything that Relay sends enters here, whoever brings it: SMTP, sendmail, the API, broadcasts, workflows, our own DSNs.
+
+    principal, envelope, octets ─► header parsed, X-Relay-* taken ─► admit chain ─► commit (durable) ─► Receipt
+
+`submit` returns only when the message and its recipients are committed and flushed; until then the client keeps the message. What it raises carries the
+reply that the client hears: Refuse (5yz), Defer (4yz), Invalid (the field at fault). Cancelling `submit` does not undo a commit that has begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from relay import log
+from relay.clock import Clock
+from relay.errors import Defer
+from relay.mail import header, ids
+from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.reply import Reply
+from relay.metrics import counter
+from relay.policy import Chain
+from relay.wishes import take
+
+PATIENCE = 3.5  # seconds for all policies together; common mail libraries give up 5 s after the final dot
+OBEYED = frozenset({"key", "trusted", "local"})  # principals whose X-Relay-* fields count
+
+RECEIVED = counter("messages_received_total", "Messages accepted, by protocol", "protocol")
+
+Commit = Callable[[Sequence[Message]], Awaitable[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the sender gets: the id, what was replayed, who was left out, what policies noted."""
+
+    id: str
+    message: Message
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where mail enters.
+
+    admit   the chain that decides
+    system  the chain for our own mail (`headers` only): a DSN is not judged by the customer's policies
+    commit  makes the messages durable, all or none; gives the id of the first, or of the message that had its idempotency key before
+    """
+
+    admit: Chain
+    system: Chain
+    commit: Commit
+    maker: ids.Maker
+    clock: Clock
+
+    async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
+        """The refusal of this recipient before any octet is read, or None."""
+        return await self.admit.recipient(principal, envelope, recipient)
+
+    async def submit(
+        self, principal: Principal, envelope: Envelope, content: bytes, origin: Origin, wishes: Wishes | None = None,
+    ) -> Receipt:
+        """A Receipt once `content` is durable.
+
+        content  header and body, lines ending in CRLF, no bare CR or LF, not dot-stuffed
+        wishes   what the caller asks for; None reads the X-Relay-* fields
+        """
+        now = self.clock.now()
+        fields, body = header.split(content)
+        fields, asked = take(fields, wishes is None and principal.kind in OBEYED, now)
+        message = Message(
+            id=self.maker.next(), principal=principal, envelope=envelope, header=fields, body=body, origin=origin,
+            wishes=wishes or asked, received_at=now,
+        )
+        admitted = await self._admit(message)
+        first = admitted[0]
+        committed = await self.commit(admitted)
+        RECEIVED.labels(origin.protocol).inc()
+        log.event("accepted", id=ids.public("em", committed), project=principal.project, protocol=origin.protocol,
+                  sender=envelope.sender, recipients=len(envelope.recipients), size=len(content), client=origin.client)
+        return Receipt(ids.public("em", committed), first, replayed=committed != first.id)
+
+    async def _admit(self, message: Message) -> Sequence[Message]:
+        chain = self.system if message.principal.kind == "system" else self.admit
+        try:
+            async with asyncio.timeout(PATIENCE):
+                admitted = await chain.apply(message)
+        except TimeoutError:
+            raise Defer(Reply(451, "4.3.0", "a policy took too long, try again later")) from None
+        return admitted or (replace(message, envelope=replace(message.envelope, recipients=())),)
