@@ -1,29 +1,190 @@
 """Every series that Relay exposes, in one place, under the prefix `relay_`.
 
-Labels are provider or site (top-K and "other"), source, class: never a recipient, a message id or a raw domain. Code on the hot path resolves its
-labels once and keeps the child. With `--workers N` the workers send their increments to the main process, which alone exposes `/metrics`.
+Labels are provider or site (the first K and "other": `Few`), source, class: never a recipient, a message id or a raw domain. Code on the hot path resolves
+its labels once and keeps the child.
+
+With `--workers N` a worker sends `drain()`, the increments since its last call, to the main process, which adds them with `absorb()` and alone exposes
+`/metrics`: one consistent total. When a worker ends, `forget()` takes its gauges out and keeps its counts.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import asyncio
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Sample
+
+disable_created_metrics()  # a second series for each counter that no rule of ours reads
 REGISTRY = CollectorRegistry(auto_describe=True)
 
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PAUSE = 0.0005  # seconds the exposition yields the GIL after each family, so that a scrape delays the loop by one family, not by all
+
+_summed: set[str] = set()  # gauges whose workers' values add up (open connections), unlike those each process sets to the same (certificate expiry)
 
 
 def counter(name: str, text: str, *labels: str) -> Counter:
     return Counter(f"relay_{name}", text, labels, registry=REGISTRY)
 
 
-def gauge(name: str, text: str, *labels: str) -> Gauge:
+def gauge(name: str, text: str, *labels: str, summed: bool = False) -> Gauge:
+    """A gauge; `summed` for one that counts things of its process, which main adds up over the workers."""
+    if summed:
+        _summed.add(f"relay_{name}")
     return Gauge(f"relay_{name}", text, labels, registry=REGISTRY)
 
 
 def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
     return Histogram(f"relay_{name}", text, labels, buckets=buckets, registry=REGISTRY)
 
+
+class Few:
+    """Label values with a bound: the first `limit` names keep theirs, every later one is "other" (a series per raw domain would eat the scraper)."""
+
+    __slots__ = ("limit", "names")
+
+    def __init__(self, limit: int = 200, names: Iterable[str] = ()):
+        self.limit = limit
+        self.names = set(names)
+
+    def label(self, name: str) -> str:
+        if name in self.names:
+            return name
+        if len(self.names) >= self.limit:
+            return "other"
+        self.names.add(name)
+        return name
+
+
+Delta = tuple[str, tuple[tuple[str, str], ...], float]  # sample name with its suffix, labels, increment
+
+
+class Ledger:
+    """What a process has already sent, and what others have sent to it."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY):
+        self.registry = registry
+        self._sent: dict[tuple, float] = {}
+        self._totals: dict[str, dict[tuple, float]] = {}  # family -> (sample, labels) -> sum over all workers, living and dead
+        self._gauges: dict[str, dict[tuple, float]] = {}  # worker -> (sample, labels) -> its share of the totals
+        self._families: dict[str, str] = {}  # sample -> family
+
+    def drain(self) -> list[Delta]:
+        """The increments since the last call; a new label set is sent once even at zero, so that histograms arrive whole."""
+        deltas = []
+        for family in self.registry.collect():
+            if not _travels(family):
+                continue
+            for sample in family.samples:
+                key = (sample.name, tuple(sample.labels.items()))
+                before = self._sent.get(key)
+                if before is None or sample.value != before:
+                    deltas.append((*key, sample.value - (before or 0.0)))
+                    self._sent[key] = sample.value
+        return deltas
+
+    def absorb(self, deltas: Iterable[Delta], worker: str = "") -> None:
+        """Add what a worker drained; a sample of a family that this process does not know is ignored (an older worker, ending)."""
+        if not self._families:
+            self._families = {s: f.name for f in self.registry.collect() if _travels(f) for s in _sample_names(f)}
+        for name, labels, delta in deltas:
+            family = self._families.get(name)
+            if family is None:
+                continue
+            key = (name, tuple(tuple(pair) for pair in labels))
+            totals = self._totals.setdefault(family, {})
+            totals[key] = totals.get(key, 0.0) + delta
+            if family in _summed:
+                shares = self._gauges.setdefault(worker, {})
+                shares[key] = shares.get(key, 0.0) + delta
+
+    def forget(self, worker: str) -> None:
+        """Take the gauges of a worker that ended out of the totals; its counts stay."""
+        for key, share in self._gauges.pop(worker, {}).items():
+            self._totals[key[0]][key] -= share
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family of this process with the workers' shares added; pauses after each, so run it in a thread."""
+        for family in self.registry.collect():
+            yield self._merged(family)
+            time.sleep(PAUSE)
+
+    def _merged(self, family: Metric) -> Metric:
+        extra = dict(self._totals.get(family.name, ()))
+        if not extra:
+            return family
+        merged = Metric(family.name, family.documentation, family.type)
+        for sample in family.samples:
+            share = extra.pop((sample.name, tuple(sample.labels.items())), 0.0)
+            merged.samples.append(Sample(sample.name, sample.labels, sample.value + share))
+        merged.samples.extend(Sample(name, dict(labels), value) for (name, labels), value in extra.items())
+        return merged
+
+
+def _travels(family: Metric) -> bool:
+    return family.name.startswith("relay_") and (family.type in ("counter", "histogram") or family.name in _summed)
+
+
+def _sample_names(family: Metric) -> tuple[str, ...]:
+    if family.type == "counter":
+        return (f"{family.name}_total",)
+    if family.type == "histogram":
+        return tuple(f"{family.name}{suffix}" for suffix in ("_bucket", "_count", "_sum"))
+    return (family.name,)
+
+
+LEDGER = Ledger()
+drain, absorb, forget = LEDGER.drain, LEDGER.absorb, LEDGER.forget
+
+
+async def exposition() -> bytes:
+    """The text of `/metrics` (CONTENT_TYPE), made in a thread that yields often: a scrape never blocks the loop for 20 ms."""
+    return await asyncio.to_thread(generate_latest, LEDGER)
+
+
+async def watch_loop(interval: float = 0.25) -> None:
+    """Observe how late the event loop wakes us, for ever; `interval` in seconds."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + interval
+        await asyncio.sleep(interval)
+        EVENTLOOP_LAG.observe(max(0.0, loop.time() - due))
+
+
+def certificate(name: str, not_after: float, now: Callable[[], float] = time.time) -> None:
+    """Expose the seconds until this certificate expires.
+
+    name       the file, as configured
+    not_after  UTC seconds
+    """
+    TLS_CERT_EXPIRY.labels(name).set_function(lambda: not_after - now())
+
+
+def release() -> str:
+    """The version of the installed package, "0+source" when run from a tree that was never installed."""
+    try:
+        return version("relay-mta")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+# Process
+
+ProcessCollector(registry=REGISTRY)
+BUILD_INFO = gauge("build_info", "Always 1; the version of Relay and of Python", "version", "python")
+BUILD_INFO.labels(release(), platform.python_version()).set(1)
+LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+EVENTLOOP_LAG = histogram("eventloop_lag_seconds", "How late the event loop woke a task that slept", buckets=LAG)
+TLS_CERT_EXPIRY = gauge("tls_cert_expiry_seconds", "Seconds until the certificate of a listener expires, negative afterwards", "file")
+
+# Policies
 
 POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by policy and outcome", "policy", "outcome")

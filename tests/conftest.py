@@ -1,0 +1,152 @@
+"""What every test may ask for: a store on each database, real programs, free ports, an event loop, and a limit on its time.
+
+    store_url           the URL of an empty store, once on SQLite and once on PostgreSQL
+    postgres_url        an empty PostgreSQL database; sqlite_url: a file that is not there yet
+    need("swaks")       the path of a program; without it the test is skipped, or fails where CI is set
+    free_port()         a loopback port
+    @mark.both_loops    run an async test on asyncio and on uvloop; others run on uvloop, as Relay does
+    @mark.limit(120)    seconds a test may take (LIMIT without it); a test that hangs fails with its stacks printed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import functools
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+import pytest
+
+try:
+    import uvloop
+except ImportError:
+    uvloop = None
+
+from tests.support import peers, ports, postgres
+
+LIMIT = 60.0  # seconds
+BLOCKED = 1.0  # seconds the alarm waits for the loop's own limit
+GRACE = 20.0  # seconds after the limit in which a test may unwind before the run is ended with all stacks
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_loops: run on asyncio and on uvloop")
+    config.addinivalue_line("markers", "limit(seconds): time that this test may take")
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories = {"uvloop": uvloop.new_event_loop} if uvloop else {}
+    if not factories or item.get_closest_marker("both_loops"):
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each async test its time; it is cancelled, so its clean-up still runs."""
+    for item in items:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.obj = _limited(item.obj, _limit(item))
+
+
+def _limit(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("limit")
+    return float(marker.args[0]) if marker else LIMIT
+
+
+def _limited(test: Callable[..., Awaitable[None]], limit: float) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            async with asyncio.timeout(limit) as time:
+                await test(*args, **kwargs)
+        except TimeoutError:
+            if time.expired():
+                pytest.fail(f"took more than {limit:g} seconds")
+            raise
+
+    return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Give every test its time. The alarm fails one that blocks; if even that cannot reach it, the run ends with every thread's stack."""
+    limit = _limit(item)
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        return (yield)
+
+    def late(_number: int, _frame: FrameType | None) -> None:
+        faulthandler.dump_traceback(file=sys.__stderr__)
+        pytest.fail(f"took more than {limit:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, limit + BLOCKED)
+    faulthandler.dump_traceback_later(limit + GRACE, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
+        signal.signal(signal.SIGALRM, before)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the programs that tests missed, so that a green run without them does not look complete."""
+    reports = [*terminalreporter.stats.get("skipped", ()), *terminalreporter.stats.get("failed", ())]
+    texts = (report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext for report in reports)
+    wanted = Counter(name for name in map(peers.absent_from, texts) if name)
+    if wanted:
+        terminalreporter.section("missing peers")
+        for program, tests in sorted(wanted.items()):
+            terminalreporter.line(f"{program}: {tests} tests not run; `make peers` installs what is needed on Debian")
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    return peers.need
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    return ports.free_port
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Postgres]:
+    with postgres.server() as running:
+        yield running
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Postgres) -> Iterator[str]:
+    url = _apart(postgres_server.create())
+    yield url
+    _apart(postgres_server.drop(url))
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Any) -> str:
+    return f"sqlite:///{tmp_path / 'relay.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """An empty store on each database; what a test writes there is seen by nobody else."""
+    return request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
+
+
+def _apart(work: Awaitable[Any]) -> Any:
+    """The result of a coroutine run on a loop and thread of its own, so that a plain fixture can serve plain and async tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+os.environ.setdefault("PYTHONUNBUFFERED", "1")  # processes that tests start speak at once

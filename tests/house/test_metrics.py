@@ -1,0 +1,125 @@
+"""The series: one total over workers, bounded labels, a scrape that leaves the loop alone, a text that promtool accepts."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from relay import metrics
+
+
+def registry() -> tuple[CollectorRegistry, Counter, Histogram, Gauge]:
+    """A process's own series, as main and every worker have them."""
+    own = CollectorRegistry()
+    return (
+        own,
+        Counter("relay_mail_total", "t", ["protocol"], registry=own),
+        Histogram("relay_wait_seconds", "t", ["site"], buckets=(0.1, 1.0), registry=own),
+        Gauge("relay_open", "t", registry=own),
+    )
+
+
+def totals(ledger: metrics.Ledger) -> dict:
+    return {(s.name, *s.labels.values()): s.value for family in parsed(generate_latest(ledger).decode()) for s in family.samples}
+
+
+@pytest.fixture
+def summed():
+    metrics._summed.add("relay_open")
+    yield
+    metrics._summed.discard("relay_open")
+
+
+def test_counts_of_workers_add_up_to_one_total(summed):
+    own, mail, wait, _ = registry()
+    main = metrics.Ledger(own)
+    mail.labels("smtp").inc(5)
+    wait.labels("a").observe(0.05)
+    for worker in ("w1", "w2"):
+        theirs, their_mail, their_wait, their_open = registry()
+        ledger = metrics.Ledger(theirs)
+        their_mail.labels("smtp").inc(2)
+        their_wait.labels("b").observe(0.5)
+        their_open.set(3)
+        main.absorb(pickle.loads(pickle.dumps(ledger.drain())), worker)  # noqa: S301 - as it comes through the socket
+        their_mail.labels("smtp").inc()
+        main.absorb(ledger.drain(), worker)
+        assert ledger.drain() == []
+    seen = totals(main)
+    assert seen["relay_mail_total", "smtp"] == 11
+    assert [seen["relay_wait_seconds_bucket", le, "b"] for le in ("0.1", "1.0", "+Inf")] == [0, 2, 2]
+    assert seen["relay_wait_seconds_count", "a"] == 1
+    assert seen["relay_open",] == 6
+    main.forget("w1")
+    assert totals(main)["relay_open",] == 3
+    assert totals(main)["relay_mail_total", "smtp"] == 11
+
+
+def test_a_sample_that_main_does_not_know_is_ignored():
+    main = metrics.Ledger(registry()[0])
+    main.absorb([("relay_mail_total", [["protocol", "smtp"]], 1.0), ("relay_gone_total", (), 1.0)], "w")
+    assert totals(main)["relay_mail_total", "smtp"] == 1
+    assert not any(name.startswith("relay_gone") for name, *_ in totals(main))
+
+
+def test_few_bounds_the_labels():
+    few = metrics.Few(3, ["google"])
+    assert [few.label(name) for name in ("a", "b", "c", "a", "google", "d")] == ["a", "b", "other", "a", "google", "other"]
+
+
+def test_certificates_count_down():
+    metrics.certificate("test.pem", 2_000.0, now=lambda: 500.0)
+    assert metrics.REGISTRY.get_sample_value("relay_tls_cert_expiry_seconds", {"file": "test.pem"}) == 1_500.0
+    metrics.TLS_CERT_EXPIRY.remove("test.pem")
+
+
+async def test_a_scrape_of_many_series_does_not_block_the_loop():
+    own = CollectorRegistry()
+    for number in range(20):
+        wait = Histogram(f"relay_wait{number}_seconds", "t", ["site"], registry=own)
+        for site in range(100):
+            wait.labels(f"site{site}").observe(0.5)
+    ledger, done, late = metrics.Ledger(own), asyncio.Event(), []
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while not done.is_set():
+            due = loop.time() + 0.001
+            await asyncio.sleep(0.001)
+            late.append(loop.time() - due)
+
+    watching = asyncio.create_task(watch())
+    text = await asyncio.to_thread(generate_latest, ledger)
+    done.set()
+    await watching
+    assert len(text) > 1_000_000
+    assert sorted(late)[int(len(late) * 0.95)] < 0.02  # the 95th: a busy machine may steal one slice
+
+
+async def test_the_exposition_satisfies_promtool(need):
+    text = await metrics.exposition()
+    assert b"relay_build_info{" in text
+    assert b"process_resident_memory_bytes" in text
+    checked = subprocess.run([need("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)  # noqa: S603, ASYNC221
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+async def test_a_late_loop_is_observed():
+    def slow() -> float:
+        samples = {s.labels.get("le"): s.value for f in metrics.EVENTLOOP_LAG.collect() for s in f.samples if s.name.endswith("_bucket")}
+        return samples["+Inf"] - samples["0.02"]
+
+    before, watching = slow(), asyncio.create_task(metrics.watch_loop(0.01))
+    await asyncio.sleep(0)
+    subprocess.run([shutil.which("sleep"), "0.06"], check=True)  # noqa: S603, ASYNC221 - the loop is blocked on purpose
+    async with asyncio.timeout(5):
+        while slow() == before:  # noqa: ASYNC110 - the next turn of the loop is what we wait for
+            await asyncio.sleep(0)
+    watching.cancel()
