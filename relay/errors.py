@@ -5,9 +5,12 @@
     ├── Defer(reply)            temporary: 4yz over SMTP, 429 or 503 over HTTP; faults and overload are always this
     ├── Invalid(field, text)    input that cannot be understood: 501/550 over SMTP, 422 over HTTP, names the field at fault
     ├── NotFound(what)          404; never says whether another project has it
+    ├── Expired(text)           410: it was ours and its time has passed
     ├── Conflict(text)          409: it exists, or its state forbids the act
     ├── Forbidden(text)         403: the credential may not do this
     ├── ConfigError(key, text)  a setting is wrong: names the key and the way out
+    ├── NoRoute(reply)          there is no host for this domain: permanent (NXDOMAIN, null MX, loop) or for now (DNS fails), as the reply says
+    ├── ConnectFailed(reply)    no host of a route took the connection; carries phase, mx, address, tls of the last one tried
     └── StoreError(text)        the store could not commit or read; the caller answers 4yz
 
 HTTP status is mapped once, in relay/api/errors.py; the SMTP reply is `error.reply`.
@@ -69,6 +72,15 @@ class NotFound(RelayError):
         super().__init__(text, Reply(550, "5.1.1", text))
 
 
+class Expired(RelayError):
+    """A signed token or link of ours whose time has passed."""
+
+    code = "expired"
+
+    def __init__(self, text: str):
+        super().__init__(text, Reply(550, "5.7.0", text))
+
+
 class Conflict(RelayError):
     """It exists already, or its present state forbids the act."""
 
@@ -105,3 +117,30 @@ class StoreError(RelayError):
 
     def __init__(self, text: str = "the message store is not available, try again later"):
         super().__init__(text, Reply(451, "4.3.0", text))
+
+
+class NoRoute(RelayError):
+    """Mail for this domain has nowhere to go, for ever or for now, as the reply says."""
+
+    code = "no_route"
+
+    def __init__(self, reply: Reply):
+        super().__init__(reply.text, reply)
+
+
+class ConnectFailed(RelayError):
+    """No host of the route is ready for mail; a permanent reply ends the recipients, any other leaves them to the next attempt.
+
+    phase    "dns" | "connect" | "banner" | "ehlo" | "tls" | "auth" of the last host tried
+    mx       its name, "" if none was reached
+    address  its IP address
+    source   our address, "" if the kernel chose
+    tls      version and cipher if it came that far
+    seconds  since the first try
+    """
+
+    code = "connect_failed"
+
+    def __init__(self, reply: Reply, phase: str, mx: str = "", address: str = "", source: str = "", tls: str = "", seconds: float = 0.0):
+        super().__init__(reply.text, reply)
+        self.phase, self.mx, self.address, self.source, self.tls, self.seconds = phase, mx, address, source, tls, seconds
