@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -19,8 +18,10 @@ from relay import log
 def lines():
     """Start the writer on a pipe; `lines()` stops it and gives what it wrote."""
     reader, writer = os.pipe()
+    taken = []
 
     def take() -> list[dict]:
+        taken.append(True)
         log.stop()
         os.close(writer)
         with os.fdopen(reader, "rb") as pipe:
@@ -28,8 +29,8 @@ def lines():
 
     log.start("info", "json", writer)
     yield take
-    with contextlib.suppress(OSError):  # taken already, else whoever still writes hears that nobody reads
-        os.close(reader)
+    if not taken:
+        os.close(reader)  # a writer that is stuck hears that nobody reads
     log.stop()
     log._writer = log.Writer()
 
