@@ -1,0 +1,154 @@
+"""What a refusal means: one reply in, a category, the rule that said so, and how to retry out.
+
+The rules are rows of config/bounces.toml, first match wins; this file only reads and applies them. The category decides whose fault it is: only `hard`
+may ever suppress an address, a `block` is about us and never about the recipient. Used by queue/settle for the retry table and the site's speed, and by
+inbound for bounces that come back as mail.
+
+RFC 3463 (enhanced status), RFC 5321 §4.2 (codes).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from relay.errors import ConfigError
+from relay.mail.reply import Reply
+from relay.schedule import FULL, GREYLIST, HOUR, MINUTE, RATE, STANDARD
+from relay.shipped import shipped
+
+CATEGORIES = ("hard", "soft", "block", "policy", "spam-content", "mailbox-full", "rate", "greylist", "auto-reply", "unknown")
+RETRIES = {"greylist": GREYLIST, "mailbox-full": FULL, "rate": RATE, "block": RATE}  # category -> retry table; others are standard
+SLOWS = {"rate", "block"}  # categories about us at that site, not about the message: the site is slowed
+READ = 1_000  # characters of a reply's text that rules look at; servers say what they mean at the beginning
+REMEMBERED = 2_048  # replies whose classification is kept; a site in trouble says the same thing to every message
+
+_UNITS = {"s": 1.0, "m": MINUTE, "h": HOUR}
+_FIELDS = {"name", "category", "code", "status", "text", "mx", "phase"}
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """`category` of CATEGORIES, `rule` the name of the row that matched ("" for none), `wait` seconds the peer asked for."""
+
+    category: str
+    rule: str = ""
+    wait: float | None = None
+
+    @property
+    def retry(self) -> str:
+        """The retry table of relay.schedule for a temporary failure of this category."""
+        return RETRIES.get(self.category, STANDARD)
+
+    @property
+    def slows(self) -> bool:
+        return self.category in SLOWS
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether a permanent failure of this category says that the address does not exist."""
+        return self.category == "hard"
+
+
+UNKNOWN = Classification("unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row; "" or None matches everything."""
+
+    name: str
+    category: str
+    code: str
+    status: re.Pattern[str] | None
+    text: re.Pattern[str] | None
+    mx: str
+    phase: str
+
+    def matches(self, code: str, status: str, text: str, mx: str, phase: str) -> bool:
+        return (
+            code.startswith(self.code)
+            and (not self.phase or phase == self.phase)
+            and (not self.mx or mx.endswith(self.mx))
+            and (self.status is None or self.status.fullmatch(status) is not None)
+            and (self.text is None or self.text.search(text) is not None)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rules:
+    """The table, in its order."""
+
+    rows: tuple[Rule, ...]
+    waits: tuple[re.Pattern[str], ...] = field(default=())
+
+    def classify(self, reply: Reply, mx: str = "", phase: str = "") -> Classification:
+        """What this reply means.
+
+        mx     name of the host that said it, for rules of one provider
+        phase  dns connect banner ehlo tls auth mail rcpt data dot: a bare 550 at RCPT is about the mailbox, elsewhere it is not
+        """
+        return _classify(self, reply.code, reply.enhanced, reply.text[:READ], mx.lower().rstrip("."), phase)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _classify(rules: Rules, code: int, status: str, text: str, mx: str, phase: str) -> Classification:
+    flat = text.replace("\n", " ")
+    digits = str(code)
+    for row in rules.rows:
+        if row.matches(digits, status, flat, mx, phase):
+            return Classification(row.category, row.name, _wait(rules.waits, flat))
+    return UNKNOWN
+
+
+def _wait(patterns: tuple[re.Pattern[str], ...], text: str) -> float | None:
+    """Seconds that the text asks us to wait, None if it does not say."""
+    for pattern in patterns:
+        found = pattern.search(text)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        if parts.get("n"):
+            return float(parts["n"]) * _UNITS[parts["unit"][0].lower()]
+        return int(parts["h"]) * HOUR + int(parts["m"]) * MINUTE + int(parts["s"])
+    return None
+
+
+def read(path: Path | None = None) -> Rules:
+    """The rules of this file, by default the shipped one; raises ConfigError naming the row at fault."""
+    path = path or shipped("bounces.toml")
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(path.name, f"cannot be read: {error}") from error
+    seen: set[str] = set()
+    rows = tuple(_row(f"{path.name}: rules[{number}]", given, seen) for number, given in enumerate(tree.get("rules", ())))
+    return Rules(rows, tuple(re.compile(text, re.IGNORECASE) for text in tree.get("waits", ())))
+
+
+def _row(at: str, given: dict[str, str], seen: set[str]) -> Rule:
+    unknown = set(given) - _FIELDS
+    if unknown:
+        raise ConfigError(at, f"has no field {unknown.pop()!r}; it takes {', '.join(sorted(_FIELDS))}")
+    name, category = given.get("name", ""), given.get("category", "")
+    if not name or name in seen:
+        raise ConfigError(at, f"needs a name of its own, not {name!r}")
+    if category not in CATEGORIES:
+        raise ConfigError(at, f"{name}: category {category!r} is none of {', '.join(CATEGORIES)}")
+    seen.add(name)
+    try:
+        text = re.compile(given["text"], re.IGNORECASE) if given.get("text") else None
+    except re.error as error:
+        raise ConfigError(at, f"{name}: text is not a regular expression: {error}") from error
+    return Rule(name, category, given.get("code", ""), _status(given.get("status", "")), text, given.get("mx", ""), given.get("phase", ""))
+
+
+def _status(pattern: str) -> re.Pattern[str] | None:
+    """"5.1.1" as it stands; x is any digits, so "x.7.2x" is 5.7.20 to 5.7.29 and "x.7.x" any of that subject."""
+    if not pattern:
+        return None
+    parts = [r"\d+" if part == "x" else re.escape(part).replace("x", r"\d") for part in pattern.split(".")]
+    return re.compile(r"\.".join(parts))
