@@ -1,0 +1,153 @@
+"""Suppressions: addresses that get no mail from a project, why, and how much of it they refuse.
+
+    scope          stops                                    reasons
+    all            everything                               hard_bounce, complaint, manual, unsubscribe
+    marketing      mail of the marketing stream             unsubscribe
+    topic:<id>     mail of that topic                       unsubscribe
+
+One entry per project, address (its normal form) and scope. A second report for the same keeps the more serious reason. `find` is the read on the hot path,
+at RCPT and just before MAIL; it is one index range and is never cached, which is what makes consent instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, delete, func, select
+
+from relay.errors import Invalid
+from relay.mail import address as mail_address
+from relay.store.schema import suppressions as table
+from relay.store.upsert import insert
+
+ALL, MARKETING = "all", "marketing"
+SEVERITY = {"unsubscribe": 1, "manual": 2, "hard_bounce": 3, "complaint": 4}  # a graver reason replaces a lighter one, never the reverse
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """`key` is the address in normal form; `evidence` is JSON: what was reported, by whom, in which import."""
+
+    id: int
+    project_id: int
+    key: str
+    address: str
+    reason: str
+    scope: str = ALL
+    evidence: dict[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which entries: empty fields do not filter. `batch` an import, `rule` a bounce rule, `since` and `until` UTC seconds."""
+
+    reason: str = ""
+    scope: str = ""
+    batch: str = ""
+    rule: str = ""
+    since: float | None = None
+    until: float | None = None
+    after: int = 0  # the last id of the page before
+
+
+_COLUMNS = (table.c.id, table.c.project_id, table.c.key, table.c.address, table.c.reason, table.c.scope, table.c.evidence, table.c.created_at)
+_FIND = select(*_COLUMNS).where(table.c.project_id == bindparam("project"), table.c.key == bindparam("key"))
+_INDEX = ["project_id", "key", "scope"]
+
+
+def make(entry_id: int, project_id: int, address: str, reason: str, scope: str, evidence: dict[str, Any], now: float) -> Suppression:
+    """An entry, checked; raises Invalid naming the field."""
+    if reason not in SEVERITY:
+        raise Invalid("reason", f"reason is one of {', '.join(SEVERITY)}")
+    if scope not in (ALL, MARKETING) and not (scope.startswith("topic:") and len(scope) > 6):
+        raise Invalid("scope", 'scope is "all", "marketing" or "topic:" and its id')
+    return Suppression(entry_id, project_id, mail_address.key(address), address, reason, scope, evidence, now)
+
+
+def find(conn: Connection, project: int, key: str, stream: str, topic: str) -> Suppression | None:
+    """The gravest entry that stops mail of this stream and topic to the address, or None."""
+    rows = conn.execute(_FIND, {"project": project, "key": key}).all()
+    if not rows:
+        return None
+    stopping = [row for row in rows if _stops(row.scope, stream, topic)]
+    return Suppression(*max(stopping, key=_gravity)) if stopping else None
+
+
+def _stops(scope: str, stream: str, topic: str) -> bool:
+    return scope == ALL or (scope == MARKETING and stream == MARKETING) or (topic != "" and scope == f"topic:{topic}")
+
+
+def _gravity(row: Any) -> tuple[bool, int]:
+    return row.scope == ALL, SEVERITY.get(row.reason, 0)
+
+
+def add(conn: Connection, entry: Suppression) -> bool:
+    """Whether the entry is new or graver than the one there was."""
+    return add_many(conn, [entry]) == 1
+
+
+def add_many(conn: Connection, entries: Sequence[Suppression]) -> int:
+    """How many of the entries were new or graver than what there was; an import hands in slices of some hundred."""
+    statement = insert(conn, table)
+    graver = _severity(statement.excluded.reason) > _severity(table.c.reason)
+    newer = {name: statement.excluded[name] for name in ("reason", "evidence", "address", "created_at")}
+    statement = statement.on_conflict_do_update(index_elements=_INDEX, where=graver, set_=newer).returning(table.c.id)
+    return sum(len(conn.execute(statement, _values(entry)).all()) for entry in entries)
+
+
+def _severity(column: Any) -> Any:
+    return case(SEVERITY, value=column, else_=0)
+
+
+def _values(entry: Suppression) -> dict[str, Any]:
+    return {"id": entry.id, "project_id": entry.project_id, "key": entry.key, "address": entry.address, "reason": entry.reason, "scope": entry.scope,
+            "evidence": entry.evidence, "created_at": entry.created_at}
+
+
+def remove(conn: Connection, project: int, key: str, scope: str = "") -> list[Suppression]:
+    """The entries that were there and are no longer; `scope` "" means all of them."""
+    wanted = [table.c.project_id == project, table.c.key == key]
+    if scope:
+        wanted.append(table.c.scope == scope)
+    return [Suppression(*row) for row in conn.execute(delete(table).where(*wanted).returning(*_COLUMNS))]
+
+
+def undo(conn: Connection, project: int, wanted: Filter, limit: int) -> int:
+    """Remove up to `limit` entries that match, after a wrong import or a rule that misread bounces; gives how many went. Call until it gives 0."""
+    picked = select(table.c.id).where(*_where(project, wanted)).limit(limit)
+    return conn.execute(delete(table).where(table.c.id.in_(picked))).rowcount
+
+
+def page(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:
+    """Entries, oldest first, after `wanted.after`."""
+    return [Suppression(*row) for row in conn.execute(select(*_COLUMNS).where(*_where(project, wanted)).order_by(table.c.id).limit(limit))]
+
+
+def of(conn: Connection, project: int, key: str) -> list[Suppression]:
+    """Every entry of one address."""
+    return [Suppression(*row) for row in conn.execute(_FIND, {"project": project, "key": key})]
+
+
+def counts(conn: Connection, project: int) -> dict[str, int]:
+    """Entries by reason."""
+    return dict(conn.execute(select(table.c.reason, func.count()).where(table.c.project_id == project).group_by(table.c.reason)).all())
+
+
+def _where(project: int, wanted: Filter) -> list[Any]:
+    tests = [table.c.project_id == project]
+    for name in ("reason", "scope"):
+        if getattr(wanted, name):
+            tests.append(table.c[name] == getattr(wanted, name))
+    for name in ("batch", "rule"):
+        if getattr(wanted, name):
+            tests.append(table.c.evidence[name].as_string() == getattr(wanted, name))
+    if wanted.since is not None:
+        tests.append(table.c.created_at >= wanted.since)
+    if wanted.until is not None:
+        tests.append(table.c.created_at < wanted.until)
+    if wanted.after:
+        tests.append(table.c.id > wanted.after)
+    return tests
