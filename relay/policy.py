@@ -12,7 +12,8 @@ named in relay.toml by its dotted path. Three chains run at three moments:
 
 `apply` takes a message and gives the messages to go on with (one, several after a split by recipient, or none when it dropped everyone).
 It refuses single recipients with `message.drop(recipient, reply)`, all of them by raising Refuse or Defer. `recipient`, where a policy has it, runs at
-RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient.
+RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient. `undo`, where a policy has it, takes back
+what `apply` used up (a place under a limit), when a later policy refuses, the commit fails or the message turns out to be a replay.
 
 A policy keeps no state that must be right across processes: with `--workers N` each worker has its own instance. What must be shared goes
 through Services.
@@ -139,12 +140,26 @@ class Chain:
     async def apply(self, message: Message) -> Sequence[Message]:
         """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer, so nothing is lost."""
         messages: Sequence[Message] = (message,)
-        for name, policy in self.policies:
-            out: list[Message] = []
+        done = 0
+        try:
+            for name, policy in self.policies:
+                out: list[Message] = []
+                for each in messages:
+                    out.extend(await _run(name, policy, each))
+                messages = out
+                done += 1
+        except BaseException:  # a refusal, a fault or the door's patience: the message does not go on
             for each in messages:
-                out.extend(await _run(name, policy, each))
-            messages = out
+                await self.undo(each, done)
+            raise
         return messages
+
+    async def undo(self, message: Message, done: int | None = None) -> None:
+        """Let the first `done` policies (all without it) take back what this message used up; for a message that the door did not keep."""
+        for _, policy in reversed(self.policies[:done]):
+            take_back = getattr(policy, "undo", None)
+            if take_back is not None:
+                await take_back(message)
 
 
 async def _run(name: str, policy: Policy, message: Message) -> Sequence[Message]:
@@ -212,4 +227,14 @@ def options(given: Mapping[str, Any], **known: Any) -> dict[str, Any]:
     return {**known, **given}
 
 
-__all__ = ["ADMIT", "COPY", "DEPART", "Chain", "Decision", "Domain", "Policy", "Services", "SigningKey", "Suppression", "load", "options"]
+def owner(domains: Mapping[str, Domain], name: str) -> Domain | None:
+    """The project's domain that this name is or is a sub-domain of, the nearest of several."""
+    while name:
+        found = domains.get(name)
+        if found is not None:
+            return found
+        name = name.partition(".")[2]
+    return None
+
+
+__all__ = ["ADMIT", "COPY", "DEPART", "Chain", "Decision", "Domain", "Policy", "Services", "SigningKey", "Suppression", "load", "options", "owner"]

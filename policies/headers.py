@@ -1,0 +1,131 @@
+"""Completes a submitted message: what RFC 5322 wants and the sender left out is put on top, what must not travel is taken out (RFC 6409 §8).
+
+Added where missing: Received (RFC 5321 §4.4), Date, Message-ID, From (the reverse-path), To for mail without any, and the MIME fields that say what the
+body is (RFC 2045 §4, RFC 6152). Taken out: Bcc, which is for the sender's eyes (RFC 5322 §3.6.3), and Return-Path, which the last hop writes. Every
+other octet stays as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+from relay.mail import ids
+from relay.mail.header import Field, Header
+from relay.mail.message import Decision, Message
+from relay.policy import Services
+from relay.policy import options as known
+
+STRIPPED = frozenset((b"bcc", b"return-path"))
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
+
+
+def make(options: Mapping[str, Any], services: Services) -> Headers:
+    known(options)
+    return Headers(services)
+
+
+class Headers:
+    """The policy; keeps the text of the current second's date, which many messages share."""
+
+    def __init__(self, services: Services):
+        self._hostname = services.hostname
+        self._clock = services.clock
+        self._second = -1
+        self._date = ""
+
+    async def apply(self, message: Message) -> Sequence[Message]:
+        fields = message.header.fields
+        names = {field.name for field in fields}
+        if not names.isdisjoint(STRIPPED):
+            fields = tuple(field for field in fields if field.name not in STRIPPED)
+        release = message.wishes.send_at
+        if release is not None and release > message.received_at and b"date" in names:
+            # A message that leaves weeks later is dated when it leaves; an old Date reads as spam.
+            fields = tuple(field for field in fields if field.name != b"date")
+            names.discard(b"date")
+        added = self._missing(message, names)
+        header = Header((self._received(message), *added, *fields))
+        trace = message.trace
+        if added or len(fields) != len(message.header.fields):
+            trace = (*trace, Decision("headers", "changed", _summary(added, names & STRIPPED)))
+        return (replace(message, header=header, trace=trace),)
+
+    def _missing(self, message: Message, names: set[bytes]) -> list[Field]:
+        """The fields to add, in the order in which they will stand."""
+        added = []
+        if b"date" not in names:
+            added.append(_field(b"Date", self._stamp(message.wishes.send_at or message.received_at)))
+        if b"message-id" not in names:
+            added.append(_field(b"Message-ID", f"<{ids.public('em', message.id)}@{self._hostname}>"))
+        if b"from" not in names and message.envelope.sender:
+            added.append(_field(b"From", message.envelope.sender))
+        if b"to" not in names and b"cc" not in names:
+            added.append(_field(b"To", "undisclosed-recipients:;"))
+        if b"mime-version" not in names or b"content-type" not in names or b"content-transfer-encoding" not in names:
+            added += _mime(message.body, names)
+        return added
+
+    def _received(self, message: Message) -> Field:
+        """The trace field of this hop: RFC 5321 §4.4 with the keywords of RFC 3848, `for` only where it tells nobody about another recipient."""
+        origin = message.origin
+        parts = ["by ", self._hostname]
+        if origin.client:
+            address = f"IPv6:{origin.client}" if ":" in origin.client else origin.client
+            parts = ["from ", _clean(origin.helo) or "unknown", " ([", _clean(address), "])\r\n\tby ", self._hostname]
+        if origin.with_:
+            parts += (" with ", origin.with_)
+        if origin.tls:
+            parts += ("\r\n\t(using ", origin.tls, ")")
+        parts += ("\r\n\tid ", ids.public("em", message.id))
+        if len(message.recipients) == 1 and message.recipients[0].address.isascii():
+            parts += (" for <", message.recipients[0].address, ">")
+        return _field(b"Received", f"{''.join(parts)};\r\n\t{self._stamp(message.received_at)}")
+
+    def _stamp(self, seconds: float) -> str:
+        """RFC 5322 §3.3 date and time in UTC."""
+        second = int(seconds)
+        if second != self._second:
+            self._second, self._date = second, formatdate(second)[:-5] + "+0000"
+        return self._date
+
+
+def _mime(body: bytes, names: set[bytes]) -> list[Field]:
+    """What says how to read the body, without changing how it was read before: plain text by default, 8bit where there are such octets."""
+    ascii_only = body.isascii()
+    added = []
+    if b"mime-version" not in names:
+        added.append(_field(b"MIME-Version", "1.0"))
+    if b"content-type" not in names:
+        added.append(_field(b"Content-Type", f"text/plain; charset={'us-ascii' if ascii_only else _charset(body)}"))
+    if b"content-transfer-encoding" not in names and not ascii_only:
+        added.append(_field(b"Content-Transfer-Encoding", "8bit"))
+    return added
+
+
+def _charset(body: bytes) -> str:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return "unknown-8bit"  # RFC 1428 §2: better said than guessed
+    return "utf-8"
+
+
+def _field(name: bytes, value: str) -> Field:
+    return Field(name.lower(), b"%b: %b\r\n" % (name, value.encode()))
+
+
+def _clean(text: str) -> str:
+    """What a client said of itself, without what could end the comment or the line."""
+    return "".join(c if c in _ALLOWED else "?" for c in text[:255])
+
+
+def _summary(added: list[Field], removed: set[bytes]) -> str:
+    parts = []
+    if added:
+        parts.append("added " + ", ".join(field.raw.partition(b":")[0].decode() for field in added))
+    if removed:
+        parts.append("took out " + ", ".join(sorted(name.decode() for name in removed)))
+    return "; ".join(parts)

@@ -1,0 +1,71 @@
+"""Nobody who must not be mailed is mailed: at RCPT, after DATA, and once more when the connection is ready (issue of consent, not of spam).
+
+At RCPT only what stops everything is known (the fields that name topic or stream have not come yet): 550 with a clear text, or with
+`[suppress] smtp = "accept"` a 250, and the recipient ends as suppressed. `apply` knows stream and topic and drops those whom a narrower entry stops.
+In the depart chain it runs just before MAIL and reads the store, so that a suppression stops every copy that has not passed DATA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.mail.message import TRANSACTIONAL, Envelope, Message, Principal, Recipient
+from relay.mail.reply import Reply
+from relay.policy import Services, Suppression
+from relay.policy import options as known
+
+FRESH = 4_096  # recipients remembered between RCPT and DATA; beyond it they are just looked up again
+
+
+def make(options: Mapping[str, Any], services: Services) -> Suppress:
+    """Option `smtp` ("reject" | "accept") overrides the setting of [suppress]."""
+    given = known(options, smtp=services.settings.suppress.smtp)
+    return Suppress(services, given["smtp"] == "reject")
+
+
+class Suppress:
+    """The policy; remembers whom it has just looked up at RCPT, so that plain transactional mail is looked up once at the door."""
+
+    def __init__(self, services: Services, reject: bool):
+        self._find = services.suppressions.find
+        self._reject = reject
+        self._fresh: set[int] = set()
+
+    async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
+        """550 for an address that gets no mail at all from this project."""
+        if not self._reject or principal.kind == "system":
+            return None
+        found = await self._find(principal.project, recipient.key, TRANSACTIONAL, "")
+        if found is not None:
+            return _reply(recipient, found)
+        if len(self._fresh) >= FRESH:
+            self._fresh.clear()
+        self._fresh.add(recipient.id)
+        return None
+
+    async def apply(self, message: Message) -> Sequence[Message]:
+        """The message without those it must not reach; none when nobody is left."""
+        if message.principal.kind == "system":
+            return (message,)
+        wishes, plain = message.wishes, message.wishes.stream == TRANSACTIONAL and not message.wishes.topic
+        kept = message
+        for recipient in message.recipients:
+            if recipient.id in self._fresh:
+                self._fresh.remove(recipient.id)
+                if plain:
+                    continue
+            found = await self._find(message.principal.project, recipient.key, wishes.stream, wishes.topic)
+            if found is not None:
+                kept = kept.drop(recipient, _reply(recipient, found)).noted("suppress", "dropped", f"{recipient.address}: {_why(found)}")
+        return (kept,)
+
+
+def _reply(recipient: Recipient, found: Suppression) -> Reply:
+    return Reply(550, "5.7.1", f"<{recipient.address}> is suppressed: {_why(found)}; nothing was sent. To lift it: relay suppress remove {recipient.address}")
+
+
+def _why(found: Suppression) -> str:
+    scope = "" if found.scope == "all" else f" ({found.scope})"
+    return f"{found.reason}{scope} since {datetime.fromtimestamp(found.created_at, UTC):%Y-%m-%d}"
