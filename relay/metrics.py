@@ -188,3 +188,12 @@ TLS_CERT_EXPIRY = gauge("tls_cert_expiry_seconds", "Seconds until the certificat
 # Policies
 
 POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by policy and outcome", "policy", "outcome")
+
+# The SMTP listener
+
+SMTP_CONNECTIONS_OPEN = gauge("smtp_connections_open", "Connections of SMTP clients that are open now", "listener", summed=True)
+SMTP_CONNECTIONS = counter("smtp_connections_total", "Connections of SMTP clients that ended, by how", "listener", "result")
+SMTP_CONNECTIONS_DENIED = counter("smtp_connections_denied_total", "Connections turned away before a greeting", "reason")
+SMTP_AUTH = counter("smtp_auth_total", "AUTH commands by mechanism and result (ok, failed, locked, fault)", "mech", "result")
+SMTP_TLS_SESSIONS = counter("smtp_tls_sessions_total", "TLS sessions by protocol and direction (in, out)", "proto", "direction")
+MESSAGES_REJECTED = counter("messages_rejected_total", "Refusals by stage of the conversation and enhanced status", "stage", "reason")
