@@ -16,7 +16,7 @@ class Forward:
     def __init__(self, sink: int):
         self._sink = sink
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 aiosmtpd names it
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert envelope.content is not None
         await aiosmtplib.send(
             bytes(envelope.content), sender=envelope.mail_from or "", recipients=envelope.rcpt_tos, hostname="127.0.0.1", port=self._sink, start_tls=False,

@@ -22,7 +22,10 @@ from pathlib import Path
 from bench.load import tool
 
 HERE = Path(__file__).parent
-HARAKA = ("Haraka@3.1.1", {"encoding-japanese": "2.2.0", "libqp": "2.1.1", "libbase64": "1.3.0"})  # overrides: releases that exist
+HARAKA = (
+    {"Haraka": "3.1.1", "haraka-plugin-relay": "1.0.2"},
+    {"encoding-japanese": "2.2.0", "libqp": "2.1.1", "libbase64": "1.3.0"},  # overrides: releases that the registry has
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ def opendkim(folder: Path) -> Iterator[int]:
     subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, stderr=subprocess.DEVNULL)
     key.chmod(0o600)
     config = folder / "opendkim.conf"
-    config.write_text(f"Domain bench.example\nSelector bench\nKeyFile {key}\nSocket inet:{port}@127.0.0.1\nMode s\nCanonicalization relaxed/relaxed\nUserID root\nRequireSafeKeys no\n")
+    config.write_text(
+        f"Domain bench.example\nSelector bench\nKeyFile {key}\nSocket inet:{port}@127.0.0.1\nMode s\nCanonicalization relaxed/relaxed\n"
+        "UserID root\nRequireSafeKeys no\n"
+    )
     process = subprocess.Popen([tool("opendkim"), "-f", "-x", str(config)])
     time.sleep(0.5)
     try:
@@ -118,20 +124,27 @@ def opendkim(folder: Path) -> Iterator[int]:
 @contextmanager
 def haraka(folder: Path, sink: int) -> Iterator[Peer]:
     """Haraka with its own queue and two workers, relaying to the sink; raises FileNotFoundError where npm is missing."""
-    name, overrides = HARAKA
-    package, _, version = name.partition("@")
+    packages, overrides = HARAKA
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "relay-bench-haraka"
     if not (home / "node_modules/.bin/haraka").exists():
         home.mkdir(parents=True, exist_ok=True)
-        (home / "package.json").write_text(json.dumps({"private": True, "dependencies": {package: version}, "overrides": overrides}))
+        (home / "package.json").write_text(json.dumps({"private": True, "dependencies": packages, "overrides": overrides}))
         subprocess.run(["npm", "install", "--omit=optional", "--no-audit", "--no-fund", "--silent"], cwd=home, check=True, timeout=300)
     port = free_port()
+    nexthop = json.dumps({"action": "accept", "nexthop": f"127.0.0.1:{sink}"})
     settings = {
-        "smtp.ini": f"listen=127.0.0.1:{port}\nnodes=2\n[main]\nnodes=2\n", "plugins": "relay\nrcpt_to.in_host_list\n", "relay.ini": "[relay]\nacl=true\nforce_routing=true\n",
-        "relay_acl_allow": "127.0.0.0/8\n", "relay_dest_domains.ini": f'[domains]\nany = {{"action":"accept","nexthop":"127.0.0.1:{sink}"}}\n',
-        "host_list": "dest.example\n", "me": "haraka.bench.example\n", "loglevel": "WARN\n", "outbound.ini": "disabled=false\nconcurrency_max=100\n",
+        "smtp.ini": f"listen=127.0.0.1:{port}\nnodes=2\n[main]\nnodes=2\n",
+        "plugins": "relay\nrcpt_to.in_host_list\n",
+        "relay.ini": "[relay]\nacl=true\nforce_routing=true\n",
+        "relay_acl_allow": "127.0.0.0/8\n",
+        "relay_dest_domains.ini": f"[domains]\nany = {nexthop}\n",
+        "host_list": "dest.example\n",
+        "me": "haraka.bench.example\n",
+        "loglevel": "WARN\n",
+        "connection.ini": "[haproxy]\nhosts[]=192.0.2.1\n[uuid]\n[headers]\n[max]\n[message]\n[main]\n",
+        "outbound.ini": "disabled=false\nconcurrency_max=100\n",
     }
-    (folder / "config").mkdir(parents=True)
+    subprocess.run([str(home / "node_modules/.bin/haraka"), "-i", str(folder)], check=True, stdout=subprocess.DEVNULL)
     for file, text in settings.items():
         (folder / "config" / file).write_text(text)
     with (folder / "log").open("wb") as log:

@@ -27,6 +27,8 @@ OBEYED = frozenset({"key", "trusted", "local"})  # principals whose X-Relay-* fi
 
 RECEIVED = counter("messages_received_total", "Messages accepted, by protocol", "protocol")
 
+LOG = log.get("door")
+
 Commit = Callable[[Sequence[Message]], Awaitable[int]]
 
 
@@ -77,9 +79,10 @@ class Door:
         first = admitted[0]
         committed = await self.commit(admitted)
         RECEIVED.labels(origin.protocol).inc()
-        log.event("accepted", id=ids.public("em", committed), project=principal.project, protocol=origin.protocol,
-                  sender=envelope.sender, recipients=len(envelope.recipients), size=len(content), client=origin.client)
-        return Receipt(ids.public("em", committed), first, replayed=committed != first.id)
+        name = ids.public("em", committed)
+        LOG.info("accepted", id=name, project=principal.project, protocol=origin.protocol, sender=envelope.sender,
+                 recipients=len(envelope.recipients), size=len(content), client=origin.client)
+        return Receipt(name, first, replayed=committed != first.id)
 
     async def _admit(self, message: Message) -> Sequence[Message]:
         chain = self.system if message.principal.kind == "system" else self.admit

@@ -1,0 +1,125 @@
+"""What the main process and every worker have in common: policies' services, the door, and the SMTP listeners in front of it.
+
+The main process opens or inherits all listening sockets and keeps them, so a worker that is replaced loses no connection that waits to be accepted. With
+workers each has sockets of its own (SO_REUSEPORT) unless the service manager handed over a single one, which all then share.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay import policy
+from relay.clock import Clock
+from relay.desks import SubmissionDesk
+from relay.fetch import Fetch
+from relay.mail.ids import Maker
+from relay.mail.tokens import Tokens
+from relay.policy import Chain, Services
+from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSuppressions
+from relay.settings import Settings
+from relay.smtp.limits import Budget, Connections
+from relay.smtp.server import Listener, ListenerOptions
+from relay.smtp.tls import Certificate
+from relay.store.engine import Store
+from relay.store.secrets import vault
+from relay.submission import Commit, Door
+
+NAMES = ("submission", "submissions")
+BACKLOG = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The services of policies, and what stands behind them."""
+
+    services: Services
+    keeper: Doorkeeper
+    domains: StoredDomains
+    keys: StoredKeys
+
+    def changed(self, kind: str) -> None:
+        """Drop what is remembered of "domains" (and so of signing keys); API keys are never remembered."""
+        if kind in ("domains", "domain", "dkim"):
+            self.domains.changed()
+            self.keys.changed()
+
+
+def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock, counters: Any) -> Tools:
+    domains, keys = StoredDomains(store, clock), StoredKeys(store, vault(secrets, "dkim"), clock)
+    services = Services(
+        clock, settings.hostname, settings, StoredSuppressions(store), domains, keys, counters,
+        Fetch(allow_private=True), Tokens(tuple(secrets), clock),
+    )
+    return Tools(services, Doorkeeper(store, clock), domains, keys)
+
+
+def door(settings: Settings, services: Services, commit: Commit, maker: Maker) -> Door:
+    """The door with the chains of relay.toml; raises ConfigError for a policy that cannot be loaded."""
+    system = policy.load("policies.submit", [{"use": "policies.headers"}], services)
+    return Door(admit(settings, services), system, commit, maker, services.clock)
+
+
+def admit(settings: Settings, services: Services) -> Chain:
+    return policy.load("policies.submit", settings.policies.submit, services)
+
+
+def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker) -> dict[str, Listener]:
+    """The submission listeners that relay.toml switches on, by name; they share their limits."""
+    smtp = settings.smtp
+    certificate = Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None
+    budget, connections = Budget(smtp.max_in_flight), Connections(smtp.max_connections)
+    return {
+        name: Listener(desk, ListenerOptions(
+            name, settings.hostname, max_size=smtp.max_size, certificate=certificate, plaintext_auth=[str(n) for n in smtp.plaintext_auth],
+            trusted_networks=[str(n) for n in smtp.trusted_networks], proxy_from=[str(n) for n in smtp.proxy_from], budget=budget,
+            connections=connections, ids=maker,
+        ))
+        for name in NAMES if getattr(smtp, name)
+    }
+
+
+async def desk(the_door: Door, keeper: Doorkeeper) -> SubmissionDesk:
+    return SubmissionDesk(the_door, keeper, await keeper.local("trusted"))
+
+
+def bound(address: str, reuse_port: bool = False) -> socket.socket:
+    """A listening socket on "host:port"; raises OSError."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY only where the protocol is named
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if host == "::" else 1)
+    try:
+        sock.bind((host or "0.0.0.0", int(port)))  # noqa: S104 "0.0.0.0:587" is what an operator writes for all addresses
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def sockets(settings: Settings, count: int, inherited: Mapping[str, socket.socket]) -> list[dict[str, socket.socket]]:
+    """For each of `count` processes its listening sockets by listener name; raises OSError naming the address."""
+    found: list[dict[str, socket.socket]] = [{} for _ in range(count)]
+    for name in NAMES:
+        address = getattr(settings.smtp, name)
+        if not address:
+            continue
+        for place in found:
+            place[name] = inherited[name] if name in inherited else _bound(name, address, count > 1)
+    return found
+
+
+def _bound(name: str, address: str, reuse_port: bool) -> socket.socket:
+    try:
+        return bound(address, reuse_port)
+    except OSError as error:
+        raise OSError(error.errno, f"smtp.{name} = \"{address}\" cannot be listened on: {error.strerror}") from error

@@ -1,0 +1,347 @@
+"""How submission workers hand admitted mail to the main process: frames over a Unix socket, answered only after the commit.
+
+    worker (Link)                        main (Hub)
+      SUBMIT number, messages  ─────────►  commit
+             ◄─────────  COMMITTED number, message id | REFUSED number, reply
+      COUNT number, name ...   ─────────►  counters          (limits hold across workers)
+      METRICS deltas           ─────────►  absorbed          (one consistent total)
+             ◄─────────  CHANGED kind                        (a key was revoked: drop what you remember)
+             ◄─────────  STOP                                (finish transactions, then exit)
+
+A frame is its payload's length, its kind, a number that pairs question and answer, and the payload. Payloads are marshal: both ends are one
+installation on one host, the socket is 0600 and the peer's uid is checked.
+
+What is in flight is bounded on both sides: WELCOME grants a worker its credit in octets, beyond it the client hears 452. When the main process is gone a
+worker closes its listeners, looks for a new one for PATIENCE seconds and asks HAVE for each message it still owes an answer: 250 if the store has
+it, else 451, so that no client is told 451 for mail that will go out, nor 250 for mail that will not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from relay import log
+from relay.errors import Defer, Refuse, RelayError
+from relay.mail.header import Field, Header
+from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.reply import Reply
+
+HEAD = struct.Struct("<IBQ")  # payload octets, kind, number
+LARGEST = 512 << 20  # octets of a payload; a message is far below, so more is a broken stream
+CREDIT = 64 << 20  # octets that one worker may have waiting for their commit
+PATIENCE = 30.0  # seconds that a worker looks for a new main process before it says 451
+PAUSE = 0.1  # seconds between two looks
+
+SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STOP, WELCOME = range(11)
+
+LOG = log.get("handover")
+
+
+def pack(messages: Sequence[Message]) -> bytes:
+    """The messages as octets; what `unpack` gives back is equal."""
+    return marshal.dumps([_plain(message) for message in messages])
+
+
+def unpack(octets: bytes | memoryview) -> list[Message]:
+    return [_message(*plain) for plain in marshal.loads(octets)]
+
+
+def _plain(m: Message) -> tuple[Any, ...]:
+    p, e, o, w = m.principal, m.envelope, m.origin, m.wishes
+    return (
+        m.id,
+        (p.kind, p.project, p.key_id, p.name, p.permission, p.mode, p.domain),
+        (e.sender, [_recipient(r) for r in e.recipients], e.body, e.smtputf8, e.ret, e.envid, e.size),
+        [(f.name, f.raw) for f in m.header.fields],
+        m.body,
+        (o.protocol, o.client, o.helo, o.with_, o.tls),
+        (w.tags, w.topic, w.stream, w.unsubscribe, w.opens, w.clicks, w.template, w.variables, w.idempotency_key, w.idempotency_hours, w.send_at),
+        m.received_at,
+        [(_recipient(r), (reply.code, reply.enhanced, reply.text)) for r, reply in m.dropped],
+        [(d.policy, d.action, d.detail) for d in m.trace],
+        m.facts,
+        m.sealed,
+    )
+
+
+def _recipient(r: Recipient) -> tuple[Any, ...]:
+    return (r.id, r.address, r.key, r.domain, r.notify, r.orcpt)
+
+
+def _message(number: int, principal: Any, envelope: Any, fields: Any, body: bytes, origin: Any, wishes: Any, at: float,
+             dropped: Any, trace: Any, facts: Any, sealed: bool) -> Message:
+    sender, recipients, *rest = envelope
+    return Message(
+        number, Principal(*principal), Envelope(sender, tuple(Recipient(*r) for r in recipients), *rest),
+        Header(tuple(Field(name, raw) for name, raw in fields)), body, Origin(*origin), Wishes(*wishes), at,
+        tuple((Recipient(*r), Reply(*reply)) for r, reply in dropped), tuple(Decision(*d) for d in trace), facts, sealed,
+    )
+
+
+class Stream(asyncio.Protocol):
+    """Frames in both directions over one connection; a subclass has `frame(kind, number, payload)`."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def send(self, kind: int, number: int, payload: bytes = b"") -> None:
+        if self.transport is not None:
+            self.transport.writelines((HEAD.pack(len(payload), kind, number), payload))
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        position, size = 0, HEAD.size
+        while len(buffer) - position >= size:
+            length, kind, number = HEAD.unpack_from(buffer, position)
+            if length > LARGEST:
+                LOG.error("frame too large", octets=length)
+                self.transport.abort()  # type: ignore[union-attr]
+                return
+            end = position + size + length
+            if len(buffer) < end:
+                break
+            self.frame(kind, number, bytes(memoryview(buffer)[position + size:end]))
+            position = end
+        del buffer[:position]
+
+    def frame(self, kind: int, number: int, payload: bytes) -> None:
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+
+
+def _error(payload: bytes) -> RelayError:
+    code, enhanced, text, retry_after = marshal.loads(payload)
+    reply = Reply(code, enhanced, text)
+    return Refuse(reply) if reply.permanent else Defer(reply, retry_after)
+
+
+def _refusal(error: BaseException) -> bytes:
+    reply = error.reply if isinstance(error, RelayError) else Reply(451, "4.3.0", "the message could not be stored, try again later")
+    return marshal.dumps((reply.code, reply.enhanced, reply.text, getattr(error, "retry_after", 30.0)))
+
+
+class Link(Stream):
+    """The worker's end."""
+
+    def __init__(self, path: Path, changed: Callable[[str], None], stop: Callable[[], None]):
+        super().__init__()
+        self._path = path
+        self._changed = changed
+        self._stop = stop
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = 0
+        self._in_flight = 0
+        self._credit = CREDIT
+        self._welcome: asyncio.Future[None] | None = None
+
+    async def connect(self) -> None:
+        """Connected and welcomed; raises OSError when there is no main process."""
+        loop = asyncio.get_running_loop()
+        self._welcome = loop.create_future()
+        self._buffer.clear()
+        await loop.create_unix_connection(lambda: self, str(self._path))
+        await self._welcome
+
+    async def commit(self, messages: Sequence[Message]) -> int:
+        """The id under which the main process committed the messages; raises Defer when it could not, or is gone."""
+        payload = pack(messages)
+        if self._in_flight + len(payload) > self._credit:
+            raise Defer(Reply(452, "4.3.1", "too much mail is waiting for the disk, try again later"))
+        if self.transport is None:
+            raise Defer(Reply(451, "4.3.0", "the relay is restarting, try again later"))
+        self._in_flight += len(payload)
+        answer = self._expect(messages[0].id)
+        self.send(SUBMIT, messages[0].id, payload)
+        try:
+            return await asyncio.shield(answer)
+        finally:
+            self._in_flight -= len(payload)
+
+    async def count(self, *question: Any) -> float:
+        """What the main process's counters say to (name, limit, period, amount)."""
+        self._numbers += 1
+        if self.transport is None:
+            raise Defer(Reply(451, "4.3.0", "the relay is restarting, try again later"))
+        answer = self._expect(self._numbers)
+        self.send(COUNT, self._numbers, marshal.dumps(question))
+        return await answer
+
+    def metrics(self, deltas: Any) -> None:
+        self.send(METRICS, 0, marshal.dumps(deltas))
+
+    def _expect(self, number: int) -> asyncio.Future[Any]:
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        return answer
+
+    def frame(self, kind: int, number: int, payload: bytes) -> None:
+        if kind == COMMITTED:
+            self._answer(number, marshal.loads(payload))
+        elif kind == REFUSED:
+            self._answer(number, _error(payload))
+        elif kind == UNKNOWN:
+            self._answer(number, Defer(Reply(451, "4.3.0", "the relay restarted before it had the message, try again")))
+        elif kind == COUNTED:
+            self._answer(number, marshal.loads(payload))
+        elif kind == CHANGED:
+            self._changed(payload.decode())
+        elif kind == WELCOME:
+            self._credit = number
+            if self._welcome and not self._welcome.done():
+                self._welcome.set_result(None)
+        elif kind == STOP:
+            self._stop()
+
+    def _answer(self, number: int, result: Any) -> None:
+        answer = self._waiting.pop(number, None)
+        if answer is None or answer.done():
+            return
+        if isinstance(result, RelayError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._stop()
+
+    async def settle(self) -> None:
+        """After the main process is gone: ask its successor about each message that still waits; at the latest after PATIENCE every client has an answer."""
+        if self.transport is None and self._waiting:
+            owed = list(self._waiting)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._reconnect()
+                    for number in owed:
+                        self.send(HAVE, number)
+                    await asyncio.wait([self._waiting[number] for number in owed if number in self._waiting])
+            except TimeoutError:
+                LOG.warning("no successor", owed=len(owed))
+        for number in list(self._waiting):
+            self.frame(UNKNOWN, number, b"")
+
+    async def _reconnect(self) -> None:
+        while True:
+            try:
+                await self.connect()
+                return
+            except OSError:
+                await asyncio.sleep(PAUSE)
+
+
+class Hub:
+    """The main process's end: a Unix socket where workers connect.
+
+    commit  makes messages durable, gives the id
+    have    whether the store has the message of this id
+    count   (name, limit, period, amount) -> seconds to wait, 0.0 when counted
+    absorb  takes a worker's metric deltas
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Message]], Awaitable[int]], have: Callable[[int], Awaitable[bool]],
+                 count: Callable[..., Awaitable[float]], absorb: Callable[[Any], None], credit: int = CREDIT):
+        self.commit, self.have, self.count, self.absorb, self.credit = commit, have, count, absorb, credit
+        self.workers: set[_Worker] = set()
+        self._server: asyncio.AbstractServer | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Worker(self), str(path))
+        finally:
+            os.umask(mask)
+
+    def changed(self, kind: str) -> None:
+        """Tell every worker to drop what it remembers of this kind."""
+        for worker in self.workers:
+            worker.send(CHANGED, 0, kind.encode())
+
+    def stop_worker(self, pid: int | None = None) -> None:
+        """Tell the worker with this process id, or every one, to finish its transactions and exit."""
+        for worker in self.workers:
+            if pid is None or worker.pid == pid:
+                worker.send(STOP, 0)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for worker in list(self.workers):
+            if worker.transport is not None:
+                worker.transport.close()
+
+    def spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Worker(Stream):
+    """One worker as the main process sees it."""
+
+    def __init__(self, hub: Hub):
+        super().__init__()
+        self._hub = hub
+        self.pid = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        sock: socket.socket = transport.get_extra_info("socket")
+        self.pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid != os.geteuid():
+            LOG.warning("stranger refused", uid=uid)
+            transport.close()
+            return
+        self._hub.workers.add(self)
+        self.send(WELCOME, self._hub.credit)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._hub.workers.discard(self)
+
+    def frame(self, kind: int, number: int, payload: bytes) -> None:
+        if kind == SUBMIT:
+            self._hub.spawn(self._commit(number, payload))
+        elif kind == HAVE:
+            self._hub.spawn(self._have(number))
+        elif kind == COUNT:
+            self._hub.spawn(self._count(number, payload))
+        elif kind == METRICS:
+            self._hub.absorb(marshal.loads(payload))
+
+    async def _commit(self, number: int, payload: bytes) -> None:
+        try:
+            committed = await self._hub.commit(unpack(payload))
+        except Exception as error:  # the worker must have its answer; what the store did not take is a 4yz there
+            if not isinstance(error, RelayError):
+                LOG.exception("commit failed", number=number)
+            self.send(REFUSED, number, _refusal(error))
+        else:
+            self.send(COMMITTED, number, marshal.dumps(committed))
+
+    async def _have(self, number: int) -> None:
+        try:
+            found = await self._hub.have(number)
+        except RelayError:
+            found = False
+        self.send(COMMITTED if found else UNKNOWN, number, marshal.dumps(number))
+
+    async def _count(self, number: int, payload: bytes) -> None:
+        try:
+            self.send(COUNTED, number, marshal.dumps(await self._hub.count(*marshal.loads(payload))))
+        except RelayError as error:
+            self.send(REFUSED, number, _refusal(error))

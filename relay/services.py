@@ -1,0 +1,140 @@
+"""What policies may use, made from the store: the living side of the Protocols in relay.policy.
+
+Suppressions are read anew every time. Domains and signing keys are remembered for a second at most and dropped at once by `changed`, in the main process and
+in every worker. In a worker the store is read-only and counters ask the main process.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.clock import Clock
+from relay.mail.message import Principal
+from relay.policy import SigningKey
+from relay.store import counters, domains, keys, projects, suppressions
+from relay.store.engine import Store
+from relay.store.secrets import Vault
+from relay.store.suppressions import Suppression
+
+FRESH = 1.0  # seconds that a domain or key is remembered without being told of a change (C13)
+REMEMBERED = 10_000  # domains
+
+
+class Remembered:
+    """A bounded memory of answers, each at most FRESH seconds old."""
+
+    def __init__(self, clock: Clock, ask: Callable[..., Awaitable[Any]]):
+        self._clock = clock
+        self._ask = ask
+        self._known: OrderedDict[tuple[Any, ...], tuple[float, Any]] = OrderedDict()
+
+    async def get(self, *question: Any) -> Any:
+        known = self._known.get(question)
+        now = self._clock.elapsed()
+        if known is not None and now - known[0] < FRESH:
+            return known[1]
+        answer = await self._ask(*question)
+        self._known[question] = (now, answer)
+        self._known.move_to_end(question)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return answer
+
+    def drop(self) -> None:
+        self._known.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSuppressions:
+    store: Store
+
+    async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
+        return await self.store.point(suppressions.find, project, key, stream, topic)
+
+
+class StoredDomains:
+    def __init__(self, store: Store, clock: Clock):
+        self._store = store
+        self._memory = Remembered(clock, self._read)
+
+    async def of(self, project: int) -> Mapping[str, domains.Domain]:
+        return await self._memory.get(project)
+
+    async def _read(self, project: int) -> dict[str, domains.Domain]:
+        return {domain.name: domain for domain in await self._store.point(domains.by_project, project)}
+
+    def changed(self) -> None:
+        self._memory.drop()
+
+
+class StoredKeys:
+    """Signing keys, opened from their seals."""
+
+    def __init__(self, store: Store, vault: Vault, clock: Clock):
+        self._store = store
+        self._vault = vault
+        self._memory = Remembered(clock, self._read)
+
+    async def signing(self, project: int, domain: str) -> Sequence[SigningKey]:
+        return await self._memory.get(project, domain)
+
+    async def _read(self, project: int, domain: str) -> list[SigningKey]:
+        found = await self._store.point(domains.signing, project, domain)
+        return [SigningKey(domain, key.selector, key.algorithm, self._vault.open(key.private_key, f"dkim:{key.selector}._domainkey.{domain}").encode())
+                for key in found]
+
+    def changed(self) -> None:
+        self._memory.drop()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCounters:
+    store: Store
+    clock: Clock
+
+    async def take(self, name: str, limit: int, period: float, amount: int = 1) -> float:
+        return await self.store.write(counters.take, name, limit, period, amount, self.clock.now())
+
+    async def give_back(self, name: str, amount: int = 1) -> None:
+        await self.store.write(counters.give_back, name, amount)
+
+
+class Doorkeeper:
+    """Who a credential is. Every AUTH reads the store, and every MAIL looks again: a revoked key is dead at once, in open sessions too."""
+
+    def __init__(self, store: Store, clock: Clock):
+        self._store = store
+        self._clock = clock
+        self._default: int | None = None
+        self.used: dict[int, None] = {}  # keys used since the last flush, for last_used_at
+
+    async def default(self) -> int:
+        """The id of project `default`."""
+        if self._default is None:
+            self._default = (await self._store.read(projects.by_name, projects.DEFAULT)).id
+        return self._default
+
+    async def principal(self, text: str) -> Principal | None:
+        """Whom this API key proves, or None."""
+        key = await self._store.point(keys.find, text) if text.startswith("sk_") else None
+        return self._principal(key) if key else None
+
+    async def still(self, principal: Principal) -> bool:
+        """Whether the key that proved this principal is still alive and allows what it did."""
+        if principal.key_id is None:
+            return True
+        key = await self._store.point(keys.alive, principal.key_id)
+        return key is not None and self._principal(key) == principal
+
+    def _principal(self, key: keys.Key) -> Principal:
+        if len(self.used) < REMEMBERED:
+            self.used[key.id] = None
+        return Principal("key", key.project_id, key.id, key.name, key.permission, key.mode, key.domain)
+
+    async def local(self, kind: str, name: str = "") -> Principal:
+        """The principal of a trusted network, a local user or Relay itself: project `default`."""
+        return Principal(kind, await self.default(), name=name)
+
