@@ -114,7 +114,7 @@ def test_a_stuck_reader_blocks_nobody_and_the_loss_is_told(lines):
 def test_processes_on_one_pipe_do_not_mix_lines():
     code = "from relay import log\nlog.start()\nl = log.get('p')\nfor n in range(2000): l.info('e' * 60, n=n)\nlog.stop()"
     reader, writer = os.pipe()
-    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=writer) for _ in range(3)]  # noqa: S603
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=writer) for _ in range(3)]
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         seen = [json.loads(line)["n"] for line in pipe]

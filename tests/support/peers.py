@@ -31,6 +31,7 @@ PACKAGES = {
     "node": "nodejs",
     "npm": "npm",
     "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
     "chromium": "chromium",
 }
 PLACES = ("/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/local/bin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
@@ -54,7 +55,7 @@ def need(program: str) -> str:
 def need_perl(module: str) -> str:
     """The path of perl, when it has this module."""
     perl = need("perl")
-    if subprocess.run([perl, f"-M{module}", "-e", "1"], capture_output=True, check=False).returncode:  # noqa: S603
+    if subprocess.run([perl, f"-M{module}", "-e", "1"], capture_output=True, check=False).returncode:
         absent(f"perl module {module}")
     return perl
 
