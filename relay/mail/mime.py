@@ -1,0 +1,241 @@
+"""Builds a message from what an API caller gives: addresses, subject, HTML, text, files (RFC 5322, RFC 2045, RFC 2046, RFC 2387).
+
+    text and html         multipart/alternative
+    html with cid: files  multipart/related around the HTML
+    other files           multipart/mixed around all of it
+
+The octets come out once and final: every line ends in CRLF and has at most 998 octets, text is sent as it stands where it is short-lined ASCII, else
+quoted-printable or base64, whichever reads better. Date and Message-ID are the door's to add. Nothing that a caller gives can end a field early: values
+are refused with a line break in them, plain or inside an encoded word. The boundary depends on the content alone, so equal drafts give equal octets.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from relay.errors import Invalid
+from relay.mail import header, mailbox, words
+
+FILES = 10  # attachments of a message
+FILE = 25 * 1024 * 1024  # octets of an attachment, decoded
+LINE = 998  # octets of a line without its CRLF (RFC 5322 §2.1.1)
+FORBIDDEN = frozenset((
+    "from", "sender", "to", "cc", "bcc", "subject", "date", "message-id", "reply-to", "return-path", "received", "mime-version", "authentication-results",
+    "delivered-to", "x-original-to",
+))
+FORBIDDEN_PREFIXES = ("content-", "x-relay-", "x-poststack-", "arc-", "dkim-", "resent-")
+
+CHUNK = 1 << 20  # base64 letters decoded at a time, so that proving a file costs no second copy of it
+WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
+
+_HIGH = bytes(range(128, 256))
+_ODD = re.compile(rb"[-_\s]")
+_URLSAFE = bytes.maketrans(b"-_", b"+/")
+_BARE = re.compile(r"\r\n|\r|\n")
+_BREAK = re.compile(r"[\r\n\0]")
+_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
+_CID = re.compile(r"[!-;=?-~]{1,200}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
+_TYPES = {
+    "pdf": "application/pdf", "png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "gif": "image/gif", "svg": "image/svg+xml", "webp": "image/webp",
+    "txt": "text/plain", "csv": "text/csv", "html": "text/html", "ics": "text/calendar", "json": "application/json", "xml": "application/xml",
+    "zip": "application/zip", "gz": "application/gzip", "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "mp4": "video/mp4", "mp3": "audio/mpeg",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """`content` the file in base64, as the caller gave it; `content_id` without brackets makes it an inline image of the HTML."""
+
+    filename: str
+    content: str | bytes
+    content_type: str = ""
+    content_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a message is made of. Addresses as `Name <a@b>` or `a@b`; at least one of `html` and `text`."""
+
+    sender: str
+    to: Sequence[str]
+    subject: str
+    html: str | None = None
+    text: str | None = None
+    cc: Sequence[str] = ()
+    reply_to: Sequence[str] = ()
+    headers: Mapping[str, str] | None = None
+    attachments: Sequence[Attachment] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One MIME entity: its own header lines and its body, both as octets."""
+
+    head: bytes
+    body: bytes
+
+    def octets(self) -> Iterable[bytes]:
+        return (self.head, b"\r\n", self.body)
+
+
+def build(draft: Draft) -> bytes:
+    """The whole message, header and body; raises Invalid naming the field of the draft at fault."""
+    return b"".join((*_fields(draft), *_content(draft).octets()))
+
+
+def _fields(draft: Draft) -> list[bytes]:
+    """The header fields but for those that describe the body."""
+    out = [_boxes("From", "from", (draft.sender,))]
+    if draft.to:
+        out.append(_boxes("To", "to", draft.to))
+    if draft.cc:
+        out.append(_boxes("Cc", "cc", draft.cc))
+    if draft.reply_to:
+        out.append(_boxes("Reply-To", "reply_to", draft.reply_to))
+    out.append(_named("Subject", draft.subject, "subject"))
+    if draft.headers:
+        out.extend(custom(draft.headers))
+    out.append(b"MIME-Version: 1.0\r\n")
+    return out
+
+
+def _boxes(name: str, field: str, given: Sequence[str]) -> bytes:
+    """An address field, one mailbox a line (lists of fifty are common); domains as A-labels, which every hop can carry."""
+    if any(_BREAK.search(each) for each in given):
+        raise Invalid(field, f"{field} contains a line break or NUL")
+    boxes = [box for each in given for box in mailbox.mailboxes(each, field)]
+    if not boxes or (field == "from" and len(boxes) > 1):
+        raise Invalid(field, f"{field} takes one address" if boxes else f"{field} has no address")
+    try:
+        texts = [mailbox.text(box.name, f"{box.address.rpartition('@')[0]}@{box.domain}") for box in boxes]
+    except Invalid as error:
+        raise Invalid(field, error.text) from None
+    return (f"{name}: " + ",\r\n ".join(texts) + "\r\n").encode()
+
+
+def _named(name: str, value: str, field: str) -> bytes:
+    try:
+        return words.unstructured(name, value).raw
+    except Invalid as error:
+        raise Invalid(field, error.text) from None
+
+
+def custom(fields: Mapping[str, str]) -> list[bytes]:
+    """The caller's own fields; raises Invalid for those that would forge or break the message."""
+    out = []
+    for name, value in fields.items():
+        lower = name.lower()
+        if lower in FORBIDDEN or lower.startswith(FORBIDDEN_PREFIXES):
+            raise Invalid(f"headers.{name}", f"the header {name} may not be set")
+        try:
+            header.make(name, value)  # refuses line breaks inside encoded words too
+            out.append(words.unstructured(name, value).raw)
+        except Invalid as error:
+            raise Invalid(f"headers.{name}", error.text) from None
+    return out
+
+
+def _content(draft: Draft) -> Part:
+    """The body: alternative inside related inside mixed, each only where it is needed."""
+    if draft.html is None and draft.text is None:
+        raise Invalid("html", "one of html and text is required")
+    if len(draft.attachments) > FILES:
+        raise Invalid("attachments", f"at most {FILES} attachments")
+    inline = [(number, a) for number, a in enumerate(draft.attachments) if a.content_id and draft.html is not None]
+    files = [(number, a) for number, a in enumerate(draft.attachments) if not (a.content_id and draft.html is not None)]
+    html = None if draft.html is None else text_part("html", draft.html)
+    if html is not None and inline:
+        html = multipart("related", [html, *(_file(number, a) for number, a in inline)])
+    plain = None if draft.text is None else text_part("plain", draft.text)
+    body = html if plain is None else plain if html is None else multipart("alternative", [plain, html])
+    return multipart("mixed", [body, *(_file(number, a) for number, a in files)]) if files else body  # type: ignore[list-item,return-value]
+
+
+def text_part(subtype: str, value: str) -> Part:
+    """A text part, in the lightest encoding that keeps it intact on any path."""
+    text = _BARE.sub("\r\n", value)
+    octets = text.encode("utf-8", "replace")
+    charset = b"us-ascii" if len(octets) == len(text) else b"utf-8"
+    if not octets.endswith(b"\r\n"):
+        octets += b"\r\n"
+    encoding, body = encoded(octets)
+    return Part(b"Content-Type: text/%b; charset=%b\r\nContent-Transfer-Encoding: %b\r\n" % (subtype.encode(), charset, encoding), body)
+
+
+def encoded(octets: bytes) -> tuple[bytes, bytes]:
+    """Encoding and body of text whose lines end in CRLF: 7bit, quoted-printable where most is ASCII, else base64."""
+    if octets.isascii() and b"\0" not in octets and (len(octets) <= LINE or max(map(len, octets.split(b"\r\n"))) <= LINE):
+        return b"7bit", octets
+    if len(octets.translate(None, _HIGH)) * 6 < len(octets) * 5:  # over a sixth outside ASCII: base64 is smaller and no less readable
+        return b"base64", wrapped(binascii.b2a_base64(octets, newline=False))
+    return b"quoted-printable", binascii.b2a_qp(octets, istext=True)
+
+
+def multipart(subtype: str, parts: Sequence[Part]) -> Part:
+    """The parts in one; the boundary is a digest of them and of "=_", which no quoted-printable or base64 line contains."""
+    digest = hashlib.blake2b(subtype.encode(), digest_size=12)
+    for part in parts:
+        digest.update(part.head)
+        digest.update(part.body)
+    boundary = b"=_" + digest.hexdigest().encode()
+    body = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.octets(), b"" if part.body.endswith(b"\r\n") else b"\r\n")]
+    head = b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary)
+    return Part(head, b"".join((*body, b"--", boundary, b"--\r\n")))
+
+
+def _file(number: int, attachment: Attachment) -> Part:
+    field = f"attachments[{number}]"
+    name = attachment.filename
+    if not name or len(name) > 255 or any(c in name for c in "\r\n\0"):
+        raise Invalid(f"{field}.filename", "filename is 1 to 255 characters without line breaks")
+    kind = attachment.content_type or _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+    if not _TYPE.fullmatch(kind.partition(";")[0].strip()) or _BARE.search(kind) or not kind.isascii() or len(kind) > 200:
+        raise Invalid(f"{field}.content_type", "content_type is a media type such as application/pdf")
+    disposition = "attachment"
+    identity = b""
+    if attachment.content_id:
+        if not _CID.fullmatch(attachment.content_id.strip("<>")):
+            raise Invalid(f"{field}.content_id", "content_id is 1 to 200 printable characters without spaces")
+        disposition, identity = "inline", b"Content-ID: <%b>\r\n" % attachment.content_id.strip("<>").encode()
+    head = b"Content-Type: %b\r\nContent-Transfer-Encoding: base64\r\n%bContent-Disposition: %b; %b\r\n" % (
+        kind.encode(), identity, disposition.encode(), _filename(name))
+    return Part(head, wrapped(checked(attachment.content, field)))
+
+
+def _filename(name: str) -> bytes:
+    """The parameter: quoted where plain, else percent-encoded UTF-8 (RFC 2231)."""
+    if _PLAIN_NAME.fullmatch(name):
+        return f'filename="{name}"'.encode()
+    return f"filename*=utf-8''{quote(name, safe='')}".encode()
+
+
+def checked(content: str | bytes, field: str) -> bytes:
+    """Base64 text without white space, proven to decode, of at most FILE octets; URL-safe letters and missing padding are put right."""
+    text = content.encode("ascii", "replace") if isinstance(content, str) else content
+    if not text.isalnum() and _ODD.search(text):
+        text = text.translate(_URLSAFE, b" \t\r\n")
+    text += b"=" * (-len(text) % 4)
+    size = len(text) // 4 * 3 - text[-2:].count(b"=")
+    if size > FILE:
+        raise Invalid(f"{field}.content", f"an attachment has at most {FILE // 1024 // 1024} MB")
+    try:
+        for position in range(0, len(text), CHUNK):
+            binascii.a2b_base64(memoryview(text)[position:position + CHUNK], strict_mode=True)
+    except binascii.Error:
+        raise Invalid(f"{field}.content", "content is not base64") from None
+    return text
+
+
+def wrapped(text: bytes) -> bytes:
+    """Base64 text cut into lines of 76, the last one ended too."""
+    view = memoryview(text)
+    lines = [view[position:position + WRAP] for position in range(0, len(text), WRAP)]
+    lines.append(memoryview(b""))
+    return b"\r\n".join(lines)
