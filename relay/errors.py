@@ -7,6 +7,7 @@
     ├── NotFound(what)          404; never says whether another project has it
     ├── Expired(text)           410: it was ours and its time has passed
     ├── Conflict(text)          409: it exists, or its state forbids the act
+    ├── Unauthorized(text)      401: no credential, or one that proves nobody
     ├── Forbidden(text)         403: the credential may not do this
     ├── ConfigError(key, text)  a setting is wrong: names the key and the way out
     ├── NoRoute(reply)          there is no host for this domain: permanent (NXDOMAIN, null MX, loop) or for now (DNS fails), as the reply says
@@ -89,6 +90,15 @@ class Conflict(RelayError):
     def __init__(self, text: str, code: str = "conflict"):
         super().__init__(text, Reply(550, "5.7.0", text))
         self.code = code
+
+
+class Unauthorized(RelayError):
+    """There is no credential, or it proves nobody."""
+
+    code = "invalid_api_key"
+
+    def __init__(self, text: str = "Invalid API key"):
+        super().__init__(text, Reply(535, "5.7.8", text))
 
 
 class Forbidden(RelayError):

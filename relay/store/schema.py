@@ -224,3 +224,73 @@ counters = Table(
     Column("window", Float, nullable=False),
     Column("used", BigInteger, nullable=False),
 )
+
+usage = Table(
+    "usage", metadata,
+    Column("project_id", Id, primary_key=True, autoincrement=False),
+    Column("month", String(7), primary_key=True),  # "2026-03", UTC
+    Column("domain", String(255), primary_key=True),  # of the From field
+    Column("sent", BigInteger, nullable=False),  # recipients accepted, without suppressed ones and test keys
+)
+
+templates = Table(
+    "templates", metadata, _id(), _project(),
+    Column("name", String(128), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("html", Text),
+    Column("text", Text),
+    Column("version", Integer, nullable=False),  # of the texts above; grows with each change after a publication
+    Column("published", Integer),  # the version that is sent with, None = a draft
+    Column("published_at", Float),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Index("templates_by_project", "project_id", "id"),
+)
+
+template_versions = Table(
+    "template_versions", metadata,
+    Column("template_id", Id, ForeignKey("templates.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("subject", Text, nullable=False),
+    Column("html", Text),
+    Column("text", Text),
+    Column("created_at", Float, nullable=False),
+)
+
+webhooks = Table(
+    "webhooks", metadata, _id(), _project(index=True),
+    Column("url", Text, nullable=False),
+    Column("events", Json, nullable=False),  # names or patterns, ["*"] = all
+    Column("description", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("secret", Text, nullable=False),  # sealed
+    Column("previous_secret", Text, nullable=False),  # sealed, "" without one
+    Column("previous_until", Float),  # the previous secret signs too until then
+    Column("rotated_at", Float),
+    Column("cursor", BigInteger, nullable=False),  # events up to this id are delivered, or have a row in webhook_deliveries
+    Column("failures", Integer, nullable=False),  # since the last success
+    Column("failing_since", Float),
+    Column("disabled_at", Float),
+    Column("disabled_reason", Text),
+    Column("delivered_at", Float),
+    Column("delivered_status", Integer),
+    Column("created_at", Float, nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries", metadata, _id(),
+    Column("webhook_id", Id, ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", Id, nullable=False),
+    Column("message_id", Id),  # later events of the same email wait for this one
+    Column("type", String(64), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("status", Integer),  # of the last answer, None without one
+    Column("answer", Text, nullable=False),  # its first characters, or why there was none
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Float),  # None once delivered or given up
+    Column("delivered_at", Float),
+    Column("created_at", Float, nullable=False),
+    Index("webhook_deliveries_by_webhook", "webhook_id", "id"),
+    Index("webhook_deliveries_by_next", "next_at"),
+    Index("webhook_deliveries_by_message", "webhook_id", "message_id"),
+)
