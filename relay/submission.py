@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from relay import log
 from relay.clock import Clock
-from relay.errors import Defer
+from relay.errors import Defer, RelayError
 from relay.mail import header, ids
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes
 from relay.mail.reply import Reply
@@ -63,26 +64,48 @@ class Door:
     async def submit(
         self, principal: Principal, envelope: Envelope, content: bytes, origin: Origin, wishes: Wishes | None = None,
     ) -> Receipt:
-        """A Receipt once `content` is durable.
+        """A Receipt once `content` is durable; `judge` and `keep` in one."""
+        return await self.keep(await self.judge(principal, envelope, content, origin, wishes))
+
+    async def judge(
+        self, principal: Principal, envelope: Envelope, content: bytes, origin: Origin, wishes: Wishes | None = None,
+        *, dropped: Sequence[tuple[Recipient, Reply]] = (), facts: dict[str, Any] | None = None,
+    ) -> Sequence[Message]:
+        """The messages as the admit chain lets them pass, not yet kept; who does not keep them calls `let_go`.
 
         content  header and body, lines ending in CRLF, no bare CR or LF, not dot-stuffed
         wishes   what the caller asks for; None reads the X-Relay-* fields
+        dropped  recipients that were refused before, whom the ledger shall name as suppressed
+        facts    what the ledger shall keep beside what policies learn
         """
         now = self.clock.now()
         fields, body = header.split(content)
         fields, asked = take(fields, wishes is None and principal.kind in OBEYED, now)
-        message = Message(
+        return await self._admit(Message(
             id=self.maker.next(), principal=principal, envelope=envelope, header=fields, body=body, origin=origin,
-            wishes=wishes or asked, received_at=now,
-        )
-        admitted = await self._admit(message)
+            wishes=wishes or asked, received_at=now, dropped=tuple(dropped), facts=facts or {},
+        ))
+
+    async def keep(self, admitted: Sequence[Message]) -> Receipt:
+        """A Receipt once they are durable."""
         first = admitted[0]
-        committed = await self.commit(admitted)
+        try:
+            committed = await self.commit(admitted)
+        except RelayError:
+            await self.let_go(admitted)
+            raise
+        if committed != first.id:
+            await self.let_go(admitted)
+        name, envelope, origin = ids.public("em", committed), first.envelope, first.origin
         RECEIVED.labels(origin.protocol).inc()
-        name = ids.public("em", committed)
-        LOG.info("accepted", id=name, project=principal.project, protocol=origin.protocol, sender=envelope.sender,
-                 recipients=len(envelope.recipients), size=len(content), client=origin.client)
+        LOG.info("accepted", id=name, project=first.principal.project, protocol=origin.protocol, sender=envelope.sender,
+                 recipients=len(envelope.recipients), size=first.size, client=origin.client)
         return Receipt(name, first, replayed=committed != first.id)
+
+    async def let_go(self, admitted: Sequence[Message]) -> None:
+        """Policies take back what these messages used up (places under a limit): they are not kept."""
+        for message in admitted:
+            await self.admit.undo(message)
 
     async def _admit(self, message: Message) -> Sequence[Message]:
         chain = self.system if message.principal.kind == "system" else self.admit
