@@ -20,9 +20,10 @@ class Maker:
 
     __slots__ = ("_last", "_process")
 
-    def __init__(self, process: int | None = None):
+    def __init__(self, process: int | None = None, last: int = 0):
+        """`last` is an id that every one of this maker is larger than, for one who goes on after a restart with a clock that stepped back."""
         self._process = (int.from_bytes(os.urandom(2), "big") if process is None else process) & 0x3FF
-        self._last = 0
+        self._last = ((last >> 21) + 1) << 11 if last else 0
 
     def next(self) -> int:
         """A new id, larger than every earlier one of this maker."""

@@ -7,12 +7,38 @@ recipient ends, while messages, recipients, attempts and events are written once
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 metadata = MetaData()
 Json = JSON().with_variant(JSONB(), "postgresql")
 Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Xid(FunctionElement):
+    """The number of the transaction that writes the row; 0 on SQLite, whose one writer makes event ids in the order of commits."""
+
+    name = "xid"
+    inherit_cache = True
+
+
+@compiles(Xid, "postgresql")
+def _xid_postgresql(_element: Xid, _compiler: Any, **_: Any) -> str:
+    return "((pg_current_xact_id()::text)::bigint)"
+
+
+@compiles(Xid, "sqlite")
+def _xid_sqlite(_element: Xid, _compiler: Any, **_: Any) -> str:
+    return "0"
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """A partial index, on both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 def _id() -> Column:
@@ -87,7 +113,8 @@ bodies = Table(
     Column("segment", Integer),
     Column("offset", BigInteger),
     Column("crc", BigInteger),
-    Column("created_at", Float, nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Index("bodies_by_segment", "segment", **_where("segment IS NOT NULL")),
 )
 
 messages = Table(
@@ -105,7 +132,7 @@ messages = Table(
     Column("topic", String(64), nullable=False),
     Column("tags", Json, nullable=False),
     Column("envelope", Json, nullable=False),  # ret, envid, body, smtputf8
-    Column("origin", Json, nullable=False),  # client, helo, with, tls
+    Column("origin", Json, nullable=False),  # client, helo, with, tls; kind, name, permission, mode, domain of the principal
     Column("wishes", Json, nullable=False),  # tracking, unsubscribe, test mode ...
     Column("facts", Json, nullable=False),  # spam_score and what else policies learnt
     Column("trace", Json, nullable=False),  # [[policy, action, detail], ...]
@@ -124,7 +151,7 @@ recipients = Table(
     Column("domain", String(255), nullable=False),
     Column("notify", String(32), nullable=False),
     Column("orcpt", String(512), nullable=False),
-    Column("state", String(12), nullable=False),  # queued | deferred | then one of delivered bounced failed suppressed cancelled
+    Column("state", String(12), nullable=False),  # scheduled | queued | deferred | then one of delivered bounced failed suppressed cancelled
     Column("code", Integer),
     Column("enhanced", String(12)),
     Column("text", Text),  # the remote's words, or ours
@@ -147,13 +174,13 @@ queue = Table(
     Column("retry", String(12), nullable=False),  # standard | otp | greylist | full | rate
     Column("held", Boolean, nullable=False),
     Column("warned", Boolean, nullable=False),  # a delay DSN was sent
-    Index("queue_by_due", "due"),
-    Index("queue_by_domain", "domain", "due"),
+    Index("queue_by_due", "due", **_where("NOT held")),
+    Index("queue_by_domain", "domain", "stream", "due", **_where("NOT held")),
 )
 
 attempts = Table(
     "attempts", metadata, _id(),
-    Column("recipient_id", Id, nullable=False, index=True),
+    Column("recipient_id", Id, nullable=False),
     Column("message_id", Id, nullable=False, index=True),
     Column("at", Float, nullable=False),
     Column("seconds", Float, nullable=False),
@@ -177,8 +204,9 @@ events = Table(
     Column("type", String(64), nullable=False),
     Column("at", Float, nullable=False),
     Column("data", Json, nullable=False),
+    Column("xid", BigInteger, nullable=False, server_default=Xid()),
     Index("events_by_project", "project_id", "id"),
-    Index("events_by_time", "at"),
+    Index("events_by_xid", "xid", "id").ddl_if(dialect="postgresql"),
 )
 
 reports = Table(
@@ -188,6 +216,7 @@ reports = Table(
     Column("kind", String(8), nullable=False),  # failed | delayed | delivered | relayed
     Column("created_at", Float, nullable=False),
     Column("due", Float, nullable=False),
+    Index("reports_by_due", "due"),
 )
 
 idempotency = Table(

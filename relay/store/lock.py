@@ -1,0 +1,50 @@
+"""The lock of a data directory: one relay writes there, or everything is delivered twice.
+
+`data_dir/lock` is held with flock(2), which the kernel drops with the process however it ends, so a lock never has to be cleaned up. The file names the
+process that holds it, for the error that the second one prints.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.errors import StoreError
+
+
+@contextmanager
+def hold(data_dir: Path | str) -> Iterator[None]:
+    """Hold the directory (made if missing, 0700) as long as the context lasts; raises StoreError naming the pid that has it."""
+    directory = Path(data_dir)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise StoreError(f"{directory} is in use by the relay with pid {holder}; stop it first, or give this one its own data_dir") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def holder(data_dir: Path | str) -> int | None:
+    """The pid of the relay that holds the directory now, or None."""
+    try:
+        descriptor = os.open(Path(data_dir) / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return None

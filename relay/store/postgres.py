@@ -1,0 +1,275 @@
+"""PostgreSQL: the same functions over asyncpg, the writes of a node grouped into one transaction at a time.
+
+While a transaction commits, the next batch gathers, as on SQLite. A connection that breaks during COMMIT leaves open whether the batch is in: the next
+connection asks for the fate of its transaction id and answers accordingly. While the server is away, every write hears 451 at once, and a new connection is
+tried with growing pauses.
+
+Other nodes are woken with NOTIFY; a listener that had to reconnect calls everybody once, because it may have missed something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from relay import log
+from relay.errors import StoreError
+from relay.mail.ids import Maker
+from relay.store import faults, gauges
+from relay.store.writes import BATCH, BATCH_BYTES, JOBS, LANES, SLICE, Room, Write, fail, fault, perform
+
+POOL = 8  # connections that read
+CONNECT = 5.0  # seconds to connect
+PATIENCE = 30.0  # seconds of one statement of a batch
+PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds between tries to reconnect; the last one repeats
+
+LOG = log.get("store")
+
+_LOST = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
+
+
+class Postgres:
+    """The shared backend; see relay.store.engine.Store, which gives it to everybody else."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, *, read_only: bool, failed: asyncio.Event):
+        self.failed, self.read_only = failed, read_only
+        self.healthy = True
+        self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
+        self._context = {"ids": Maker()}
+        self._room, self._wake, self._closing = Room(), asyncio.Event(), False
+        self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
+        self._conn: AsyncConnection | None = None
+        self._failures, self._retry_at = 0, 0.0
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
+        self._listening: asyncpg.Connection | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._listener_lost = asyncio.Event()
+        self._engine = create_async_engine(
+            self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL, max_overflow=2, pool_timeout=CONNECT, pool_pre_ping=False,
+            connect_args={"timeout": CONNECT, "command_timeout": PATIENCE, "server_settings": {"application_name": "relay", "jit": "off"}},
+            json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
+        event.listen(self._engine.sync_engine, "connect", lambda _raw, record: record.info.update(self._context))
+
+    async def start(self, prepare: Callable[[Connection], None] | None) -> None:
+        """Connect; `prepare` makes or checks the schema."""
+        try:
+            async with self._engine.begin() as conn:
+                if prepare is not None:
+                    await conn.run_sync(prepare)
+        except _LOST as error:
+            raise StoreError(f"the database cannot be opened: {error}") from error
+        if not self.read_only:
+            self._tasks.append(asyncio.create_task(self._run(), name="store-write"))
+
+    async def close(self) -> None:
+        """Commit what waits, then disconnect."""
+        self._closing = True
+        self._wake.set()
+        if self._tasks:
+            await self._tasks[0]
+        for task in self._tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*self._tasks[1:], return_exceptions=True)
+        if self._conn is not None:
+            with contextlib.suppress(*_LOST):
+                await self._conn.close()
+        await self._engine.dispose()
+
+    # Reading.
+
+    async def read(self, fn: Callable[..., Any], *args: Any) -> Any:
+        try:
+            async with self._engine.connect() as conn:
+                return await conn.run_sync(fn, *args)
+        except _LOST as error:
+            if isinstance(error, SQLAlchemyError) and not fault(error):
+                raise
+            raise StoreError() from error
+
+    point = read
+
+    def peek(self, fn: Callable[..., Any], *args: Any) -> Any:
+        raise RuntimeError("there is no synchronous read on PostgreSQL; use point")
+
+    # Writing.
+
+    def enqueue(self, write: Write) -> None:
+        self._room.enter(write)
+        self._lanes[write.lane].append(write)
+        self._wake.set()
+
+    def withdraw(self, write: Write) -> bool:
+        """Whether the write was taken back before its batch began; it then never happens."""
+        if write.taken:
+            return False
+        write.taken = True
+        write.future.cancel()
+        self._room.leave((write,))
+        return True
+
+    def measure(self) -> None:
+        """Sizes are the server's own affair; its exporter tells them."""
+
+    async def _run(self) -> None:
+        while True:
+            batch = self._next()
+            if batch or (not self.healthy and not self._closing):
+                await self._commit(batch)
+                self._room.leave(batch)
+                if batch and not self.healthy:
+                    await asyncio.sleep(0)
+            elif self._closing:
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+            if not self.healthy and not any(self._lanes) and not self._closing:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        """Until the next try to reconnect, or a write that wants its 451."""
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.01, self._retry_at - time.monotonic())):
+                await self._wake.wait()
+
+    def _next(self) -> list[Write]:
+        batch: list[Write] = []
+        size = 0
+        for number, lane in enumerate(self._lanes):
+            most, taken = SLICE if number == LANES[JOBS] else BATCH, 0
+            while lane and len(batch) < BATCH and taken < most and size < BATCH_BYTES:
+                write = lane.popleft()
+                if not write.taken:
+                    write.taken = True
+                    taken, size = taken + 1, size + write.size
+                    batch.append(write)
+        return batch
+
+    async def _commit(self, batch: list[Write]) -> None:
+        started = time.perf_counter()
+        xid: list[str] = []
+        try:
+            conn = await self._connection()
+            async with conn.begin():
+                faults.point("store.begun")
+                await conn.run_sync(_perform, batch, xid)
+                faults.point("store.before-commit")
+            faults.point("store.committed")
+        except Exception as error:
+            await self._recover(batch, error, xid)
+        else:
+            self.healthy, self._failures = True, 0
+        gauges.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        gauges.BATCH.observe(len(batch))
+        gauges.HEALTHY.set(self.healthy)
+
+    async def _connection(self) -> AsyncConnection:
+        """The writing connection, opened anew when it is gone and the pause is over."""
+        if self._conn is None:
+            if time.monotonic() < self._retry_at:
+                raise StoreError()
+            self._conn = await self._engine.connect()
+        return self._conn
+
+    async def _recover(self, batch: list[Write], error: Exception, xid: list[str]) -> None:
+        """Answer a batch whose commit failed: as it turns out after all, or 451."""
+        waiting = isinstance(error, StoreError)
+        if not waiting:
+            LOG.error("commit failed", writes=len(batch), error=str(error))
+            gauges.FSYNC_ERRORS.inc()
+            await self._disconnect()
+        if xid and await self._committed(xid[0]):
+            self.healthy = True
+            return
+        self.healthy = False
+        fail(batch, "the message store is not available, try again later")
+        if not waiting:
+            self._retry_at = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
+            self._failures += 1
+
+    async def _disconnect(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            with contextlib.suppress(*_LOST):
+                await conn.invalidate()
+                await conn.close()
+
+    async def _committed(self, xid: str) -> bool:
+        """Whether the transaction is in, asked on a new connection."""
+        try:
+            self._conn = await self._engine.connect()
+            status = (await self._conn.exec_driver_sql("SELECT pg_xact_status($1::text::xid8)", (xid,))).scalar_one()
+            await self._conn.rollback()
+        except _LOST:
+            await self._disconnect()
+            return False
+        return status == "committed"
+
+    # Wake-ups between nodes.
+
+    def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        self._listeners.setdefault(channel, []).append(callback)
+        if not any(task.get_name() == "store-listen" for task in self._tasks):
+            self._tasks.append(asyncio.create_task(self._listen(), name="store-listen"))
+        elif self._listening is not None:
+            self._listener_lost.set()  # reconnect with the new channel
+
+    def notify(self, channel: str, payload: str = "") -> None:
+        """Wake the listeners of every node soon; one that misses it finds the work when it next looks."""
+        if not self._closing:
+            self.enqueue(Write(_notify, (channel, payload), False, LANES[JOBS], 0, _unheard()))
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            try:
+                self._listening = conn = await asyncpg.connect(self._dsn, timeout=CONNECT)
+                self._listener_lost.clear()
+                conn.add_termination_listener(lambda _: self._listener_lost.set())
+                for channel in self._listeners:
+                    await conn.add_listener(channel, self._heard)
+                failures = 0
+                for channel in self._listeners:
+                    self._heard(conn, 0, channel, "")
+                await self._listener_lost.wait()
+            except _LOST as error:
+                LOG.warning("listening failed", error=str(error))
+                failures += 1
+            finally:
+                if self._listening is not None:
+                    self._listening.terminate()
+                    self._listening = None
+            await asyncio.sleep(PAUSES[min(failures, len(PAUSES) - 1)] if failures else 0)
+
+    def _heard(self, _conn: Any, _pid: int, channel: str, payload: str) -> None:
+        for callback in self._listeners.get(channel, ()):
+            callback(payload)
+
+
+def _perform(conn: Connection, batch: list[Write], xid: list[str]) -> None:
+    xid.append(conn.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one())
+    perform(conn, batch)
+
+
+def _notify(conn: Connection, channel: str, payload: str) -> None:
+    conn.exec_driver_sql("SELECT pg_notify($1::text, $2::text)", (channel, payload))
+
+
+def _unheard() -> asyncio.Future[Any]:
+    """A future whose failure nobody needs to know."""
+    future = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future

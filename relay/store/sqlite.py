@@ -1,0 +1,324 @@
+"""SQLite: one thread that writes in group commits, a few that read, and point reads on the event loop itself.
+
+Only the writer's connection writes and checkpoints; readers are `query_only` with automatic checkpoints off, which keeps clear of the WAL-reset bug of
+SQLite before 3.51.3 in any case. A commit is durable (WAL, synchronous=FULL) before anyone is told.
+
+The writer takes everything that waits, up to a bound, runs it in one transaction, commits, and tells the event loop once for the whole batch. While it flushes,
+the next batch gathers: that is all there is to group commit, and no write waits for a timer.
+
+When a commit fails, its batch hears 451, the database is opened anew and compared: `user_version` counts batches inside their own transaction, so it says
+whether this one is there after all; a checkpoint then carries it to the disk before anybody hears 250 (a second fsync of the same pages may lie, fsyncgate).
+A second failure in a row sets `failed`, and the process ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from relay import log
+from relay.errors import StoreError
+from relay.mail.ids import Maker
+from relay.store import faults, gauges
+from relay.store.segments import Segments
+from relay.store.writes import BATCH, BATCH_BYTES, JOBS, LANES, SLICE, Room, Write, fail, fault, perform
+
+try:
+    from pysqlite3 import dbapi2 as driver
+except ImportError:  # wheels exist for x86-64 only
+    import sqlite3 as driver
+
+VERSION: tuple[int, ...] = driver.sqlite_version_info
+SAFE = (3, 51, 3)  # the first SQLite whose checkpoints cannot lose pages
+
+READERS = 4  # threads that read
+CHECKPOINT = 2_000  # pages of WAL (8 MB) after which a commit also checkpoints
+QUIET = 1.0  # seconds without a write after which the WAL is emptied
+STATEMENTS = 512  # prepared statements kept by a connection
+
+LOG = log.get("store")
+
+
+def connect(path: Path, context: dict[str, Any], *, writer: bool) -> Connection:
+    """A connection in autocommit, which the caller wraps in BEGIN; `context` (ids, segments) is in its `info`."""
+    flags = "" if writer else "?mode=ro"
+
+    def creator() -> Any:
+        raw = driver.connect(f"file:{_escaped(path)}{flags}", uri=True, isolation_level=None, check_same_thread=False,
+                             cached_statements=STATEMENTS, timeout=10.0)
+        for pragma in _WRITER if writer else _READER:
+            raw.execute(f"PRAGMA {pragma}")
+        return raw
+
+    engine = create_engine("sqlite://", module=driver, creator=creator, poolclass=NullPool, isolation_level="AUTOCOMMIT",
+                           json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
+    conn = engine.connect()
+    conn.info.update(context)
+    return conn
+
+
+_WRITER = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32000",
+           f"wal_autocheckpoint={CHECKPOINT}", "journal_size_limit=64000000")  # auto_vacuum counts on a new file only
+_READER = ("query_only=ON", "wal_autocheckpoint=0", "temp_store=MEMORY", "cache_size=-8000")
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+class Sqlite:
+    """The embedded backend; see relay.store.engine.Store, which gives it to everybody else."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: Path, segments: Segments, *, read_only: bool, failed: asyncio.Event):
+        self.path, self.segments, self.failed, self.read_only = path, segments, failed, read_only
+        self.healthy = True
+        self._context = {"ids": Maker(), "segments": segments}
+        self._loop = asyncio.get_running_loop()
+        self._room, self._inbox, self._lock = Room(), queue.SimpleQueue(), threading.Lock()
+        self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
+        self._failures, self._batch, self._unchecked = 0, 0, False
+        self._local, self._opened = threading.local(), []
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
+
+    async def start(self, prepare: Callable[[Connection], None] | None) -> None:
+        """Open the file; `prepare` makes or checks the schema on the writing connection."""
+        self._readers = ThreadPoolExecutor(READERS, "store-read")
+        self._thread = None
+        if not self.read_only:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            await self._loop.run_in_executor(self._readers, self._open, prepare)
+            self._thread = threading.Thread(target=self._run, name="store-write", daemon=True)
+            self._thread.start()
+        try:
+            self._peeking = connect(self.path, self._context, writer=False)
+        except DBAPIError as error:
+            raise StoreError(f"{self.path} cannot be opened: {error.orig}") from error
+
+    async def close(self) -> None:
+        """Commit what waits, empty the WAL, close everything."""
+        if self._thread is not None:
+            self._inbox.put(None)
+            await self._loop.run_in_executor(None, self._thread.join)
+        self._readers.shutdown(wait=True)
+        for conn in (*self._opened, self._peeking):
+            conn.close()
+            conn.engine.dispose()
+        if self._thread is not None:
+            self._conn.close()
+        self.segments.close()
+
+    # Reading.
+
+    def peek(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """The result of a short indexed read, here and now: 10 us, where the way to a thread and back costs 70."""
+        try:
+            return fn(self._peeking, *args)
+        except DBAPIError as error:
+            raise _readable(error) from error
+
+    async def point(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.peek(fn, *args)
+
+    async def read(self, fn: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return await self._loop.run_in_executor(self._readers, self._read, fn, args)
+        except DBAPIError as error:
+            raise _readable(error) from error
+
+    def _read(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        conn = getattr(self._local, "conn", None)
+        if conn is None:
+            conn = self._local.conn = connect(self.path, self._context, writer=False)
+            self._opened.append(conn)
+        conn.exec_driver_sql("BEGIN")  # one snapshot for all that fn reads
+        try:
+            return fn(conn, *args)
+        finally:
+            conn.exec_driver_sql("COMMIT")
+
+    # Writing.
+
+    def enqueue(self, write: Write) -> None:
+        self._room.enter(write)
+        self._inbox.put(write)
+
+    def withdraw(self, write: Write) -> bool:
+        """Whether the write was taken back before the writer began it; it then never happens."""
+        with self._lock:
+            if write.taken:
+                return False
+            write.taken = True
+        write.future.cancel()
+        self._room.leave((write,))
+        return True
+
+    def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        self._listeners.setdefault(channel, []).append(callback)
+
+    def notify(self, channel: str, payload: str = "") -> None:
+        for callback in self._listeners.get(channel, ()):
+            self._loop.call_soon(callback, payload)
+
+    def measure(self) -> None:
+        """Set the size gauges."""
+        wal = _size(f"{self.path}-wal")
+        gauges.WAL_BYTES.set(wal)
+        gauges.BYTES.set(_size(self.path) + wal + self.segments.size())
+
+    def _open(self, prepare: Callable[[Connection], None] | None) -> None:
+        try:
+            self._conn = connect(self.path, self._context, writer=True)
+            self._raw = self._conn.connection.dbapi_connection
+            if prepare is not None:
+                prepare(self._conn)
+            last = self._raw.execute("SELECT max(id) FROM events").fetchone()[0] if prepare is not None else 0
+        except DBAPIError as error:
+            raise StoreError(f"{self.path} cannot be opened: {error.orig}") from error
+        if last:
+            self._context["ids"] = self._conn.info["ids"] = Maker(last=last)
+        self._batch = self._raw.execute("PRAGMA user_version").fetchone()[0]
+
+    def _run(self) -> None:
+        """The writer's thread."""
+        while (batch := self._next()) is not None:
+            if batch or not self.healthy:  # an empty commit tries whether the disk takes writes again
+                self._commit(batch)
+                self._loop.call_soon_threadsafe(self._room.leave, batch)
+            elif self._unchecked:
+                self._checkpoint()
+        self._checkpoint()
+
+    def _next(self) -> list[Write] | None:
+        """The next batch; empty after QUIET without writes, None at the end."""
+        try:
+            block = not any(self._lanes)
+            write = self._inbox.get(block, QUIET if self._unchecked or not self.healthy else None)
+            while True:
+                if write is None:
+                    self._inbox.put(None)  # what came before is committed first
+                    if any(self._lanes):
+                        break
+                    return None
+                self._lanes[write.lane].append(write)
+                write = self._inbox.get(False)
+        except queue.Empty:
+            pass
+        return self._batch_of_lanes()
+
+    def _batch_of_lanes(self) -> list[Write]:
+        batch: list[Write] = []
+        size = 0
+        with self._lock:
+            for number, lane in enumerate(self._lanes):
+                most = SLICE if number == LANES[JOBS] else BATCH
+                taken = 0
+                while lane and len(batch) < BATCH and taken < most and size < BATCH_BYTES:
+                    write = lane.popleft()
+                    if not write.taken:
+                        write.taken = True
+                        taken, size = taken + 1, size + write.size
+                        batch.append(write)
+        return batch
+
+    def _commit(self, batch: list[Write]) -> None:
+        started = time.perf_counter()
+        try:
+            self._transact(batch)
+        except Exception as error:
+            self._recover(batch, error)
+        else:
+            self.healthy, self._failures = True, 0
+        gauges.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        gauges.BATCH.observe(len(batch))
+        gauges.HEALTHY.set(self.healthy)
+
+    def _transact(self, batch: list[Write]) -> None:
+        self._raw.execute("BEGIN IMMEDIATE")
+        faults.point("store.begun")
+        perform(self._conn, batch)
+        self.segments.flush()
+        self._raw.execute(f"PRAGMA user_version={_after(self._batch)}")
+        faults.point("store.before-commit")
+        self._raw.execute("COMMIT")
+        self._batch, self._unchecked = _after(self._batch), True
+        faults.point("store.committed")
+
+    def _recover(self, batch: list[Write], error: Exception) -> None:
+        """Answer a batch whose commit failed, and have a connection that works again or say that there is none."""
+        LOG.error("commit failed", writes=len(batch), error=str(error))
+        self.healthy = False
+        self.segments.rewind()
+        if _disk_full(error):
+            fail(batch, "the disk is full, try again later")
+            self._rollback()
+            return
+        if fault(error):
+            gauges.FSYNC_ERRORS.inc()
+            self._failures += 1
+        if self._failures > 1 or not self._reopened(_after(self._batch)):
+            fail(batch, "the message store is not available, try again later")
+        if self._failures > 1:
+            self._loop.call_soon_threadsafe(self.failed.set)
+
+    def _reopened(self, batch: int) -> bool:
+        """Open the database anew; whether the batch of this number is in it, durable."""
+        try:
+            self._conn.invalidate()
+            self._conn.close()
+            self._open(None)
+            if self._batch != batch:
+                return False
+            busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+        except (DBAPIError, driver.Error, StoreError, OSError) as error:
+            LOG.error("database cannot be opened again", error=str(error))
+            self._failures += 1
+            return False
+
+    def _rollback(self) -> None:
+        if self._raw.in_transaction:  # SQLite rolls back by itself after some errors
+            self._raw.execute("ROLLBACK")
+
+    def _checkpoint(self) -> None:
+        """Empty the WAL; a reader in the way leaves that to the next quiet moment."""
+        self._unchecked = False
+        try:
+            self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except driver.Error as error:
+            LOG.warning("checkpoint failed", error=str(error))
+
+
+def _after(batch: int) -> int:
+    return (batch + 1) & 0x7FFFFFFF  # user_version is a signed 32-bit number
+
+
+def _disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(getattr(error, "orig", error), "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def _readable(error: DBAPIError) -> Exception:
+    return StoreError() if fault(error) else error
+
+
+def _size(path: Path | str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,159 @@
+"""Writes on their way into a group commit, and how a batch of them runs inside one transaction.
+
+A batch runs in three lanes: outcomes of deliveries first, because what has left must be recorded (A4), then mail, then at most a slice of jobs. Writes of one
+function that takes many items become one call. When anything in the batch fails, it is rolled back to its start and replayed one write at a time, each under a
+savepoint, so that a bad message fails alone and never its neighbours (A5). Only a fault of the database itself fails them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
+
+from relay import log
+from relay.errors import Defer, Refuse, RelayError, StoreError
+from relay.mail.reply import Reply
+from relay.store import gauges
+
+OUTCOMES, MAIL, JOBS = "outcomes", "mail", "jobs"
+LANES = {OUTCOMES: 0, MAIL: 1, JOBS: 2}
+
+BATCH = 500  # writes of one commit
+BATCH_BYTES = 16_000_000  # octets of mail in one commit
+SLICE = 1  # jobs of one commit: a job is a slice of 1,000 rows or less, and mail waits at most for one
+WAITING = 5_000  # writes that may wait; beyond, new mail hears 452
+WAITING_BYTES = 256_000_000
+
+BUSY = Reply(452, "4.3.1", "too much mail is waiting for the disk, try again later")
+CANNOT = Reply(554, "5.6.0", "the message cannot be stored")
+
+# SQLite: the disk or the file failed, not the statement. PostgreSQL: connection, deadlock, resources, operator, system (SQLSTATE classes).
+_SQLITE = frozenset({"SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY",
+                     "SQLITE_CANTOPEN", "SQLITE_PROTOCOL", "SQLITE_NOMEM"})
+_POSTGRES = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
+
+LOG = log.get("store")
+
+
+class Write:
+    """One function call that waits for its commit. `await write` gives its result; cancelling the one who waits does not undo it."""
+
+    __slots__ = ("args", "error", "fn", "future", "lane", "many", "result", "size", "taken")
+
+    def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any]):
+        self.fn, self.args, self.many, self.lane, self.size, self.future = fn, args, many, lane, size, future
+        self.taken = False  # by the writer, or withdrawn: whoever sets it first has it
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def resolve(self) -> None:
+        """Tell who waits; on the event loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Room:
+    """Where writes wait: what is there is counted, so that it never grows without bound."""
+
+    __slots__ = ("bytes", "count")
+
+    def __init__(self) -> None:
+        self.count, self.bytes = 0, 0
+
+    def enter(self, write: Write) -> None:
+        """Raises Defer when there is no room; outcomes always enter, their number is bounded by who sends them."""
+        if write.lane and (self.count >= WAITING or self.bytes + write.size > WAITING_BYTES):
+            gauges.SHED.labels("store").set(1)
+            raise Defer(BUSY)
+        self.count += 1
+        self.bytes += write.size
+
+    def leave(self, writes: Iterable[Write]) -> None:
+        """They are committed, failed or withdrawn; tell those who wait."""
+        for write in writes:
+            self.count -= 1
+            self.bytes -= write.size
+            write.resolve()
+        gauges.WAITING.set(self.count)
+        gauges.SHED.labels("store").set(0)
+
+
+def perform(conn: Connection, writes: list[Write]) -> None:
+    """Run the batch in the open transaction: each write has its result or its own error afterwards. Raises what is a fault of the database."""
+    conn.exec_driver_sql("SAVEPOINT batch")
+    try:
+        _together(conn, writes)
+    except Exception as error:
+        if fault(error):
+            raise
+        if len(writes) > 1:
+            gauges.REPLAYS.inc()
+        conn.exec_driver_sql("ROLLBACK TO SAVEPOINT batch")
+        for write in writes:
+            _alone(conn, write)
+
+
+def _together(conn: Connection, writes: list[Write]) -> None:
+    for fn, group in _grouped(writes):
+        if not group[0].many:
+            group[0].result = fn(conn, *group[0].args)
+            continue
+        results = fn(conn, [write.args for write in group])
+        for write, result in zip(group, results, strict=True):
+            write.result = result
+
+
+def _grouped(writes: list[Write]) -> Iterable[tuple[Callable[..., Any], list[Write]]]:
+    """By lane, then as they came; the many of one function are one group."""
+    groups: dict[Any, list[Write]] = {}
+    for write in writes:
+        groups.setdefault((write.lane, write.fn) if write.many else (write.lane, id(write)), []).append(write)
+    return [(group[0].fn, group) for _, group in sorted(groups.items(), key=lambda each: each[0][0])]
+
+
+def _alone(conn: Connection, write: Write) -> None:
+    conn.exec_driver_sql("SAVEPOINT alone")
+    try:
+        _together(conn, [write])
+    except Exception as error:
+        if fault(error):
+            raise
+        conn.exec_driver_sql("ROLLBACK TO SAVEPOINT alone")
+        write.error = _own(write, error)
+    conn.exec_driver_sql("RELEASE SAVEPOINT alone")
+
+
+def _own(write: Write, error: Exception) -> Exception:
+    """What the sender of this write hears: its own refusal, or a permanent one for data that no database takes, or that it is our fault."""
+    if isinstance(error, RelayError) or not write.many:
+        return error
+    LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), error=str(error))
+    if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)):
+        return Refuse(CANNOT)
+    return StoreError()
+
+
+def fault(error: BaseException) -> bool:
+    """Whether the database, the disk or the connection failed, not the statement or its data."""
+    if isinstance(error, (OSError, MemoryError)) or getattr(error, "connection_invalidated", False):
+        return True
+    cause = getattr(error, "orig", error)
+    name = getattr(cause, "sqlite_errorname", None)
+    if name is not None:
+        return any(name == bad or name.startswith(f"{bad}_") for bad in _SQLITE)
+    state = getattr(cause, "sqlstate", None)
+    return isinstance(error, (DBAPIError, InterfaceError)) and (state is None or state[:2] in _POSTGRES)
+
+
+def fail(writes: Iterable[Write], text: str) -> None:
+    """Each of them failed with the store."""
+    for write in writes:
+        write.result, write.error = None, StoreError(text)
