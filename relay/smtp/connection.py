@@ -10,7 +10,9 @@ Names that aiosmtpd's users know (`session`, `envelope`, `transport`, `event_han
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,8 @@ DENIED = {
     "closing": GOING,
 }
 LOG = log.get("smtp")
+
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Connection(SMTP):
@@ -99,7 +103,7 @@ class Connection(SMTP):
         self.transport = transport
         listener.entered(self)
         peer = transport.get_extra_info("peername")
-        address, port = (proxy.plain(peer[0]), peer[1]) if isinstance(peer, tuple) else ("", 0)
+        address, port = (proxy.plain(peer[0]), peer[1]) if isinstance(peer, tuple) else (_uid(transport), 0)
         if listener.proxied and listener.standing(address).proxy:
             self.session = Session(address, port, listener.options.name)  # until the header says who is behind it
         else:
@@ -405,3 +409,10 @@ def _push(transport: asyncio.Transport, octets: bytes) -> None:
         room[:count] = octets[:count]
         protocol.buffer_updated(count)
         octets = octets[count:]
+
+
+def _uid(transport: asyncio.BaseTransport) -> str:
+    """Who is at the other end of a Unix socket, as the kernel tells it: "uid:1000"."""
+    sock = transport.get_extra_info("socket")
+    _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return f"uid:{uid}"
