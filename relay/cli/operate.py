@@ -1,0 +1,92 @@
+"""relay serve, check, migrate, backup and bounces: running the relay itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from relay.cli.main import Group, Run, relay
+from relay.cli.show import printable, table
+
+MARKS = {"ok": "ok", "warning": "warn", "error": "ERROR"}
+
+
+@relay.command()
+@click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, metavar="N", help="Processes that receive mail beside the main one.")
+@click.option("--hold", is_flag=True, help="Start with the queue held: accept mail, deliver none until `relay queue release --all`.")
+@click.pass_context
+def serve(context: click.Context, workers: int, hold: bool) -> None:
+    """Run the relay until SIGTERM; SIGHUP reloads the settings."""
+    run: Run = context.obj
+    context.exit(run.serve(run.settings, workers=workers, hold=hold, path=run.file) or 0)
+
+
+@relay.command()
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Look for what is wrong: settings, DNS, keys, listeners, policies, port 25, PTR, clock, certificates, disk.
+
+    Exit status 1 when there is an error, 2 when the settings cannot be read.
+    """
+    from relay.control.checks import examine
+
+    run: Run = context.obj
+    findings = examine(run.settings)
+    run.show(findings, _findings)
+    context.exit(1 if any(f["level"] == "error" for f in findings) else 0)
+
+
+def _findings(findings: Sequence[dict[str, Any]]) -> str:
+    rows = [(MARKS[f["level"]], f["check"], f["key"], f["text"] + (f"; {f['way_out']}" if f["way_out"] else "")) for f in findings]
+    worst = {level: sum(f["level"] == level for f in findings) for level in ("error", "warning")}
+    return f"{table(('', 'CHECK', 'KEY', 'FOUND'), rows)}\n\n{worst['error']} errors, {worst['warning']} warnings"
+
+
+@relay.command()
+@click.pass_obj
+def migrate(run: Run) -> None:
+    """Bring the store's schema up to date."""
+    from relay.control.client import Client
+
+    running = Client.connect(run.settings.data_dir)
+    if running is not None:
+        with running:
+            found = running.act("schema", {})
+    else:
+        from relay.control import alone
+
+        found = {"schema": alone.migrate(run.settings)}
+    run.show(found, lambda done: f"the store has schema {done['schema']}, as this Relay needs it")
+
+
+@relay.command()
+@click.argument("file", type=click.Path())
+@click.pass_obj
+def backup(run: Run, file: str) -> None:
+    """Write a copy of the store to FILE, while the relay runs or not: database, large bodies and the secret key.
+
+    A relay started on a copy holds its queue until `relay queue release --all`, so that nothing is sent twice.
+    """
+    run.show(run.act("backup", file=os.path.abspath(file)), lambda done: "\n".join(str(line) for line in done["lines"]))
+
+
+@relay.group(cls=Group)
+def bounces() -> None:
+    """What bounces mean."""
+
+
+@bounces.command("classify")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def classify(run: Run, file: Any) -> None:
+    """Say what the replies in FILE ("-" = standard input) mean: SMTP replies, one a line, or a whole bounce message."""
+    from relay.control.bounces import classify as read
+
+    found = read(file.read())
+    if not found:
+        print("relay: there is no SMTP reply in it", file=sys.stderr)
+    run.show(found, lambda all_: table(("CATEGORY", "RULE", "REPLY"), [(f["category"], f["rule"], printable(f["reply"])) for f in all_]))

@@ -1,0 +1,55 @@
+"""The table of acts: the name that the command line, the socket and the API use, the function, and whether it only reads."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.control import Control, domains, keys, suppress
+from relay.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """`run(control, **arguments)`; `reads`: it changes nothing."""
+
+    run: Callable[..., Awaitable[Any]]
+    reads: bool = False
+
+
+ACTS: dict[str, Act] = {
+    "project_create": Act(keys.create_project),
+    "project_list": Act(keys.every_project, reads=True),
+    "key_create": Act(keys.create),
+    "key_list": Act(keys.every, reads=True),
+    "key_revoke": Act(keys.revoke),
+    "key_rotate": Act(keys.rotate),
+    "domain_add": Act(domains.add),
+    "domain_list": Act(domains.every, reads=True),
+    "domain_show": Act(domains.get, reads=True),
+    "domain_verify": Act(domains.verify),
+    "domain_set": Act(domains.configure),
+    "domain_remove": Act(domains.remove),
+    "domain_rotate": Act(domains.rotate),
+    "domain_activate": Act(domains.activate),
+    "domain_cancel": Act(domains.cancel),
+    "suppress_add": Act(suppress.add),
+    "suppress_remove": Act(suppress.remove),
+    "suppress_list": Act(suppress.every, reads=True),
+    "suppress_import": Act(suppress.take_in),
+    "suppress_undo": Act(suppress.undo),
+}
+
+
+async def perform(control: Control, name: str, arguments: Mapping[str, Any]) -> Any:
+    """What `name` gives; raises Invalid for an act or argument that does not exist, and what the act raises."""
+    act = ACTS.get(name)
+    if act is None:
+        raise Invalid("act", f"there is no act {name}; this relay knows {', '.join(sorted(ACTS))}")
+    try:
+        inspect.signature(act.run).bind(control, **arguments)
+    except TypeError as error:
+        raise Invalid("arguments", f"{name}: {error}") from error
+    return await act.run(control, **arguments)
