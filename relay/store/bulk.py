@@ -9,6 +9,7 @@ Rows are tuples in the order of the columns; JSON is text already (`json`), bool
 
 from __future__ import annotations
 
+import json as stdlib
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain
@@ -22,10 +23,21 @@ KEYS = 500  # ids of one IN (...)
 
 
 def json(value: Any) -> str:
-    """The value as JSON text; empty ones cost nothing."""
-    if not value:
-        return "{}" if isinstance(value, dict) else "[]" if isinstance(value, (tuple, list)) else orjson.dumps(value).decode()
-    return orjson.dumps(value).decode()
+    """The value as JSON text that both databases take: no NUL, no lone surrogate."""
+    if not value and isinstance(value, (dict, tuple, list)):
+        return "{}" if isinstance(value, dict) else "[]"
+    try:
+        text = orjson.dumps(value).decode()
+    except TypeError:  # a lone surrogate, or a type that is none of JSON's
+        text = stdlib.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace").decode()
+    return text.replace("\\u0000", "\\ufffd") if "\\u0000" in text else text
+
+
+def clean(text: str, limit: int) -> str:
+    """The text as a column of `limit` characters takes it; a remote's words must never wedge the queue."""
+    if len(text) <= limit and text.isascii() and "\0" not in text:
+        return text
+    return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -120,7 +120,7 @@ bodies = Table(
 messages = Table(
     "messages", metadata, _id(), _project(),
     Column("key_id", Id),
-    Column("body_id", Id, nullable=False, index=True),
+    Column("body_id", Id, nullable=False),  # the message's own id, or that of the body it shares with others
     Column("protocol", String(12), nullable=False),  # smtp | sendmail | http | broadcast | workflow | dsn
     Column("sender", String(320), nullable=False),  # reverse-path, "" = null
     Column("header_from", Text, nullable=False),
@@ -140,6 +140,7 @@ messages = Table(
     Column("send_at", Float),
     Index("messages_by_project", "project_id", "created_at"),
     Index("messages_by_message_id", "message_id"),
+    Index("messages_by_shared_body", "body_id", **_where("body_id <> id")),
 )
 
 recipients = Table(
@@ -162,7 +163,7 @@ recipients = Table(
 queue = Table(
     "queue", metadata,
     Column("recipient_id", Id, primary_key=True, autoincrement=False),
-    Column("message_id", Id, nullable=False, index=True),
+    Column("message_id", Id, nullable=False),
     Column("project_id", Id, nullable=False),
     Column("domain", String(255), nullable=False),
     Column("stream", String(16), nullable=False),

@@ -1,0 +1,75 @@
+"""Bodies: the octets of messages, header and body as admitted, each stored once however many recipients it has.
+
+Up to INLINE they are in the row, above in a segment file (relay.store.segments); on PostgreSQL always in the row (bytea), since nodes share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sqlalchemy import Connection, select
+
+from relay.errors import NotFound
+from relay.store import bulk
+from relay.store.schema import bodies
+from relay.store.segments import PIECE, Segments
+
+INLINE = 16_000  # bytes; above, a second flush costs less than writing the octets twice, to the WAL and to the database
+
+_PLACE = select(bodies.c.size, bodies.c.segment, bodies.c.offset, bodies.c.crc)
+_WHOLE = _PLACE.add_columns(bodies.c.data)
+
+
+def put(conn: Connection, number: int, octets: bytes, now: float) -> None:
+    """Store one body under this id."""
+    put_many(conn, [(number, octets, now)])
+
+
+def put_many(conn: Connection, given: Sequence[tuple[int, bytes, float]]) -> None:
+    """Store bodies: id, octets, UTC seconds. Segments are flushed by whoever commits."""
+    segments: Segments | None = conn.info.get("segments")
+    rows = []
+    for number, octets, now in given:
+        if segments is None or len(octets) <= INLINE:
+            rows.append((number, len(octets), octets, None, None, None, now))
+        else:
+            rows.append((number, len(octets), None, *segments.append(octets), now))
+    bulk.insert(conn, bodies, rows)
+
+
+def get(conn: Connection, number: int) -> bytes:
+    """The octets; raises NotFound when retention has dropped them, StoreError when the disk damaged them."""
+    row = _row(conn, number, _WHOLE)
+    if row.data is not None:
+        return bytes(row.data)
+    segments: Segments = conn.info["segments"]
+    try:
+        return segments.read(row.segment, row.offset, row.size, row.crc)
+    except FileNotFoundError:  # its segment was compacted after we read the row
+        row = _row(conn, number, _PLACE)
+        return segments.read(row.segment, row.offset, row.size, row.crc)
+
+
+def pieces(conn: Connection, number: int) -> Iterator[bytes]:
+    """The octets in pieces of 256 kB, for bodies that should not be in memory at once; raises as get does.
+
+    The row is read at once and the file as the pieces are asked for, so no transaction stays open; from PostgreSQL the octets come whole.
+    """
+    row = _row(conn, number, _PLACE)
+    if row.segment is not None:
+        segments: Segments = conn.info["segments"]
+        return segments.pieces(row.segment, row.offset, row.size, row.crc)
+    octets = get(conn, number)
+    return (octets[start:start + PIECE] for start in range(0, len(octets), PIECE))
+
+
+def drop(conn: Connection, numbers: Iterable[int]) -> None:
+    """Forget these bodies; octets in segments go when their segment does."""
+    bulk.delete(conn, bodies, "id", numbers)
+
+
+def _row(conn: Connection, number: int, statement):
+    row = conn.execute(statement.where(bodies.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound("the message is no longer kept")
+    return row
