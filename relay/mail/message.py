@@ -101,6 +101,7 @@ class Wishes:
     idempotency_key: str = ""
     idempotency_hours: int = 24
     send_at: float | None = None  # UTC seconds
+    idempotency_hash: str = ""  # of the request that brought the key; "" = of sender, recipients and body
 
 
 @dataclass(frozen=True, slots=True)

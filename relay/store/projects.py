@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
 from relay.errors import Conflict, Invalid, NotFound
 from relay.mail import ids
@@ -60,6 +60,21 @@ def by_name(conn: Connection, name: str) -> Project:
     if row is None:
         raise NotFound(f"there is no project {name}; relay project create {name} makes one, relay project list shows them")
     return Project(*row)
+
+
+def get(conn: Connection, project_id: int) -> Project:
+    """Raises NotFound."""
+    row = conn.execute(select(projects).where(projects.c.id == project_id)).one_or_none()
+    if row is None:
+        raise NotFound("there is no such project; relay project list shows them")
+    return Project(*row)
+
+
+def configure(conn: Connection, project_id: int, settings: dict[str, Any]) -> Project:
+    """The project with these settings changed and the others kept."""
+    project = get(conn, project_id)
+    conn.execute(update(projects).where(projects.c.id == project_id).values(settings={**project.settings, **settings}))
+    return get(conn, project_id)
 
 
 def every(conn: Connection) -> list[Project]:
