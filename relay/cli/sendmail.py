@@ -15,11 +15,11 @@ from __future__ import annotations
 import getopt
 import os
 import pwd
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from relay.cli.handing import DATAERR, OK, SOCKET, TEMPFAIL, USAGE, Failed, connected, deliver
 from relay.mail import drop, local
@@ -28,6 +28,7 @@ from relay.mail.drop import Drop
 DATA_DIR = Path("/var/lib/relay")  # as relay.settings
 CONFIGS = ("relay.toml", "/etc/relay/relay.toml")
 LARGEST = 100_000_000  # bytes read at most; the relay says what it takes
+LONGEST = 65_536  # bytes of a line that -bs passes on at once
 SHORT = "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:tvx"  # of Postfix's and Sendmail's, all but those with an optional argument
 OPTIONAL = ("-q", "-d", "-E")
 XTEXT = {code: f"+{code:02X}" for code in (*range(33), 43, 61, *range(127, 256))}  # RFC 3461 §4
@@ -55,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Failed as failed:
         print(f"sendmail: {failed}", file=sys.stderr)
         return failed.code
-    except BrokenPipeError:
+    except OSError as error:  # whoever gave us standard input or wanted our output is gone, or the relay is
+        print(f"sendmail: {error}", file=sys.stderr)
         return TEMPFAIL
 
 
@@ -175,31 +177,30 @@ def _phrase(name: str) -> str:
 
 
 def speak(options: Options) -> int:
-    """-bs: standard input and output, connected to the relay's socket."""
-    import selectors
-
+    """-bs: SMTP on standard input and output, one command at a time, so that a script may send its whole dialogue at once."""
     try:
         line = connected(data_dir(options) / SOCKET)
     except OSError:
         sys.stdout.write("421 4.3.2 the relay is not running, try again later\r\n")
         return TEMPFAIL
-    line.settimeout(None)
-    with line, selectors.DefaultSelector() as ready:
-        ready.register(line, selectors.EVENT_READ)
-        ready.register(0, selectors.EVENT_READ)
-        while True:
-            for key, _ in ready.select():
-                octets = os.read(key.fd, 65_536)
-                if key.fd == 0 and not octets:
-                    ready.unregister(0)
-                    line.shutdown(socket.SHUT_WR)
-                elif key.fd == 0:
-                    line.sendall(octets)
-                elif not octets:
-                    return OK
-                else:
-                    sys.stdout.buffer.write(octets)
-                    sys.stdout.buffer.flush()
+    with line, line.makefile("rwb", buffering=0) as relay:
+        code = _pass_answer(relay)
+        while code not in (b"", b"221", b"421") and (command := sys.stdin.buffer.readline(LONGEST)):
+            relay.write(command)
+            while code == b"354" and command.rstrip(b"\r\n") != b"." and (command := sys.stdin.buffer.readline(LONGEST)):
+                relay.write(command)
+            code = _pass_answer(relay)
+    return OK if code else TEMPFAIL
+
+
+def _pass_answer(relay: BinaryIO) -> bytes:
+    """Pass one answer on; its code, b"" when the relay went away."""
+    while octets := relay.readline(LONGEST):
+        sys.stdout.buffer.write(octets)
+        if octets[3:4] != b"-":
+            break
+    sys.stdout.buffer.flush()
+    return octets[:3]
 
 
 def show(options: Options) -> int:
