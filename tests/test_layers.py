@@ -17,11 +17,11 @@ RELAY = ROOT / "relay"
 LAYERS = (
     {"mail", "errors", "clock", "log", "metrics", "kinds", "shipped", "systemd"},  # nouns, errors and what needs nothing; these may import each other
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
-    {"policy", "events", "templates", "delivery", "wishes", "handover"},
+    {"policy", "events", "templates", "delivery", "wishes", "handover", "fleet"},
     {"submission", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
-    {"control", "intake"},
-    {"api", "web", "cli"},
+    {"control", "intake", "entrance"},
+    {"api", "web", "cli", "worker", "welcome"},
     {"app"},
     {"__main__"},
 )
@@ -47,15 +47,23 @@ SOURCES = sorted(path for path in (*RELAY.rglob("*.py"), *(ROOT / "policies").rg
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The dotted names that a source file imports, wherever in the file."""
+    """The dotted names that a source file imports when it runs, wherever in the file."""
     package = path.relative_to(ROOT).parent.parts
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    for node in _running(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             module = ".".join(part for part in (base, node.module) if part)
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes below, but for what only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield child
+            yield from _running(child)
 
 
 def room(dotted: str) -> str | None:
@@ -126,3 +134,10 @@ def test_every_form_of_import_is_seen(source, name, tmp_path, monkeypatch):
     file.write_text(source)
     assert list(imported(file)) == [name]
     assert room(name) == "store"
+
+
+def test_what_only_type_checkers_import_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    file = tmp_path / "x.py"
+    file.write_text("if TYPE_CHECKING:\n    from relay.app import Relay\nif True:\n    from relay.store import engine\n")
+    assert list(imported(file)) == ["relay.store.engine"]
