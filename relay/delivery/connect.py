@@ -7,6 +7,7 @@ own name (a loop). At most eight addresses and ten minutes are spent.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import Callable, Collection
@@ -21,7 +22,7 @@ from relay.mail.reply import Reply
 from relay.metrics import counter, gauge
 from relay.settings import Settings
 from relay.smtp import client as smtp
-from relay.smtp.client import Client, Lost, Timeouts
+from relay.smtp.client import Client, Lost, Timeouts, Watch
 
 MOST = 8  # addresses tried for one connection
 TOTAL = 600.0  # seconds for all of them; one greeting may take five minutes
@@ -48,7 +49,8 @@ class Connector:
         self._addresses = Addresses(settings.delivery, resolver, (*own, *settings.delivery.sources))
         self._trust = trust
         self.broken = tls.Broken(now)
-        self._open: dict[str, _Provider] = {}
+        self._providers: dict[str, _Provider] = {}
+        self._watch: Watch | None = None
 
     async def connect(self, route: Route, exclude: Collection[str] = ()) -> Connection:
         """A connection ready for MAIL.
@@ -98,7 +100,8 @@ class Connector:
     async def _open_one(self, route: Route, host: Host, target: Target) -> Connection:
         """A connection to one address; after a failed opportunistic handshake a second one in the clear. Raises ConnectFailed."""
         provider = self._provider(route)
-        attempt = _Attempt(route, host, target, self._name, self._timeouts, provider)
+        watch = self._watch = self._watch or Watch(asyncio.get_running_loop())
+        attempt = _Attempt(route, host, target, self._name, self._timeouts, watch, provider)
         plain = route.tls.level == "none" or (route.tls.level == "opportunistic" and host.name in self.broken)
         try:
             client, verified = await attempt.open(None if plain else self._context(route))
@@ -119,9 +122,9 @@ class Connector:
         return tls.any_certificate()
 
     def _provider(self, route: Route) -> _Provider:
-        found = self._open.get(route.provider)
+        found = self._providers.get(route.provider)
         if found is None:
-            found = self._open[route.provider] = _Provider(route.provider)
+            found = self._providers[route.provider] = _Provider(route.provider)
         return found
 
 
@@ -151,10 +154,10 @@ class _Provider:
 class _Attempt:
     """The steps to one address, each raising ConnectFailed with the phase."""
 
-    __slots__ = ("host", "name", "provider", "route", "target", "timeouts")
+    __slots__ = ("host", "name", "provider", "route", "target", "timeouts", "watch")
 
-    def __init__(self, route: Route, host: Host, target: Target, name: str, timeouts: Timeouts, provider: _Provider):
-        self.route, self.host, self.target, self.name, self.timeouts, self.provider = route, host, target, name, timeouts, provider
+    def __init__(self, route: Route, host: Host, target: Target, name: str, timeouts: Timeouts, watch: Watch, provider: _Provider):
+        self.route, self.host, self.target, self.name, self.timeouts, self.watch, self.provider = route, host, target, name, timeouts, watch, provider
 
     def failed(self, reply: Reply, phase: str) -> ConnectFailed:
         return ConnectFailed(reply, phase, self.host.name, self.target.address, self.target.source)
@@ -186,8 +189,8 @@ class _Attempt:
     async def _connect(self, context: ssl.SSLContext | None) -> Client:
         target, host = self.target, self.host
         try:
-            client = await smtp.connect(target.address, host.port, self.timeouts, source=target.source, tls=context, name=_sni(host) if context else "",
-                                        ended=self.provider.ended)
+            client = await smtp.connect(target.address, host.port, self.timeouts, self.watch, source=target.source, tls=context,
+                                        name=_sni(host) if context else "", ended=self.provider.ended)
         except ssl.SSLError as error:
             raise _HandshakeFailed(error.reason or str(error)) from error
         except TimeoutError as error:
