@@ -9,7 +9,7 @@ from relay.errors import Expired, NotFound
 from relay.mail import tokens
 from relay.mail.tokens import CLICK, OPEN, UNSUBSCRIBE, Tokens
 
-SECRET = "a secret of thirty-two characters"  # noqa: S105
+SECRET = "a secret of thirty-two characters"
 NOW = 1_790_000_000.0
 OURS = Tokens((SECRET,), Clock(now=lambda: NOW))
 
