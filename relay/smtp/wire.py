@@ -20,14 +20,15 @@ _BREAKS = re.compile(r"[ <>]")
 _PARAMETER = re.compile(r"[!-~]{1,500}")  # what an esmtp-value may hold, "=" included since xtext never has it (RFC 3461 §4)
 
 
-def pieces(content: bytes) -> Iterator[bytes]:
-    """The content dot-stuffed, with the final dot, in pieces of about 256 kB; raises Invalid at a bare CR, a bare LF or a NUL.
+def pieces(content: bytes, piece: int = PIECE) -> Iterator[bytes]:
+    """The content dot-stuffed, with the final dot, in pieces; raises Invalid at a bare CR, a bare LF or a NUL.
 
     content  lines ending in CRLF; a missing last CRLF is added
+    piece    bytes in one, before its dots are doubled; at least 3
     """
     begin, size, fresh = 0, len(content), True
-    while size - begin > PIECE:
-        end = content.rfind(b"\n", begin, begin + PIECE) + 1 or begin + PIECE - 1
+    while size - begin > piece:
+        end = content.rfind(b"\n", begin, begin + piece) + 1 or begin + piece - 1
         end -= content[end - 1] == 13  # a CRLF stays together
         yield _stuffed(content[begin:end], fresh)
         fresh, begin = content[end - 1] == 10, end
