@@ -62,7 +62,8 @@ def _plain(m: Message) -> tuple[Any, ...]:
         [(f.name, f.raw) for f in m.header.fields],
         m.body,
         (o.protocol, o.client, o.helo, o.with_, o.tls),
-        (w.tags, w.topic, w.stream, w.unsubscribe, w.opens, w.clicks, w.template, w.variables, w.idempotency_key, w.idempotency_hours, w.send_at),
+        (w.tags, w.topic, w.stream, w.unsubscribe, w.opens, w.clicks, w.template, w.variables, w.idempotency_key, w.idempotency_hours, w.send_at,
+         w.idempotency_hash),
         m.received_at,
         [(_recipient(r), (reply.code, reply.enhanced, reply.text)) for r, reply in m.dropped],
         [(d.policy, d.action, d.detail) for d in m.trace],
@@ -248,12 +249,13 @@ class Hub:
     commit  makes messages durable, gives the id
     have    whether the store has the message of this id
     count   (name, limit, period, amount) -> seconds to wait, 0.0 when counted
-    absorb  takes a worker's metric deltas
+    absorb  takes a worker's metric deltas; `forget` takes its gauges out of the totals when it has gone
     """
 
     def __init__(self, commit: Callable[[Sequence[Message]], Awaitable[int]], have: Callable[[int], Awaitable[bool]],
-                 count: Callable[..., Awaitable[float]], absorb: Callable[[Any], None], credit: int = CREDIT):
-        self.commit, self.have, self.count, self.absorb, self.credit = commit, have, count, absorb, credit
+                 count: Callable[..., Awaitable[float]], absorb: Callable[[Any, str], None], forget: Callable[[str], None] = lambda worker: None,
+                 credit: int = CREDIT):
+        self.commit, self.have, self.count, self.absorb, self.forget, self.credit = commit, have, count, absorb, forget, credit
         self.workers: set[_Worker] = set()
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -312,6 +314,7 @@ class _Worker(Stream):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._hub.workers.discard(self)
+        self._hub.forget(str(self.pid))
 
     def frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == SUBMIT:
@@ -321,7 +324,7 @@ class _Worker(Stream):
         elif kind == COUNT:
             self._hub.spawn(self._count(number, payload))
         elif kind == METRICS:
-            self._hub.absorb(marshal.loads(payload))
+            self._hub.absorb(marshal.loads(payload), str(self.pid))
 
     async def _commit(self, number: int, payload: bytes) -> None:
         try:

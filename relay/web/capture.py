@@ -25,7 +25,7 @@ from relay.clock import Clock, iso
 from relay.mail.message import Envelope, Recipient
 from relay.mail.reply import Reply
 
-KEPT = 500  # messages
+KEPT = 200  # messages
 OCTETS = 64_000_000  # octets of all kept messages
 SANDBOX = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 PAGE = "default-src 'none'; style-src 'unsafe-inline'; frame-src 'self'; base-uri 'none'; form-action 'none'"
@@ -48,10 +48,11 @@ class Captured:
 
 
 class Capture:
-    """A desk for relay.smtp.server.Listener that keeps what it is given."""
+    """A desk for relay.smtp.server.Listener that keeps the newest `keep` of what it is given."""
 
-    def __init__(self, clock: Clock):
+    def __init__(self, clock: Clock, keep: int = KEPT):
         self._clock = clock
+        self._keep = keep
         self._kept: deque[Captured] = deque()
         self._octets = 0
         self._number = 0
@@ -70,7 +71,7 @@ class Capture:
         recipients = tuple(recipient.address for recipient in envelope.recipients)
         self._kept.append(Captured(self._number, self._clock.now(), envelope.sender, recipients, content))
         self._octets += len(content)
-        while len(self._kept) > KEPT or (self._octets > OCTETS and len(self._kept) > 1):
+        while len(self._kept) > self._keep or (self._octets > OCTETS and len(self._kept) > 1):
             self._octets -= len(self._kept.popleft().octets)
         return Reply(250, "2.0.0", f"captured as {self._number}")
 

@@ -28,7 +28,9 @@ MESSAGES = st.builds(
     header=st.just(header.split(b"From: a@b.example\r\nSubject: folded\r\n\tline\r\n\r\n")[0]),
     body=st.binary(max_size=200),
     origin=st.builds(Origin, TEXT, TEXT, TEXT, TEXT, TEXT),
-    wishes=st.builds(Wishes, st.lists(TEXT, max_size=2).map(tuple), opens=st.none() | st.booleans(), variables=st.none() | st.dictionaries(TEXT, TEXT, max_size=2)),
+    wishes=st.builds(
+        Wishes, st.lists(TEXT, max_size=2).map(tuple), opens=st.none() | st.booleans(), variables=st.none() | st.dictionaries(TEXT, TEXT, max_size=2),
+    ),
     received_at=st.floats(0, 1e10),
     dropped=st.lists(st.tuples(RECIPIENTS, st.builds(Reply, st.integers(200, 599), TEXT, TEXT)), max_size=2).map(tuple),
     trace=st.lists(st.builds(Decision, TEXT, TEXT, TEXT), max_size=2).map(tuple),
@@ -74,7 +76,7 @@ class Main:
         return 1.5
 
     def hub(self, credit: int = 1 << 20) -> Hub:
-        return Hub(self.commit, self.have, self.count, self.absorbed.append, credit)
+        return Hub(self.commit, self.have, self.count, lambda deltas, worker: self.absorbed.append(deltas), credit=credit)
 
 
 @asynccontextmanager

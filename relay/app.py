@@ -1,0 +1,278 @@
+"""The composition root: builds every part of a relay from its settings, hands them to each other, runs until told to stop, and takes all down in order.
+
+    serve(settings, workers, hold)    what `relay serve` calls; returns the exit code
+
+Start: lock data_dir, open and migrate the store, create project `default`, take back our leases, then listen; nothing is accepted before delivery could begin.
+Stop (SIGTERM): stop accepting, finish the transactions in flight within shutdown_timeout, drain deliveries, record what was cut after the final dot
+as ambiguous, close the store last. SIGHUP: the whole new configuration is checked first; on an error the old one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable
+from typing import Any
+
+import uvloop
+from starlette.applications import Starlette
+
+from relay import entrance, log, metrics, policy, settings, systemd
+from relay.clock import Clock
+from relay.control import Control, place
+from relay.control.server import Server as ControlServer
+from relay.delivery.connect import Connector
+from relay.delivery.dns import Resolver
+from relay.delivery.route import Router
+from relay.desks import LocalDesk, SubmissionDesk
+from relay.errors import RelayError
+from relay.fleet import Fleet
+from relay.handover import Hub
+from relay.intake import Intake
+from relay.mail.ids import Maker
+from relay.maildrop import Pickup
+
+# from relay.queue.reports import Reports
+from relay.queue.runner import Runner
+from relay.services import StoredCounters
+from relay.settings import Settings
+from relay.shaping import Shaping
+from relay.smtp.server import Listener, ListenerOptions
+from relay.store import lock, projects
+from relay.store.engine import Store
+from relay.store.projects import Project
+from relay.store.secrets import agree, ensure, fingerprints, vault
+from relay.web import health
+from relay.web.capture import Capture
+from relay.web.server import HttpServer
+from relay.welcome import greet
+
+LOG = log.get("app")
+CAPTURE = "capture.localhost"  # not our own hostname, which delivery would take for a loop
+
+
+class Relay:
+    """One running relay. `start`, then wait on `stopping`, then `stop`."""
+
+    def __init__(self, config: Settings, path: str | None, workers: int, hold: bool):
+        self.config, self.path, self.workers, self.hold = config, path, workers, hold
+        self.started_with = config
+        self.clock = Clock()
+        self.stopping = asyncio.Event()
+        self.draining = False
+        self._stack = contextlib.AsyncExitStack()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.capture: Capture | None = None
+        self.failed = False
+
+    async def start(self) -> None:
+        """Listening and delivering; raises RelayError or OSError with the way out."""
+        config = self.config
+        config.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._stack.enter_context(lock.hold(config.data_dir))
+        self.secrets = ensure(config.data_dir, config.secret_key, shared=config.store.url.startswith("postgresql"))
+        await self._open_store()
+        self.maker = Maker(0)
+        self.resolver = Resolver(config.dns.nameservers)
+        self.tools = entrance.tools(config, self.store, self.secrets, self.clock, StoredCounters(self.store, self.clock))
+        self._stack.push_async_callback(self.tools.services.fetch.close)
+        self._stack.push_async_callback(self._stop_tasks)
+        await self._start_delivery()
+        self._stack.push_async_callback(self._stop_runner)
+        self.intake = Intake(self.store, self.runner, self.clock)
+        self.door = entrance.door(config, self.tools.services, self.intake.commit, self.maker)
+        self.control = Control(
+            self.store, config, vault(self.secrets, "dkim"), self.resolver, self.runner, self.clock, self.maker, self.changed, self.status)
+        await self._start_listeners()
+        await self._start_local()
+        await self._start_http()
+        self._stack.push_async_callback((await ControlServer.start(self.control, config.data_dir)).close)
+        self.spawn(self.intake.run(), "intake")
+        self.spawn(self.runner.run(), "runner")
+        # self.spawn(Reports(self.store, self.door.submit, config, self.clock, self.maker, await self.tools.keeper.local("system")).run(), "reports")
+        self.spawn(metrics.watch_loop(), "loop")
+
+    async def _open_store(self) -> None:
+        config = self.config
+        self.store = await Store.open(config.store.url, config.data_dir, clock=self.clock, min_free=config.store.min_free, reserve=config.store.reserve,
+                                      accept_old_sqlite=config.store.accept_old_sqlite)
+        self._stack.push_async_callback(self.store.close)
+        await self.store.write(agree, fingerprints(self.secrets))
+        default = Project(Maker(0).next(), projects.DEFAULT, {}, self.clock.now())
+        await self.store.write(projects.ensure, default)
+
+    async def _start_delivery(self) -> None:
+        config, services = self.config, self.tools.services
+        shaping = Shaping.load(config.delivery.connections)
+        router = Router(config, self.resolver, shaping.provider)
+        connector = Connector(config, self.resolver)
+        self.runner = Runner(
+            self.store, router, connector, shaping, config, self.clock,
+            copy=policy.load("policies.copy", config.policies.copy, services),
+            depart=policy.load("policies.attempt", config.policies.attempt, services), held=self.hold,
+        )
+
+    async def _start_listeners(self) -> None:
+        config = self.config
+        inherited = {name: each.socket for each in systemd.inherited() for name in entrance.NAMES if each.serves(name, _port(getattr(config.smtp, name)))}
+        places = entrance.sockets(config, max(1, self.workers), inherited)
+        desk = await entrance.desk(self.door, self.tools.keeper)
+        self.desks: list[SubmissionDesk | LocalDesk] = [desk]
+        self.listeners = entrance.listeners(config, desk, self.maker)
+        counters = self.tools.services.counters
+        acts = {"take": counters.take, "give_back": counters.give_back}
+        self.hub = Hub(self.intake.commit, self.intake.have, lambda act, *question: acts[act](*question), metrics.absorb, metrics.forget)
+        self.fleet = Fleet(self.path, places if self.workers else ())
+        self._stack.push_async_callback(self._stop_listeners)
+        if self.workers:
+            await self.hub.start(config.data_dir / "handover.sock")
+            self.fleet.start()
+            return
+        for name, listener in self.listeners.items():
+            await listener.start(places[0][name])
+
+    async def _start_local(self) -> None:
+        """sendmail's socket and maildrop, and the laptop's capture server."""
+        config = self.config
+        desk = LocalDesk(self.door, self.tools.keeper, config.sendmail.users, config.hostname, self.maker)
+        self.desks.append(desk)
+        options = ListenerOptions("local", config.hostname, max_size=config.smtp.max_size, ids=self.maker)
+        self.listeners["local"] = Listener(desk, options)
+        await self.listeners["local"].start(place.listener(config.data_dir / "submit.sock", 0o666))
+        pickup = Pickup(config.data_dir, config.hostname, desk.pick_up, config.smtp.max_size)
+        pickup.prepare()
+        self.spawn(pickup.run(), "maildrop")
+        if config.capture.listen:
+            self.capture = Capture(self.clock, config.capture.keep)
+            self.listeners["capture"] = Listener(self.capture, ListenerOptions("inbound", CAPTURE, max_size=config.smtp.max_size))
+            await self.listeners["capture"].start(entrance.bound(config.capture.listen))
+
+    async def _start_http(self) -> None:
+        """API, probes, metrics, capture pages."""
+        config = self.config
+        routes = health.routes(self.problems, lambda: config.http.metrics_token)
+        if self.capture is not None:
+            routes += self.capture.routes()
+        if config.http.listen:
+            await self._http(Starlette(routes=routes), config.http.listen)
+        if config.http.public_listen:
+            await self._http(Starlette(routes=health.public_routes()), config.http.public_listen)
+
+    async def _http(self, application: Any, address: str) -> None:
+        server = HttpServer(application, [entrance.bound(address)], self.config.http.max_body, self.config.http.trusted_proxies)
+        await server.start()
+        self._stack.push_async_callback(server.stop, 5.0)
+
+    async def problems(self) -> list[str]:
+        """Why no mail should be sent here now; empty when ready."""
+        refusal = self.store.intake_open()
+        return [*(["draining"] if self.draining else []), *([refusal.text] if refusal else [])]
+
+    def changed(self, kind: str) -> None:
+        """A change of this kind has committed: nobody may go on with what he remembers."""
+        self.tools.changed(kind)
+        self.hub.changed(kind)
+
+    def status(self) -> dict[str, Any]:
+        return {"draining": self.draining, "workers": self.fleet.pids, "store_failed": self.store.failed}
+
+    def spawn(self, coroutine: Awaitable[Any], name: str) -> None:
+        """A task of the relay's own; one that ends in an error stops the relay, which its supervisor starts again."""
+        task = asyncio.ensure_future(coroutine)
+        task.set_name(name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            LOG.error("task failed", task=task.get_name(), exception="".join(traceback.format_exception(task.exception())))
+            self.failed = True
+            self.stopping.set()
+
+    async def stop(self) -> None:
+        """Accept nothing more, finish what is open, close the store last; takes down as much as was started."""
+        self.draining = True
+        systemd.notify("STOPPING=1")
+        await self._stack.aclose()
+
+    async def _stop_listeners(self) -> None:
+        timeout = self.config.shutdown_timeout
+        self.hub.stop_worker()
+        await asyncio.gather(self.fleet.stop(timeout), *(listener.drain(timeout) for listener in self.listeners.values()))
+        await self.hub.close()
+
+    async def _stop_runner(self) -> None:
+        await self.runner.drain(min(self.config.shutdown_timeout, self.config.delivery.drain))
+
+    async def _stop_tasks(self) -> None:
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def reload(self) -> None:
+        """SIGHUP: the new configuration where it can be used, the old one where it is wrong; workers are replaced one by one."""
+        systemd.reloading()
+        try:
+            fresh = settings.load(self.path, os.environ)
+            tools = entrance.tools(fresh, self.store, self.secrets, self.clock, self.tools.services.counters)
+            door = entrance.door(fresh, tools.services, self.intake.commit, self.maker)
+            copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
+            depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
+        except RelayError as error:
+            LOG.error("reload refused, the old configuration goes on", error=error.text)
+        else:
+            for desk in self.desks:
+                desk.door = door
+            self.runner.copy, self.runner.depart = copy, depart
+            self.config, self.tools, self.door = fresh, tools, door
+            log.start(fresh.log.level, fresh.log.format)
+            live, fixed = settings.changed(self.started_with, fresh)
+            LOG.info("reloaded", changed=live, needs_restart=fixed)
+            await self.fleet.replace(self.hub.stop_worker, fresh.shutdown_timeout)
+        systemd.notify("READY=1")
+
+
+def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
+    """Run a relay until SIGTERM or SIGINT; gives the exit code.
+
+    path     the configuration file, read again on SIGHUP and by workers; None for the environment alone
+    workers  submission processes beside the main one; 0 = the main process accepts itself
+    hold     start with the queue held (a restored backup): nothing leaves until `relay queue release --all`
+    """
+    os.umask(0o077)
+    log.start(config.log.level, config.log.format)
+    try:
+        return uvloop.run(_serve(config, path, workers, hold))
+    except (RelayError, OSError) as error:
+        sys.stderr.write(f"relay: {error}\n")
+        return 1
+    finally:
+        log.stop()
+
+
+async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -> int:
+    relay = Relay(config, path, workers, hold)
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, relay.stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: relay.spawn(relay.reload(), "reload"))
+    try:
+        await relay.start()
+        systemd.notify("READY=1")
+        await greet(relay)
+        failed = asyncio.create_task(relay.store.failed.wait())
+        await asyncio.wait([failed, asyncio.create_task(relay.stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await relay.stop()
+    return 1 if relay.failed or relay.store.failed.is_set() else 0
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2] or 0)
+
