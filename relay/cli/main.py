@@ -132,6 +132,6 @@ def relay(context: click.Context) -> None:
 
 def main(serve: Callable[..., int | None]) -> None:
     """Run the command line; `serve` starts the relay."""
-    from relay.cli import domains, keys, operate, suppress  # noqa: F401 (each adds its commands to the group)
+    from relay.cli import domains, explain, keys, operate, queue, suppress  # noqa: F401 (each adds its commands to the group)
 
     relay(obj=Run(serve), prog_name="relay")

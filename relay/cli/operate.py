@@ -32,7 +32,7 @@ def check(context: click.Context) -> None:
 
     Exit status 1 when there is an error, 2 when the settings cannot be read.
     """
-    from relay.control.checks import examine
+    from relay.cli.checks import examine
 
     run: Run = context.obj
     findings = examine(run.settings)

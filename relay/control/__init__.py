@@ -2,8 +2,8 @@
 
     control.acts      the table of acts: key_create, domain_verify, queue_retry, explain, ...
     control.server    the socket in data_dir on which a running relay takes them; control.client the other end
+    control.alone     acts without a running relay
     control.records   the DNS records of a domain, pure
-    control.checks    what `relay check` looks at
 
 An act is an async function of a Control and named arguments. The command line runs it in the running relay, so that caches and workers hear of it at once, or,
 when none runs, in its own process with the store opened by itself; the API calls the same functions. They raise the errors of relay.errors.

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, domains, keys, suppress
+from relay.control import Control, domains, explain, keys, queue, suppress
 from relay.errors import Invalid
 
 
@@ -35,6 +35,16 @@ ACTS: dict[str, Act] = {
     "domain_rotate": Act(domains.rotate),
     "domain_activate": Act(domains.activate),
     "domain_cancel": Act(domains.cancel),
+    "queue_list": Act(queue.every, reads=True),
+    "queue_show": Act(queue.show, reads=True),
+    "queue_retry": Act(queue.retry),
+    "queue_hold": Act(queue.hold),
+    "queue_release": Act(queue.release),
+    "queue_cancel": Act(queue.cancel),
+    "site_list": Act(queue.every_site, reads=True),
+    "site_suspend": Act(queue.suspend),
+    "site_resume": Act(queue.resume),
+    "explain": Act(explain.explain, reads=True),
     "suppress_add": Act(suppress.add),
     "suppress_remove": Act(suppress.remove),
     "suppress_list": Act(suppress.every, reads=True),
