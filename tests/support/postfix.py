@@ -17,13 +17,14 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -233,8 +234,18 @@ def _run(top: Path, host: str, port: int, hostname: str, main: str, chain: Path 
         _ready(running, process)
         yield running
     finally:
-        process.terminate()
+        _stop(top, process)
+
+
+def _stop(top: Path, process: subprocess.Popen) -> None:
+    """End the master that start-fg runs below itself, by the pid that it wrote; its own death ends start-fg."""
+    with suppress(OSError, ValueError):
+        os.kill(int((top / "queue/pid/master.pid").read_text()), signal.SIGTERM)
+    try:
         process.wait(START)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def _ready(running: Postfix, process: subprocess.Popen) -> None:
