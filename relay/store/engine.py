@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError
 from relay.clock import Clock
 from relay.errors import ConfigError
 from relay.mail.reply import Reply
-from relay.store import migrations
+from relay.store import epoch, migrations
 from relay.store.segments import Segments
 from relay.store.space import Space
 from relay.store.sqlite import SAFE, VERSION, Sqlite
@@ -44,6 +44,7 @@ class Store:
     def __init__(self, backend: Any, space: Space, clock: Clock, data_dir: Path, failed: asyncio.Event):
         self.space, self.clock, self.data_dir = space, clock, data_dir
         self.failed = failed  # set when the store cannot go on: the process must end
+        self.restored = False  # from a backup: nothing may be delivered before `accept`
         self._backend = backend
         self._loop = asyncio.get_running_loop()
         self.read, self.point, self.peek = backend.read, backend.point, backend.peek
@@ -70,19 +71,29 @@ class Store:
         if backend.dialect == "sqlite" and VERSION < SAFE and not (read_only or accept_old_sqlite):
             raise ConfigError("store.accept_old_sqlite", f"this SQLite is {'.'.join(map(str, VERSION))}, and before {'.'.join(map(str, SAFE))} a "
                               "checkpoint that meets a writer can lose data; install pysqlite3 or a newer SQLite, or set it to true")
-        if read_only:
-            prepare = None
-        else:
-            def prepare(conn: Connection) -> None:
-                migrations.prepare(conn, migrate=migrate if migrate is not None else backend.dialect == "sqlite")
+        restored = False
+
+        def prepare(conn: Connection) -> None:
+            nonlocal restored
+            embedded = backend.dialect == "sqlite"
+            migrations.prepare(conn, migrate=embedded if migrate is None else migrate)
+            restored = embedded and epoch.restored(conn, data_dir)
+
         try:
-            await backend.start(prepare)
+            await backend.start(None if read_only else prepare)
             if read_only:
                 await backend.read(migrations.check)
         except BaseException:
             await backend.close()
             raise
-        return cls(backend, Space(data_dir, clock, min_free, reserve), clock, data_dir, failed)
+        store = cls(backend, Space(data_dir, clock, min_free, reserve), clock, data_dir, failed)
+        store.restored = restored
+        return store
+
+    async def accept(self) -> None:
+        """An operator has looked at a restored store: it is the store of this directory from now on."""
+        await self.write(epoch.accept, self.data_dir)
+        self.restored = False
 
     @property
     def dialect(self) -> str:

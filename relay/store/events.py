@@ -17,7 +17,8 @@ from sqlalchemy import Connection, func, select, text, tuple_
 
 from relay.errors import Invalid
 from relay.mail import ids
-from relay.store import bulk
+from relay.store import bulk, pages
+from relay.store.pages import Found, Page
 from relay.store.schema import events
 
 LIMIT = 1_000  # events of one page: a read transaction stays short (B5)
@@ -115,6 +116,24 @@ def newest(
     if before is not None:
         statement = statement.where(events.c.id < before)
     return [_event(row) for row in conn.execute(statement)]
+
+
+def paged(
+    conn: Connection, project: int, which: Page, *, types: Sequence[str] = (), message_id: int | None = None, contact_id: int | None = None,
+    after: float | None = None,
+) -> Found:
+    """A page of a project's events, newest first; the filters are those of `newest`."""
+    parts = [events.c.project_id == project]
+    if types:
+        parts.append(events.c.type.in_(types))
+    if message_id is not None:
+        parts.append(events.c.message_id == message_id)
+    if contact_id is not None:
+        parts.append(events.c.contact_id == contact_id)
+    if after is not None:
+        parts.append(events.c.at >= after)
+    found = pages.take(conn, select(*_COLUMNS).where(*parts), events.c.id, which)
+    return Found([_event(row) for row in found.rows], found.total, found.last)
 
 
 def _parsed(cursor: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, select
 from relay.errors import Conflict, NotFound
 from relay.mail import header, ids
 from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes
-from relay.store import attempts, bodies, bulk, events, idempotency
+from relay.store import attempts, bodies, bulk, events, idempotency, usage
 from relay.store.attempts import Attempt
 from relay.store.bulk import clean, json
 from relay.store.events import Event
@@ -33,6 +33,7 @@ HOUR = 3_600.0
 
 _PLAIN = Wishes()
 _DEFAULTS = {f.name: getattr(_PLAIN, f.name) for f in fields(Wishes)}
+_DOMAIN_COLUMN = 7  # of a row as _row makes it
 _OWN_COLUMNS = frozenset({"tags", "topic", "stream", "send_at"})  # wishes that are columns
 
 
@@ -47,6 +48,7 @@ def add_many(conn: Connection, accepted: Sequence[Message]) -> list[int]:
     bulk.insert(conn, recipients, people)
     bulk.insert(conn, queue, waiting)
     events.append_rows(conn, happened)
+    usage.count(conn, [(message, row[_DOMAIN_COLUMN]) for message, row in zip(accepted, ledger, strict=True)])
     return [message.id for message in accepted]
 
 
@@ -73,7 +75,8 @@ def accept_many(conn: Connection, submissions: Sequence[Sequence[Message]]) -> l
 def _claimed(conn: Connection, submission: Sequence[Message]) -> tuple[int | None, Sequence[Message]]:
     """The message that has the key already, or None and what is new."""
     first = submission[0]
-    entry = _entry(first, first.origin.protocol, first.wishes.idempotency_key[:255], _fingerprint(submission))
+    entry = _entry(first, first.origin.protocol, first.wishes.idempotency_key[:255],
+                   first.wishes.idempotency_hash or _fingerprint(submission))
     taken = idempotency.claim(conn, entry)
     if taken is None:
         return None, submission
@@ -205,7 +208,24 @@ def load(conn: Connection, number: int, waiting_only: bool = True) -> Message:
 
     Raises NotFound when it, or its octets, are no longer kept.
     """
-    return rebuilt(get(conn, number), _people(conn, number, waiting_only), bodies.get(conn, number))
+    row = get(conn, number)
+    return rebuilt(row, _people(conn, number, waiting_only), bodies.get(conn, row.body_id))
+
+
+def load_many(conn: Connection, numbers: Sequence[int], waiting_only: bool = True) -> dict[int, Message]:
+    """The messages of these ids, each as `load` gives it; those that are no longer kept are left out."""
+    rows = conn.execute(select(messages).where(messages.c.id.in_(numbers))).all()
+    people: dict[int, list[Recipient]] = {}
+    statement = select(recipients).where(recipients.c.message_id.in_(numbers)).order_by(recipients.c.id)
+    for r in conn.execute(statement.where(recipients.c.ended_at.is_(None)) if waiting_only else statement):
+        people.setdefault(r.message_id, []).append(Recipient(r.id, r.address, r.key, r.domain, r.notify, r.orcpt))
+    found = {}
+    for row in rows:
+        try:
+            found[row.id] = rebuilt(row, people.get(row.id, ()), bodies.get(conn, row.body_id))
+        except NotFound:
+            continue
+    return found
 
 
 def _people(conn: Connection, number: int, waiting_only: bool) -> tuple[Recipient, ...]:

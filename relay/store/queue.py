@@ -216,14 +216,14 @@ def _where(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
 
 
 def _of_message(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
-    inner = select(messages.c.id).where(messages.c.id == queue.c.message_id)
+    inner = select(messages.c.id).where(messages.c.id == queue.c.message_id).correlate(queue)
     if wanted.key_id is not None:
         inner = inner.where(messages.c.key_id == wanted.key_id)
     if wanted.tag is not None and conn.dialect.name == "postgresql":
         inner = inner.where(messages.c.tags.cast(JSONB).contains([wanted.tag]))
     elif wanted.tag is not None:
         tags = func.json_each(messages.c.tags).table_valued("value")
-        inner = inner.where(select(tags.c.value).where(tags.c.value == wanted.tag).exists())
+        inner = inner.where(select(tags.c.value).where(tags.c.value == wanted.tag).correlate(messages).exists())
     return inner.exists()
 
 

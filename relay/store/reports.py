@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, true, update
 
 from relay.store import bulk
 from relay.store.bulk import json
-from relay.store.schema import reports
+from relay.store.schema import attempts, queue, recipients, reports
 
 GATHER = 2.0  # seconds in which further recipients of the same message may join
 
@@ -48,6 +48,18 @@ def due(conn: Connection, now: float, limit: int = 200) -> list[Report]:
         Report(message_id, kind, tuple(number for r in rows for number in r.recipient_ids), tuple(r.id for r in rows))
         for (message_id, kind), rows in grouped.items()
     ]
+
+
+def people(conn: Connection, report: Report) -> list[Row[Any]]:
+    """Those whom the report tells about: recipient's row with `first_due` (None once it has ended), and `mx` and `at` of the last attempt."""
+    found = []
+    for number in report.recipients:
+        last = select(attempts.c.mx, attempts.c.at).where(attempts.c.recipient_id == number).order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(1).subquery()
+        statement = (
+            select(recipients, queue.c.first_due, last.c.mx, last.c.at)
+            .outerjoin(queue, queue.c.recipient_id == recipients.c.id).outerjoin(last, true()).where(recipients.c.id == number))
+        found.extend(conn.execute(statement))
+    return found
 
 
 def next_due(conn: Connection) -> float | None:

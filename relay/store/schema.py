@@ -175,7 +175,7 @@ queue = Table(
     Column("retry", String(12), nullable=False),  # standard | otp | greylist | full | rate
     Column("held", Boolean, nullable=False),
     Column("warned", Boolean, nullable=False),  # a delay DSN was sent
-    Index("queue_by_due", "due", **_where("NOT held")),
+    Index("queue_by_due", "due", "recipient_id", **_where("NOT held")),
     Index("queue_by_domain", "domain", "stream", "due", **_where("NOT held")),
 )
 

@@ -35,6 +35,7 @@ CANNOT = Reply(554, "5.6.0", "the message cannot be stored")
 _SQLITE = frozenset({"SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY",
                      "SQLITE_CANTOPEN", "SQLITE_PROTOCOL", "SQLITE_NOMEM"})
 _POSTGRES = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
+_DATA = frozenset({"22", "23"})  # data exceptions, integrity violations
 
 LOG = log.get("store")
 
@@ -136,7 +137,8 @@ def _own(write: Write, error: Exception) -> Exception:
     if isinstance(error, RelayError) or not write.many:
         return error
     LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), error=str(error))
-    if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)):
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)) or state[:2] in _DATA:
         return Refuse(CANNOT)
     return StoreError()
 
