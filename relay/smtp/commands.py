@@ -69,7 +69,7 @@ def _greet(engine: Engine, name: str, extended: bool) -> Reply | None:
     engine.reset()
     clear = session.tls == ""
     login = engine.terms.submission and (not clear or session.plaintext_auth) and session.principal is None
-    return extensions(engine.terms, engine.terms.starttls and clear, login) if extended else Reply(250, "", engine.terms.hostname)
+    return extensions(engine.terms, engine.terms.starttls and clear, login) if extended else _name(engine.terms)
 
 
 @lru_cache(64)
@@ -81,6 +81,12 @@ def extensions(terms: Terms, starttls: bool, login: bool) -> Reply:
     if starttls:
         lines.append("STARTTLS")
     return Reply(250, "", "\n".join(lines))
+
+
+@lru_cache(64)
+def _name(terms: Terms) -> Reply:
+    """The answer to HELO."""
+    return Reply(250, "", terms.hostname)
 
 
 def mail(engine: Engine, argument: str) -> Reply | None:

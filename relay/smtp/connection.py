@@ -237,6 +237,8 @@ class Connection(SMTP):
             transport.abort()
             self.connection_lost(None)  # which the loop does not call when the handshake fails
             return
+        finally:
+            self.listener.done(self)
         if self.transport is None or secure is None:
             transport.abort()
             return
@@ -259,7 +261,7 @@ class Connection(SMTP):
             waits_for = coroutine.send(None)
         except StopIteration:
             return
-        self.listener.begin(_going_on(coroutine, waits_for))
+        self.listener.begin(self, _going_on(coroutine, waits_for))
         if octets:
             self.loop.call_soon(_push, self.transport, octets)
 
@@ -310,7 +312,7 @@ class Connection(SMTP):
         except Exception as error:
             self._fault(error)
             return True
-        self.listener.begin(self._settle(_going_on(coroutine, waits_for)))
+        self.listener.begin(self, self._settle(_Started(coroutine, waits_for)))
         return False
 
     def _commit(self) -> None:
@@ -318,7 +320,7 @@ class Connection(SMTP):
         if question is None:
             self._stop_reading()
         else:
-            self.listener.begin(self._settle(question))
+            self.listener.begin(self, self._settle(question))
 
     async def _settle(self, question: Awaitable) -> None:
         """Give the engine what the desk answers, and go on if the client is still there."""
@@ -327,12 +329,14 @@ class Connection(SMTP):
         except asyncio.CancelledError as error:
             self.engine.fault(error)
             self.abort()
+            self.listener.done(self)
             raise
         except Exception as error:
             self._fault(error)
         else:
             self._answer(result)
         self.quiet = 0
+        self.listener.done(self)
         if self.transport is not None:
             self._go_on()
 

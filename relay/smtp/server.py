@@ -97,7 +97,7 @@ class Listener:
         self.proxied = bool(options.proxy_from)
         self.standing = lru_cache(ADDRESSES)(self._standing)
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task] = set()
+        self._busy: dict[Connection, asyncio.Task] = {}  # what connections wait for, also those that have ended
         self._servers: list[asyncio.Server] = []  # held here: uvloop closes a server that nobody holds
         self._sweep: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -154,18 +154,17 @@ class Listener:
         self._results[connection.result].inc()
         self._note_empty()
 
-    def begin(self, coroutine: Coroutine) -> None:
-        """Run it in a task that is held until it ends."""
-        task = self.loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+    def begin(self, connection: Connection, coroutine: Coroutine) -> None:
+        """Run the one thing that this connection waits for, in a task that is held until it calls `done`."""
+        self._busy[connection] = self.loop.create_task(coroutine)
 
-    def _ended(self, task: asyncio.Task) -> None:
-        self._tasks.discard(task)
-        self._note_empty()
+    def done(self, connection: Connection) -> None:
+        self._busy.pop(connection, None)
+        if self.closing:
+            self._note_empty()
 
     def _note_empty(self) -> None:
-        if self.closing and not self.open and not self._tasks:
+        if self.closing and not self.open and not self._busy:
             self._empty.set()
 
     def _look(self) -> None:

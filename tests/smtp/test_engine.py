@@ -81,7 +81,8 @@ def test_any_split_gives_the_same_dialog(octets: bytes, cuts: list[int]):
 PIECES = st.one_of(
     st.sampled_from([
         b"EHLO x\r\n", b"HELO x\r\n", b"MAIL FROM:<a@example.com>", b"RCPT TO:<b@example.org>", b"DATA\r\n", b"BDAT 3\r\n", b"BDAT 2 LAST\r\n",
-        b"RSET\r\n", b"QUIT\r\n", b"AUTH PLAIN ", b"AUTH LOGIN\r\n", b"AGFwaQBnb29k\r\n", b"AGFwaQB3cm9uZw==\r\n", b"STARTTLS\r\n", b".\r\n", b"\r\n.\r\n", b"\r\n", b"\n", b"\r",
+        b"RSET\r\n", b"QUIT\r\n", b"AUTH PLAIN ", b"AUTH LOGIN\r\n", b"AGFwaQBnb29k\r\n", b"AGFwaQB3cm9uZw==\r\n", b"STARTTLS\r\n",
+        b".\r\n", b"\r\n.\r\n", b"\r\n", b"\n", b"\r",
         b"\0", b" SIZE=300", b" BODY=8BITMIME", b" SMTPUTF8", b" NOTIFY=NEVER", b"later@", b"fault@", b"X-Desk: crash", b"BDAT 99999999999999\r\n", b"x" * 600,
         b"VRFY x\r\n", b"HELP mail\r\n",
     ]),
