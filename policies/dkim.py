@@ -48,7 +48,7 @@ class Dkim:
         digest = self._hash(message)
         fields = await self._sign(message.header, digest, keys)
         signed = replace(
-            message, header=Header((*fields, *message.header.fields)), sealed=True,
+            message.with_header(Header((*fields, *message.header.fields))), sealed=True,
             trace=(*message.trace, Decision("dkim", "changed", ", ".join(f"d={key.domain} s={key.selector} {key.algorithm}" for key in keys))),
         )
         return (signed,)

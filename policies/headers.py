@@ -8,13 +8,12 @@ other octet stays as it came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
 from relay.mail import ids
 from relay.mail.header import Field, Header
-from relay.mail.message import Decision, Message
+from relay.mail.message import Message
 from relay.policy import Services
 from relay.policy import options as known
 
@@ -48,10 +47,10 @@ class Headers:
             names.discard(b"date")
         added = self._missing(message, names)
         header = Header((self._received(message), *added, *fields))
-        trace = message.trace
+        done = message.with_header(header)
         if added or len(fields) != len(message.header.fields):
-            trace = (*trace, Decision("headers", "changed", _summary(added, names & STRIPPED)))
-        return (replace(message, header=header, trace=trace),)
+            done = done.noted("headers", "changed", _summary(added, names & STRIPPED))
+        return (done,)
 
     def _missing(self, message: Message, names: set[bytes]) -> list[Field]:
         """The fields to add, in the order in which they will stand."""

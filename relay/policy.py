@@ -69,6 +69,15 @@ class SigningKey:
     pem: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What a project says of itself in footers: `title` shown to people, `language` "en", `postal_address` with line breaks; "" where not said."""
+
+    title: str = ""
+    language: str = "en"
+    postal_address: str = ""
+
+
 class Suppressions(Protocol):
     async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
         """The entry that stops mail of this stream and topic to the address with this normal form, read now, never from a cache."""
@@ -82,6 +91,11 @@ class Domains(Protocol):
 class Keys(Protocol):
     async def signing(self, project: int, domain: str) -> Sequence[SigningKey]:
         """The keys that sign for this domain, RSA first; empty without one. At most one second old."""
+
+
+class Senders(Protocol):
+    async def of(self, project: int) -> Sender:
+        """What the project says of itself; at most one second old."""
 
 
 class Counters(Protocol):
@@ -115,6 +129,7 @@ class Services:
     counters: Counters
     fetch: Fetch
     tokens: Tokens
+    senders: Senders | None = None  # without it footers have the link alone
 
 
 class Policy(Protocol):
@@ -237,4 +252,4 @@ def owner(domains: Mapping[str, Domain], name: str) -> Domain | None:
     return None
 
 
-__all__ = ["ADMIT", "COPY", "DEPART", "Chain", "Decision", "Domain", "Policy", "Services", "SigningKey", "Suppression", "load", "options", "owner"]
+__all__ = ["ADMIT", "COPY", "DEPART", "Chain", "Decision", "Domain", "Policy", "Sender", "Services", "SigningKey", "Suppression", "load", "options", "owner"]

@@ -156,6 +156,12 @@ class Message:
             raise RuntimeError("the message is signed and may not change")
         return replace(self, header=header)
 
+    def with_body(self, body: bytes) -> Message:
+        """The message with this body; raises RuntimeError once sealed."""
+        if self.sealed:
+            raise RuntimeError("the message is signed and may not change")
+        return replace(self, body=body)
+
     def with_recipients(self, recipients: Iterable[Recipient]) -> Message:
         """The message to these recipients only (a copy, or after a drop)."""
         return replace(self, envelope=replace(self.envelope, recipients=tuple(recipients)))
