@@ -46,6 +46,11 @@ class Connection:
         return self._client.usable
 
     @property
+    def final(self) -> bool:
+        """The final dot of the last message has been handed over: whatever happens now, the server may have taken it."""
+        return self._client.told is not None and self._client.told.sent
+
+    @property
     def farewell(self) -> Reply | None:
         """What the server said unasked, a 421 as a rule."""
         return self._client.farewell

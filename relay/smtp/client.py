@@ -187,6 +187,7 @@ class Client(SMTPProtocol):
         self.deadline = NEVER  # loop time at which a silent server is cut
         self._unwritten = 0  # bytes, when the watch last looked
         self._dirty = self._quitting = False
+        self.told: Transcript | None = None  # the transaction under way, or the last one
 
     @property
     def usable(self) -> bool:
@@ -316,11 +317,15 @@ class Client(SMTPProtocol):
         return self._replies.popleft()
 
     async def _command(self, line: bytes, patience: float) -> Reply:
-        if self._replies:
-            raise Lost(f"the server said unasked: {self._replies[-1]}")
+        self._silent()
         self._write(line)
         self._expected = 1
         return await self._answer(patience)
+
+    def _silent(self) -> None:
+        """Raise Lost if the server has said something unasked: it would be taken for the answer to the next command."""
+        if self._replies:
+            raise Lost(f"the server said unasked: {self._replies[-1]}")
 
     def _write(self, data: bytes) -> None:
         if self.transport is None or self.lost:
@@ -389,8 +394,9 @@ class Client(SMTPProtocol):
         mail, rcpts  commands with their CRLF
         content      dot-stuffed pieces, the last ending in the final dot (relay.smtp.wire.pieces); an exception from it cuts the connection and passes
         """
-        told = Transcript([None] * len(rcpts))
+        told = self.told = Transcript([None] * len(rcpts))
         try:
+            self._silent()
             reset, self._dirty = self._dirty, True
             offer = self._pipelined if self.extensions.pipelining else self._in_turn
             await offer(told, reset, mail, rcpts)
@@ -447,8 +453,8 @@ class Client(SMTPProtocol):
         """The message and its final dot, or the dot alone if no recipient is left (RFC 2920 §3.1)."""
         told.phase = "data"
         if told.accepted:
-            for piece in content:
-                if self._paused:
+            for number, piece in enumerate(content):
+                if number:
                     await self._drained()
                 if self._replies:
                     break
@@ -464,6 +470,8 @@ class Client(SMTPProtocol):
         told.dot = await self._answer(self.timeouts.dot)
 
     async def _drained(self) -> None:
+        """Until the server has taken most of what was written; raises Lost."""
+        await asyncio.sleep(0)  # uvloop writes, and asks to pause, only at the end of a turn
         self._unwritten = self.transport.get_write_buffer_size() if self.transport is not None else 0
         while self._paused and not self.lost and not self._replies:
             await self._wait(1, self.timeouts.block)
