@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from relay.errors import ConfigError
 from relay.kinds import duration
@@ -79,6 +79,12 @@ class Shaping:
     sites: Mapping[str, Limits]
     suffixes: tuple[tuple[str, str], ...]
 
+    @classmethod
+    def load(cls, total: int, path: Path | None = None) -> Self:
+        """The shaping of this file, by default the shipped one, for a relay of `total` connections: no site gets more than a quarter of them."""
+        found, most = read(path), max(1, total // 4)
+        return cls(capped(found.default, most), {name: capped(limits, most) for name, limits in found.sites.items()}, found.suffixes)
+
     def provider(self, hosts: Sequence[str]) -> str | None:
         """The name of the provider that all these MX hosts belong to, None if there is none."""
         names = {self._owner(host.lower().rstrip(".")) for host in hosts}
@@ -102,6 +108,11 @@ class Shaping:
         rows = own if own is self.default.reactions else (*own, *self.default.reactions)
         text = reply.text[:READ]
         return [row for row in rows if row.category in ("", category) and (row.text is None or row.text.search(text))]
+
+
+def capped(limits: Limits, most: int) -> Limits:
+    """The table with at most this many connections."""
+    return replace(limits, connections=min(limits.connections, most))
 
 
 def read(path: Path | None = None) -> Shaping:

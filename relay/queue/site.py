@@ -8,13 +8,14 @@ shrinks by 1/N for each connection or command that the site answers with 421 or 
 steps did). FAILS connections in a row that came to nothing make the site unreachable: one probe at a time, at growing distance, while its mail waits on
 disk. Replies may slow it further: a rate, fewer messages on a connection, or no attempts until a time, which the store keeps (`sites`).
 
-Times are UTC seconds, as `now` in every argument.
+Times are seconds of the monotonic clock, as `now` in every argument: a clock that steps suspends nobody.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from relay.queue.waiting import TOGETHER, Turn, Waiting, turn
 from relay.schedule import HOUR, MINUTE
@@ -82,18 +83,18 @@ class Fair:
 class Site:
     """The state of one site.
 
-    limits      its table; `most` connections that it may hold of all
+    limits      its table
     provider    label for metrics
     open        connections that stand or are being made
     window      connections it can take just now
     failures    connections in a row that failed; `probe_at` when the next may be tried
     suspended   no attempts until then, `reason` why
+    idle        couriers that wait with an open connection, by place; `places` the domains that lead here, `timer` the next look: all three the runner's
     """
 
     name: str
     limits: Limits
     provider: str
-    most: int
     urgent: Fair = field(default_factory=Fair)
     other: Fair = field(default_factory=Fair)
     joinable: dict[tuple[int, str], Turn] = field(default_factory=dict)
@@ -107,7 +108,9 @@ class Site:
     slowed: list[Slowed] = field(default_factory=list)
     seen: dict[str, deque[float]] = field(default_factory=dict)
     next_at: float = 0.0  # when the rate allows the next message
-    used_at: float = 0.0
+    idle: dict[str, list[Any]] = field(default_factory=dict)
+    places: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    timer: Any = None
 
     @property
     def size(self) -> int:
@@ -157,9 +160,9 @@ class Site:
             return 0
         if self.failures >= FAILS:
             return 1
-        if self.paused_until > now:
-            return min(self.open, self.most)
-        return min(self.connections(now), self.most, max(1, int(self.window)))
+        if self.paused_until > now and self.open:
+            return self.open
+        return min(self.connections(now), max(1, int(self.window)))
 
     def connections(self, now: float) -> int:
         return min((s.connections for s in self._slowed(now) if s.connections is not None), default=self.limits.connections)

@@ -1,14 +1,18 @@
-"""What the scheduler keeps of a recipient that is due (Waiting) and of the recipients of one message at one place (Turn).
+"""What the scheduler keeps: a recipient that is due (Waiting), the recipients of one message that leave together (Turn), a recipient domain (Place).
 
 Only what is due now is in memory; a recipient that waits for a later time is a row in the store and nothing here, so memory does not grow with the queue.
-A Waiting costs under 500 bytes with its place in every index (bench/queue_memory.py); the message itself is in a cache with a bound in bytes.
+A Waiting costs under 500 bytes with its place in every index (tests/queue/test_memory.py); the message itself is in a cache with a bound in bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from relay.mail.message import TRANSACTIONAL
+
+if TYPE_CHECKING:
+    from relay.queue.site import Site
 
 TOGETHER = 100  # recipients of one transaction; RFC 5321 §4.5.3.1.8 lets servers refuse more
 
@@ -20,7 +24,8 @@ class Waiting:
     attempts   that counted so far; `retry` the table they are counted in (relay.schedule)
     first_due  UTC seconds; its deadline counts from there
     warned     a delay report was made
-    tried      it has been deferred before
+    tried      it has been deferred before: the event of it was told
+    out        a courier has it
     gone       cancelled, held or suppressed meanwhile: not to be sent
     """
 
@@ -33,6 +38,8 @@ class Waiting:
     attempts: int = 0
     retry: str = "standard"
     warned: bool = False
+    tried: bool = False
+    out: bool = False
     gone: bool = False
 
 
@@ -63,3 +70,21 @@ class Turn:
 
 def turn(first: Waiting, now: float) -> Turn:
     return Turn(first.message_id, first.project, first.domain, first.stream == TRANSACTIONAL, now, [first])
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A recipient domain with mail that is due.
+
+    site, key  where its mail goes, None until its route is known: a connection serves one key (relay.delivery.route.Route.key)
+    count      its recipients in memory; `more`: there are, or may be, others on disk
+    unrouted   recipients that wait for the route
+    """
+
+    domain: str
+    site: Site | None = None
+    key: str = ""
+    count: int = 0
+    more: bool = False
+    routing: bool = False
+    unrouted: list[Waiting] = field(default_factory=list)

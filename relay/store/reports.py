@@ -54,7 +54,8 @@ def people(conn: Connection, report: Report) -> list[Row[Any]]:
     """Those whom the report tells about: recipient's row with `first_due` (None once it has ended), and `mx` and `at` of the last attempt."""
     found = []
     for number in report.recipients:
-        last = select(attempts.c.mx, attempts.c.at).where(attempts.c.recipient_id == number).order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(1).subquery()
+        tries = select(attempts.c.mx, attempts.c.at).where(attempts.c.recipient_id == number)
+        last = tries.order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(1).subquery()
         statement = (
             select(recipients, queue.c.first_due, last.c.mx, last.c.at)
             .outerjoin(queue, queue.c.recipient_id == recipients.c.id).outerjoin(last, true()).where(recipients.c.id == number))

@@ -1,0 +1,39 @@
+"""Mail through the runner: from the store to a sink and back into the store."""
+
+from __future__ import annotations
+
+from tests.queue.conftest import settings
+from tests.support.sink import Script, Sink
+
+
+async def test_accepted_mail_is_delivered_and_recorded(relay):
+    with Sink() as sink:
+        async with relay(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            message = await bench.send("ann@example.net", "bob@example.net")
+            told = await bench.ended(message)
+        assert [each.state for each in told.recipients] == ["delivered", "delivered"]
+        assert not told.waiting
+        assert {attempt.result for _, attempt in told.attempts} == {"delivered"}
+        assert [e.type for e in told.events].count("email.delivered") == 2
+        assert len(sink.messages) == 1
+        assert sink.messages[0].content == message.octets()
+
+
+async def test_mail_that_nobody_brought_is_found_on_disk(relay):
+    with Sink() as sink:
+        async with relay(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            message = await bench.send("ann@example.net", told=False)
+            bench.runner.wake()
+            await bench.ended(message, "delivered")
+
+
+async def test_each_recipient_gets_its_own_answer(relay):
+    script = Script(rcpt={"bob": "550 5.1.1 no such user", "cat": "450 4.2.0 busy", "*": "250 2.1.5 fine"})
+    with Sink(script) as sink:
+        async with relay(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            message = await bench.send("ann@example.net", "bob@example.net", "cat@example.net")
+            told = await bench.ended(message, "delivered", "bounced", "deferred")
+        assert {each.address.partition("@")[0]: each.state for each in told.recipients} == {"ann": "delivered", "bob": "bounced", "cat": "deferred"}
+        [row] = told.waiting.values()
+        assert (row.attempts, row.retry) == (1, "standard")
+        assert 45 < row.due - bench.clock.now() < 75
