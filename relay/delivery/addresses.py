@@ -37,7 +37,7 @@ class Addresses:
     """Looks the hosts of routes up.
 
     options   delivery.sources, allow_private, ipv6
-    own       addresses of this machine: a host that has one is ourselves
+    own       addresses on which we ourselves listen: a host that has one is us
     """
 
     def __init__(self, options: Delivery, resolver: Resolver, own: Collection[str] = (), elapsed: Callable[[], float] = time.monotonic):

@@ -37,7 +37,7 @@ class Connector:
     """Opens connections.
 
     settings  hostname, delivery.*
-    own       addresses of this machine's listeners, so that an MX there is known as ourselves
+    own       addresses on which this relay itself takes mail at delivery.port: an MX there is ourselves (another server may share the machine)
     trust     the context for rules of "verified"; None = the machine's authorities
     now       UTC seconds, for the memory of broken TLS: `broken.until` maps host names to the end of it
     """
@@ -46,7 +46,7 @@ class Connector:
                  trust: ssl.SSLContext | None = None, now: Callable[[], float] = time.time):
         self._name = settings.hostname
         self._timeouts = timeouts or Timeouts()
-        self._addresses = Addresses(settings.delivery, resolver, (*own, *settings.delivery.sources))
+        self._addresses = Addresses(settings.delivery, resolver, own)
         self._trust = trust
         self.broken = tls.Broken(now)
         self._providers: dict[str, _Provider] = {}
