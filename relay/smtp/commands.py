@@ -68,7 +68,7 @@ def _greet(engine: Engine, name: str, extended: bool) -> Reply | None:
     engine.state = READY
     engine.reset()
     clear = session.tls == ""
-    login = engine.terms.submission and (not clear or session.plaintext_auth) and session.principal is None
+    login = engine.terms.login and (not clear or session.plaintext_auth) and session.principal is None
     return extensions(engine.terms, engine.terms.starttls and clear, login) if extended else _name(engine.terms)
 
 
@@ -201,7 +201,7 @@ def starttls(engine: Engine, argument: str) -> Reply | None:
 def auth_(engine: Engine, argument: str) -> Reply | None:
     """AUTH mechanism [initial-response] (RFC 4954 §4)."""
     session = engine.session
-    if not engine.terms.submission:
+    if not engine.terms.login:
         return AUTH_NOT_HERE
     if session.principal is not None:
         return AUTH_ALREADY

@@ -416,7 +416,7 @@ def _push(transport: asyncio.Transport, octets: bytes) -> None:
 
 
 def _uid(transport: asyncio.BaseTransport) -> str:
-    """Who is at the other end of a Unix socket, as the kernel tells it: "uid:1000"."""
+    """Who is at the other end of a Unix socket, as the kernel tells it: "uid:1000"; nobody can claim to be another."""
     sock = transport.get_extra_info("socket")
     _, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return f"uid:{uid}"

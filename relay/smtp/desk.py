@@ -29,13 +29,13 @@ _WITH = {  # RFC 3848: extended, TLS, authenticated
 class Session:
     """One connection as a desk sees it.
 
-    client, port    of the client, or what PROXY said
+    client, port    of the client, or what PROXY said; "uid:1000" and 0 for a local user on a Unix socket
     helo            what EHLO or HELO said, "" before
     extended        it was EHLO
     tls             "TLSv1.3 cipher TLS_AES_256_GCM_SHA384", "" in the clear
     principal       whom AUTH proved, None before
-    listener        "submission" | "submissions" | "inbound"
-    trusted         the client is in trusted_networks and may submit without AUTH
+    listener        "submission" | "submissions" | "inbound" | "local"
+    trusted         the client is in trusted_networks, or a local user, and may submit without AUTH
     plaintext_auth  the client may AUTH without TLS
     notes           the desk's own, kept as long as the connection
     """

@@ -80,7 +80,7 @@ class Terms:
     """What holds for every connection of a listener.
 
     verbs             the table of commands
-    listener          "submission" | "submissions" | "inbound"
+    listener          "submission" | "submissions" | "inbound" | "local"
     starttls          a certificate is there
     recipients        most of one message, for known clients; `recipients_unknown` for others
     budget, guard     shared by all connections
@@ -99,8 +99,13 @@ class Terms:
 
     @property
     def submission(self) -> bool:
-        """AUTH is offered, and required of clients that are not trusted (RFC 6409 §4.3)."""
+        """Authentication is required of clients that are not trusted (RFC 6409 §4.3)."""
         return self.listener != "inbound"
+
+    @property
+    def login(self) -> bool:
+        """AUTH is offered."""
+        return self.listener in ("submission", "submissions")
 
 
 class Engine:

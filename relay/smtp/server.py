@@ -1,4 +1,4 @@
-"""The SMTP listener: one kind of service (submission, submissions, inbound) on any number of sockets.
+"""The SMTP listener: one kind of service (submission, submissions, inbound, local) on any number of sockets.
 
     listener = Listener(desk, ListenerOptions("submission", "relay.example.com"))
     address = await listener.start("127.0.0.1", 2525)
@@ -40,7 +40,8 @@ ADDRESSES = 4_096  # clients whose standing is remembered
 class ListenerOptions:
     """What a listener is told.
 
-    name                              "submission" | "submissions" (TLS from the first octet, RFC 8314) | "inbound" (no AUTH)
+    name                              "submission" | "submissions" (TLS from the first octet, RFC 8314) | "inbound" (no AUTH) |
+                                      "local" (a Unix socket; the client is the user that the kernel names)
     max_size                          bytes of a message
     plaintext_auth                    networks that may AUTH without TLS
     trusted_networks                  networks that may submit without AUTH

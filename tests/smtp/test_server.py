@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import socket
 import ssl
 import struct
@@ -283,14 +284,32 @@ async def test_two_listeners_share_a_port():
     await second.drain(1.0)
 
 
-async def test_a_unix_socket_is_served(tmp_path):
+async def test_a_local_user_needs_no_password_because_the_kernel_names_him(tmp_path):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(str(tmp_path / "submit.sock"))
+    desk = Desk()
+    listener = Listener(desk, ListenerOptions("local", "relay.test"))
+    await listener.start(sock)
+    client = Client(*await asyncio.open_unix_connection(str(tmp_path / "submit.sock")))
+    assert (await client.hear()).startswith(b"220")
+    await client.ask(b"EHLO client")
+    assert (await client.ask(b"AUTH PLAIN AGFwaQBnb29k")).startswith(b"502")
+    await send(client, b"text")
+    assert (await client.hear()).startswith(b"250")
+    assert desk.sessions[0].client == f"uid:{os.getuid()}"
+    assert desk.sessions[0].trusted
+    await listener.drain(1.0)
+
+
+async def test_a_unix_socket_of_another_listener_trusts_nobody(tmp_path):
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(str(tmp_path / "smtp"))
-    listener = Listener(Desk(), replace(INBOUND, connections=Connections()))
+    listener = Listener(Desk(), replace(SUBMISSION, connections=Connections()))
     await listener.start(sock)
     client = Client(*await asyncio.open_unix_connection(str(tmp_path / "smtp")))
-    assert (await client.hear()).startswith(b"220")
-    assert await client.ask(b"QUIT") == b"221 2.0.0 bye"
+    await client.hear()
+    await client.ask(b"EHLO client")
+    assert (await client.ask(b"MAIL FROM:<a@example.com>")).startswith(b"530")
     await listener.drain(1.0)
 
 
