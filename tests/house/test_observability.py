@@ -1,0 +1,114 @@
+"""Alert rules and the board: valid, proven by Prometheus' own tool, and about series and commands that exist."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+import relay
+from relay import cli
+from relay.cli.main import relay as command_line
+from relay.metrics import REGISTRY
+
+CONFIG = Path(__file__).parents[2] / "config"
+RULES = CONFIG / "prometheus" / "alerts.yml"
+PROOFS = CONFIG / "prometheus" / "alerts.test.yml"
+BOARD = json.loads((CONFIG / "grafana" / "relay.json").read_text())
+
+ALERTS = re.findall(r"- alert: (\w+)", RULES.read_text())
+COMMANDS = sorted(set(re.findall(r"^ +command: (.+)$", RULES.read_text(), re.MULTILINE)))
+EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel.get("targets", ())]
+
+
+def promtool(need, *arguments: str) -> str:
+    done = subprocess.run([need("promtool"), *arguments], capture_output=True, text=True, cwd=RULES.parent, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def series() -> set[str]:
+    """Every series that some room of Relay can expose, with the suffixes of histograms and counters."""
+    for module in pkgutil.walk_packages(relay.__path__, "relay."):
+        if not module.name.endswith("__main__") and "_config" not in module.name:
+            importlib.import_module(module.name)
+    found = set()
+    for family in REGISTRY.collect():
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(family.type, ("",))
+        found |= {f"{family.name}{suffix}" for suffix in suffixes}
+    return found
+
+
+def names(text: str) -> set[str]:
+    return set(re.findall(r"\b(?:relay|process)_[a-z_]+\b", re.sub(r'"[^"]*"', "", text)))
+
+
+def test_the_rules_are_valid(need):
+    assert f"{len(ALERTS)} rules found" in promtool(need, "check", "rules", RULES.name)
+
+
+def test_the_example_for_prometheus_is_valid(need):
+    assert "SUCCESS" in promtool(need, "check", "config", "prometheus.yml")
+
+
+def test_each_alert_fires_on_its_trouble_alone(need):
+    assert "SUCCESS" in promtool(need, "test", "rules", PROOFS.name)
+    unproven = set(ALERTS) - set(re.findall(r'alertname="(\w+)"', PROOFS.read_text()))
+    assert not unproven
+
+
+def test_a_proof_can_fail(need, tmp_path):
+    """The tool does compare: with a rule turned round the proofs fail."""
+    (tmp_path / RULES.name).write_text(RULES.read_text().replace("relay_store_healthy == 0", "relay_store_healthy == 1"))
+    (tmp_path / PROOFS.name).write_text(PROOFS.read_text())
+    done = subprocess.run([need("promtool"), "test", "rules", PROOFS.name], capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode != 0
+
+
+def test_each_alert_says_what_to_run():
+    for alert in re.split(r"(?=- alert: )", RULES.read_text())[1:]:
+        assert {"summary:", "description:", "command:"} <= set(alert.split()), alert.splitlines()[0]
+
+
+def test_rules_and_board_are_about_series_that_exist(series):
+    wanted = set().union(*map(names, (RULES.read_text(), PROOFS.read_text(), *EXPRESSIONS)))
+    assert len(wanted) > 20
+    assert wanted <= series, f"nobody exposes {sorted(wanted - series)}"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("relay ")])
+def test_the_commands_exist(command):
+    """Each word that is a command is one, and each option is known; placeholders stand for arguments."""
+    for module in pkgutil.iter_modules(cli.__path__, "relay.cli."):
+        importlib.import_module(module.name)
+    words = shlex.split(re.sub(r"\{\{[^}]*\}\}", "x", command))[1:]
+    found: click.Command = command_line
+    while isinstance(found, click.Group):
+        found = found.commands[words.pop(0)]
+    options = {option for parameter in found.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_board_imports_without_loss():
+    identifiers = [panel["id"] for panel in BOARD["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in BOARD["panels"]]
+    assert len(set(places)) == len(places)
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in BOARD["panels"])
+
+
+def test_the_boards_expressions_parse(need, tmp_path):
+    """As recording rules, so that Prometheus reads each; Grafana's variables get values that Prometheus knows."""
+    plain = [e.replace("$__rate_interval", "5m").replace("$instance", ".*") for e in EXPRESSIONS]
+    rules = {"groups": [{"name": "board", "rules": [{"record": f"board:{n}", "expr": e} for n, e in enumerate(plain)]}]}
+    path = tmp_path / "board.yml"
+    path.write_text(json.dumps(rules))  # JSON is YAML
+    assert f"{len(plain)} rules found" in promtool(need, "check", "rules", str(path))
