@@ -42,16 +42,15 @@ class Dkim:
         self._last = 0.0  # elapsed() at the last signature
 
     async def apply(self, message: Message) -> Sequence[Message]:
+        if not message.recipients:  # everybody was suppressed: nothing will leave
+            return (message,)
         keys = await self._keys_for(message)
         if not keys:
             return (message.noted("dkim", "skipped", "the From domain has no key"),)
         digest = self._hash(message)
         fields = await self._sign(message.header, digest, keys)
-        signed = replace(
-            message.with_header(Header((*fields, *message.header.fields))), sealed=True,
-            trace=(*message.trace, Decision("dkim", "changed", ", ".join(f"d={key.domain} s={key.selector} {key.algorithm}" for key in keys))),
-        )
-        return (signed,)
+        done = Decision("dkim", "changed", ", ".join(f"d={key.domain} s={key.selector} {key.algorithm}" for key in keys))
+        return (replace(message.with_header(Header((*fields, *message.header.fields)), done), sealed=True),)
 
     async def _keys_for(self, message: Message) -> list[dkim.Key]:
         """The keys of the From domain or its nearest parent with any; [] for a From that nobody can read."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.mail import ids
 from relay.mail.header import Field, Header
-from relay.mail.message import Message
+from relay.mail.message import Decision, Message
 from relay.policy import Services
 from relay.policy import options as known
 
@@ -45,20 +45,20 @@ class Headers:
             # A message that leaves weeks later is dated when it leaves; an old Date reads as spam.
             fields = tuple(field for field in fields if field.name != b"date")
             names.discard(b"date")
-        added = self._missing(message, names)
-        header = Header((self._received(message), *added, *fields))
-        done = message.with_header(header)
-        if added or len(fields) != len(message.header.fields):
-            done = done.noted("headers", "changed", _summary(added, names & STRIPPED))
-        return (done,)
+        public = ids.public("em", message.id)
+        added = self._missing(message, names, public)
+        header = Header((self._received(message, public), *added, *fields))
+        if not added and len(fields) == len(message.header.fields):
+            return (message.with_header(header),)
+        return (message.with_header(header, Decision("headers", "changed", _summary(added, names & STRIPPED))),)
 
-    def _missing(self, message: Message, names: set[bytes]) -> list[Field]:
+    def _missing(self, message: Message, names: set[bytes], public: str) -> list[Field]:
         """The fields to add, in the order in which they will stand."""
         added = []
         if b"date" not in names:
             added.append(_field(b"Date", self._stamp(message.wishes.send_at or message.received_at)))
         if b"message-id" not in names:
-            added.append(_field(b"Message-ID", f"<{ids.public('em', message.id)}@{self._hostname}>"))
+            added.append(_field(b"Message-ID", f"<{public}@{self._hostname}>"))
         if b"from" not in names and message.envelope.sender:
             added.append(_field(b"From", message.envelope.sender))
         if b"to" not in names and b"cc" not in names:
@@ -67,7 +67,7 @@ class Headers:
             added += _mime(message.body, names)
         return added
 
-    def _received(self, message: Message) -> Field:
+    def _received(self, message: Message, public: str) -> Field:
         """The trace field of this hop: RFC 5321 §4.4 with the keywords of RFC 3848, `for` only where it tells nobody about another recipient."""
         origin = message.origin
         parts = ["by ", self._hostname]
@@ -78,7 +78,7 @@ class Headers:
             parts += (" with ", origin.with_)
         if origin.tls:
             parts += ("\r\n\t(using ", origin.tls, ")")
-        parts += ("\r\n\tid ", ids.public("em", message.id))
+        parts += ("\r\n\tid ", public)
         if len(message.recipients) == 1 and message.recipients[0].address.isascii():
             parts += (" for <", message.recipients[0].address, ">")
         return _field(b"Received", f"{''.join(parts)};\r\n\t{self._stamp(message.received_at)}")
@@ -91,16 +91,20 @@ class Headers:
         return self._date
 
 
+def _field(name: bytes, value: str) -> Field:
+    return Field(name.lower(), b"%b: %b\r\n" % (name, value.encode()))
+
+
 def _mime(body: bytes, names: set[bytes]) -> list[Field]:
     """What says how to read the body, without changing how it was read before: plain text by default, 8bit where there are such octets."""
     ascii_only = body.isascii()
     added = []
     if b"mime-version" not in names:
-        added.append(_field(b"MIME-Version", "1.0"))
+        added.append(MIME)
     if b"content-type" not in names:
-        added.append(_field(b"Content-Type", f"text/plain; charset={'us-ascii' if ascii_only else _charset(body)}"))
+        added.append(TYPES["us-ascii" if ascii_only else _charset(body)])
     if b"content-transfer-encoding" not in names and not ascii_only:
-        added.append(_field(b"Content-Transfer-Encoding", "8bit"))
+        added.append(EIGHT_BIT)
     return added
 
 
@@ -112,8 +116,9 @@ def _charset(body: bytes) -> str:
     return "utf-8"
 
 
-def _field(name: bytes, value: str) -> Field:
-    return Field(name.lower(), b"%b: %b\r\n" % (name, value.encode()))
+MIME = _field(b"MIME-Version", "1.0")
+EIGHT_BIT = _field(b"Content-Transfer-Encoding", "8bit")
+TYPES = {charset: _field(b"Content-Type", f"text/plain; charset={charset}") for charset in ("us-ascii", "utf-8", "unknown-8bit")}
 
 
 def _clean(text: str) -> str:

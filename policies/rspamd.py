@@ -54,7 +54,7 @@ class Rspamd:
         self._warned = POLICY_DECISIONS.labels("rspamd", "warned")
 
     async def apply(self, message: Message) -> Sequence[Message]:
-        if not self._url or message.principal.kind == "system":
+        if not self._url or message.principal.kind == "system" or not message.recipients:
             return (message,)
         if self._clock.elapsed() < self._paused_until:
             return (self._skip(message, "rspamd did not answer lately"),)

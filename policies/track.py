@@ -55,7 +55,7 @@ class Track:
         self._plans: dict[tuple[Any, ...], Rewriting | None] = {}
 
     async def apply(self, message: Message) -> Sequence[Message]:
-        if message.principal.kind == "system":
+        if message.principal.kind == "system" or not _maybe_html(message):
             return (message,)
         domain = await self._domain(message)
         opens = bool(domain and domain.opens) if message.wishes.opens is None else message.wishes.opens
@@ -127,6 +127,12 @@ class Track:
                     mine.sort()
         plan = parts.plan(message.body, [(text, mine) for text, mine in edits if mine])
         return Rewriting(plan, tuple(targets), _around(pixel[0]) if pixel else None)
+
+
+def _maybe_html(message: Message) -> bool:
+    """Whether there can be an HTML part: the cheap question, since most mail of machines is plain."""
+    kind = message.header.value(b"content-type").lstrip()[:10].lower()
+    return kind.startswith(("text/html", "multipart/"))
 
 
 def _around(text: Text) -> bytes:

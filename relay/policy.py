@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from relay.clock import Clock
-from relay.errors import ConfigError, Defer, RelayError, Refuse
+from relay.errors import ConfigError, Defer, Refuse, RelayError
 from relay.mail.message import Decision, Envelope, Message, Principal, Recipient
 from relay.mail.reply import Reply
 from relay.metrics import POLICY_DECISIONS

@@ -150,11 +150,11 @@ class Message:
         """Header, empty line and body, as they go to the next hop before dot-stuffing."""
         return b"".join((*self.header.raws(), b"\r\n", self.body))
 
-    def with_header(self, header: Header) -> Message:
-        """The message with this header; raises RuntimeError once sealed."""
+    def with_header(self, header: Header, *why: Decision) -> Message:
+        """The message with this header, and why in its trace; raises RuntimeError once sealed."""
         if self.sealed:
             raise RuntimeError("the message is signed and may not change")
-        return replace(self, header=header)
+        return replace(self, header=header, trace=(*self.trace, *why))
 
     def with_body(self, body: bytes) -> Message:
         """The message with this body; raises RuntimeError once sealed."""

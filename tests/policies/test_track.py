@@ -82,7 +82,7 @@ async def test_links_and_a_pixel_whatever_the_encoding(encoding):
 
 
 UNTOUCHED = {
-    "plain text": page("see https://a.example/", kind="text/plain"),
+    "plain text in a multipart": b"From: joe@example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nsee https://a.example/\r\n--b--\r\n",
     "signed": b"From: joe@example.com\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<a href=https://a.example/>\r\n--b--\r\n",
     "attached": page('<a href="https://a.example/">').replace(b"Content-Type", b"Content-Disposition: attachment\r\nContent-Type"),
     "UTF-16 that is none": page(b"x", charset="utf-16"),
@@ -94,6 +94,12 @@ async def test_left_alone(content):
     (out,), _ = await tracked(content)
     assert out.octets() == content
     assert out.trace[-1].action == "skipped"
+
+
+async def test_plain_text_is_left_alone():
+    content = page("see https://a.example/", kind="text/plain")
+    (out,), _ = await tracked(content)
+    assert out.octets() == content
 
 
 SPARED = ["mailto:a@b.example", "tel:+4512", "#x", "cid:1@x", "", "ftp://a.example/", "//a.example/x", "/relative", "javascript:alert(1)", "httpx://a",
@@ -181,8 +187,8 @@ async def test_a_tracked_copy_is_signed_after_and_never_before():
 
 
 TEXTS = st.lists(st.sampled_from([
-    '<a href="https://a.example/x?y=1">', "<a href=https://b.example/z>", "<a href='http://c.example/é'>", "</a>", "<!-- ", " -->", "<p>", "</body>", "Grüße = 1\r\n",
-    "  ", "\t\r\n", "<b", ">", '<a href="https://d.example/" data-relay-track=off>',
+    '<a href="https://a.example/x?y=1">', "<a href=https://b.example/z>", "<a href='http://c.example/é'>", "</a>", "<!-- ", " -->", "<p>", "</body>",
+    "Grüße = 1\r\n", "  ", "\t\r\n", "<b", ">", '<a href="https://d.example/" data-relay-track=off>',
     "<script>", "</script>", "\r\n.\r\n", "日本語 ", "<img src=cid:1>",
 ]), max_size=15).map("".join)
 

@@ -1,0 +1,132 @@
+"""The chains as relay.toml names them: what loads, what does not and why, and the default ones from the door to the wire."""
+
+import time
+
+import pytest
+
+from relay import policy
+from relay.errors import ConfigError, Defer
+from relay.mail.dkim import RSA
+from relay.mail.message import MARKETING, Wishes
+from relay.mail.reply import Reply
+from relay.policy import Domain, SigningKey, Suppression
+from tests.support.dkim import dkimpy, pair, pem
+from tests.support.services import KEY, NOW, SYSTEM, Kept, message, recipient, services
+
+BARE = b"From: Joe <joe@example.com>\r\nTo: jane@example.org\r\nSubject: x\r\n\r\nhello\r\n"
+
+
+def loaded(names, kept=None, **sections):
+    return policy.load("policies.submit", [{"use": name} for name in names], services(kept, **sections))
+
+
+def not_a_policy(options, services):
+    return object()
+
+
+def needs_more(options, services, more):
+    return object()
+
+
+class Broken:
+    def __init__(self, options, services):
+        pass
+
+    async def apply(self, message):
+        raise ZeroDivisionError
+
+
+BAD = {
+    "no use": ({}, r"policies\.submit\[0\]\.use: is missing"),
+    "no module": ({"use": "policies.nothing"}, r"policies\.submit\[0\]\.use: there is no module or callable 'policies\.nothing'"),
+    "no package": ({"use": "nowhere.at.all"}, r"cannot be imported: No module named 'nowhere'"),
+    "no callable": ({"use": "policies.headers.STRIPPED"}, r"has no make"),
+    "not a policy": ({"use": f"{__name__}.not_a_policy"}, r"made a object, which has no apply"),
+    "wrong signature": ({"use": f"{__name__}.needs_more"}, r"could not be built"),
+    "unknown option": (
+        {"use": "policies.limit", "per_minute": 3}, r"submit\[0\]\.per_minute: is not an option of this policy; it takes key_per_day, key_per_hour",
+    ),
+    "bad option": ({"use": "policies.rspamd", "block": "ten"}, r"policies\.submit\[0\]\.block: 'ten' is not a number"),
+}
+
+
+@pytest.mark.parametrize(("entry", "said"), BAD.values(), ids=BAD.keys())
+def test_a_bad_entry_names_itself_and_the_reason(entry, said):
+    with pytest.raises(ConfigError, match=said):
+        policy.load("policies.submit", [entry], services())
+
+
+async def test_a_policy_that_fails_defers_the_mail_and_is_named():
+    chain = policy.load("policies.submit", [{"use": f"{__name__}.Broken"}], services())
+    with pytest.raises(Defer, match="policy Broken failed") as caught:
+        await chain.apply(message(BARE))
+    assert caught.value.reply.code == 451
+
+
+def ours():
+    kept = Kept(domains={1: {"example.com": Domain(1, "example.com", True, True, True)}})
+    kept.keys[1, "example.com"] = [SigningKey("example.com", "rsa", RSA, pem(RSA))]
+    return kept
+
+
+async def test_from_the_door_to_the_wire():
+    kept = ours()
+    admit, copy, depart = (loaded(names, kept) for names in (policy.ADMIT, policy.COPY, policy.DEPART))
+    html = b"From: Joe <joe@example.com>\r\nContent-Type: text/html\r\nBcc: x@secret.test\r\n\r\n<p><a href='https://a.example/'>a</a>\r\n"
+    given = message(html, "jane@example.org", "bob@example.org", "out@example.org", wishes=Wishes(unsubscribe=True, topic="7", stream=MARKETING))
+    kept.suppressions[1, "out@example.org", "topic:7"] = Suppression("unsubscribe", "topic:7", NOW)
+    (admitted,) = await admit.apply(given)
+    assert [r.address for r in admitted.recipients] == ["jane@example.org", "bob@example.org"]
+    copies = await copy.apply(admitted)
+    kept.suppressions[1, "bob@example.org", "all"] = Suppression("complaint", "all", NOW)
+    leaving = [each for one in copies for each in await depart.apply(one)]
+    assert [[r.address for r in each.recipients] for each in leaving] == [["jane@example.org"], []]
+    octets = leaving[0].octets()
+    assert dkimpy(octets, pair(RSA)[1]) == [True]
+    assert [field.name for field in leaving[0].header.fields][:4] == [b"dkim-signature", b"list-unsubscribe", b"list-unsubscribe-post", b"received"]
+    assert b"/t/c/" in octets
+    assert b"/t/o/" in octets
+    assert b"secret" not in octets
+    assert [r.address for r, _ in leaving[1].dropped] == ["out@example.org", "bob@example.org"]
+    assert not leaving[1].sealed
+
+
+async def test_a_message_without_wishes_gets_only_its_received_field_and_signature():
+    kept = ours()
+    kept.domains = {1: {"example.com": Domain(1, "example.com", True)}}
+    complete = (b"Date: Mon, 21 Sep 2026 10:00:00 +0000\r\nMessage-ID: <1@example.com>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
+                b"Content-Transfer-Encoding: 7bit\r\n") + BARE
+    (out,) = [message(complete)]
+    for names in (policy.ADMIT, policy.COPY, policy.DEPART):
+        (out,) = await loaded(names, kept).apply(out)
+    assert out.octets().endswith(b"\r\n" + complete)
+    assert [field.name for field in out.header.fields][:3] == [b"dkim-signature", b"received", b"date"]
+
+
+async def test_our_own_reports_meet_headers_and_dkim_only():
+    kept = Kept(suppressions={(1, "jane@example.org", "all"): Suppression("manual", "all", NOW)})
+    out = message(b"From: MAILER-DAEMON@relay.example\r\n\r\nsorry\r\n", sender="", principal=SYSTEM, wishes=Wishes(opens=True, unsubscribe=True))
+    for names in (policy.ADMIT, policy.COPY, policy.DEPART):
+        (out,) = await loaded(names, kept, limit={"project_per_hour": 1}).apply(out)
+    assert len(out.recipients) == 1
+    assert kept.used == {}
+
+
+async def test_rcpt_asks_those_who_have_an_answer():
+    kept = ours()
+    kept.suppressions[1, "jane@example.org", "all"] = Suppression("hard_bounce", "all", NOW)
+    chain = loaded(policy.ADMIT, kept)
+    assert [name for name, _ in chain.at_recipient] == ["suppress", "limit"]
+    envelope = message(BARE).envelope
+    assert isinstance(await chain.recipient(KEY, envelope, recipient("jane@example.org")), Reply)
+    assert await chain.recipient(KEY, envelope, recipient("bob@example.org")) is None
+
+
+async def test_the_admit_chain_costs_little():
+    chain = loaded(policy.ADMIT, ours())
+    given = message(BARE)
+    await chain.apply(given)
+    start = time.perf_counter()
+    for _ in range(1_000):
+        await chain.apply(given)
+    assert (time.perf_counter() - start) / 1_000 < 400e-6  # 45 us here; ten times that is a defect on any machine
