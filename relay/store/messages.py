@@ -112,7 +112,9 @@ def _entry(first: Message, dialect: str, key: str, digest: str) -> idempotency.E
 
 
 def _fingerprint(submission: Sequence[Message]) -> str:
-    """What makes two submissions the same: sender, recipients and body; header fields such as Date and Received differ in a retry."""
+    """What makes two submissions the same: what the caller says, else sender, recipients and body; Date and Received differ in a retry."""
+    if submission[0].wishes.idempotency_hash:
+        return submission[0].wishes.idempotency_hash[:64]
     digest = sha256()
     for message in submission:
         digest.update("\0".join((message.envelope.sender, *(r.address for r in message.recipients), "")).encode("utf-8", "replace"))

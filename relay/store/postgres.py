@@ -57,7 +57,7 @@ class Postgres:
         self._tasks: list[asyncio.Task[None]] = []
         self._listener_lost = asyncio.Event()
         self._engine = create_async_engine(
-            self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL, max_overflow=2, pool_timeout=CONNECT, pool_pre_ping=False,
+            self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL, max_overflow=2, pool_timeout=CONNECT, hide_parameters=True,
             connect_args={"timeout": CONNECT, "command_timeout": PATIENCE, "server_settings": {"application_name": "relay", "jit": "off"}},
             json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
         event.listen(self._engine.sync_engine, "connect", lambda _raw, record: record.info.update(self._context))

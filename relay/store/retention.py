@@ -183,5 +183,5 @@ def shrink(conn: Connection) -> int:
     """Cut free pages off the database file; how many. Repeat until it is none."""
     before = conn.exec_driver_sql("PRAGMA freelist_count").scalar_one()
     if before:
-        conn.exec_driver_sql(f"PRAGMA incremental_vacuum({PAGES})").close()
+        conn.connection.dbapi_connection.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()  # gives back one page for each row fetched
     return before - conn.exec_driver_sql("PRAGMA freelist_count").scalar_one()

@@ -63,7 +63,7 @@ def connect(path: Path, context: dict[str, Any], *, writer: bool) -> Connection:
             raw.execute(f"PRAGMA {pragma}")
         return raw
 
-    engine = create_engine("sqlite://", module=driver, creator=creator, poolclass=NullPool, isolation_level="AUTOCOMMIT",
+    engine = create_engine("sqlite://", module=driver, creator=creator, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
                            json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
     conn = engine.connect()
     conn.info.update(context)

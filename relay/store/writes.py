@@ -136,7 +136,7 @@ def _own(write: Write, error: Exception) -> Exception:
     """What the sender of this write hears: its own refusal, or a permanent one for data that no database takes, or that it is our fault."""
     if isinstance(error, RelayError) or not write.many:
         return error
-    LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), error=str(error))
+    LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), error=str(getattr(error, "orig", None) or repr(error)))
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)) or state[:2] in _DATA:
         return Refuse(CANNOT)

@@ -166,8 +166,8 @@ async def test_retry_makes_deferred_recipients_due_now(store):
 
 FILTERS = {
     "project": (Filter(project=PROJECT), 3), "another project": (Filter(project=99), 0), "key": (Filter(key_id=9), 2),
-    "domain": (Filter(domains=("example.org",)), 1), "no domain": (Filter(domains=()), 0), "tag": (Filter(tag="welcome"), 1), "part of a tag": (Filter(tag="wel"), 0),
-    "older": (Filter(older_than=NOW), 1),
+    "domain": (Filter(domains=("example.org",)), 1), "no domain": (Filter(domains=()), 0), "tag": (Filter(tag="welcome"), 1),
+    "part of a tag": (Filter(tag="wel"), 0), "older": (Filter(older_than=NOW), 1),
     "address": (Filter(address="ann@example.net"), 2), "topic": (Filter(topic="news"), 1), "stream": (Filter(stream="marketing"), 1),
     "held": (Filter(held=True), 0), "key and tag": (Filter(key_id=9, tag="welcome"), 1), "all": (Filter(), 3),
 }
