@@ -27,12 +27,13 @@ READS = counter("queue_messages_read_total", "Messages read back from the store 
 class Bodies:
     """Messages by id, with the number of their recipients that are due."""
 
-    __slots__ = ("_asked", "_counts", "_kept", "_reader", "_store", "room", "used")
+    __slots__ = ("_asked", "_counts", "_kept", "_reader", "_sizes", "_store", "room", "used")
 
     def __init__(self, store: Store, room: int = ROOM):
         self._store, self.room = store, room
         self.used = 0
         self._kept: dict[int, Message] = {}
+        self._sizes: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._asked: dict[int, asyncio.Future[Message | None]] = {}
         self._reader: asyncio.Task[None] | None = None
@@ -43,6 +44,7 @@ class Bodies:
         if self.used + size > self.room or message.id in self._kept:
             return False
         self._kept[message.id] = message
+        self._sizes[message.id] = size
         self.used += size
         return True
 
@@ -57,9 +59,8 @@ class Bodies:
             self._counts[message_id] = left
             return
         self._counts.pop(message_id, None)
-        message = self._kept.pop(message_id, None)
-        if message is not None:
-            self.used -= _size(message)
+        if self._kept.pop(message_id, None) is not None:
+            self.used -= self._sizes.pop(message_id)
 
     def get(self, message_id: int) -> Message | None:
         return self._kept.get(message_id)

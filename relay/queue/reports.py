@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from relay import log
@@ -17,7 +16,7 @@ from relay.clock import Clock
 from relay.errors import Defer, NotFound, RelayError, StoreError
 from relay.mail import address, ids, report
 from relay.mail.ids import Maker
-from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
 from relay.metrics import counter
 from relay.schedule import deadline
