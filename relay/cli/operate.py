@@ -67,7 +67,7 @@ def migrate(run: Run) -> None:
 @click.argument("file", type=click.Path())
 @click.pass_obj
 def backup(run: Run, file: str) -> None:
-    """Write a copy of the store to FILE, while the relay runs or not: database, large bodies and the secret key.
+    """Write a copy of the store to the new directory FILE, while the relay runs or not: database, large bodies and the secret key.
 
     A relay started on a copy holds its queue until `relay queue release --all`, so that nothing is sent twice.
     """

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, domains, explain, keys, queue, suppress
+from relay.control import Control, domains, explain, keeping, keys, queue, suppress
 from relay.errors import Invalid
 
 
@@ -45,6 +45,9 @@ ACTS: dict[str, Act] = {
     "site_suspend": Act(queue.suspend),
     "site_resume": Act(queue.resume),
     "explain": Act(explain.explain, reads=True),
+    "backup": Act(keeping.backup, reads=True),
+    "schema": Act(keeping.schema, reads=True),
+    "status": Act(keeping.status, reads=True),
     "suppress_add": Act(suppress.add),
     "suppress_remove": Act(suppress.remove),
     "suppress_list": Act(suppress.every, reads=True),

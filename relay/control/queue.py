@@ -17,7 +17,7 @@ from relay.errors import Invalid, NoRoute, NotFound
 from relay.mail import address as mail_address
 from relay.mail import ids
 from relay.shaping import Shaping
-from relay.store import bodies, keys, projects, queue, sites
+from relay.store import bodies, epoch, keys, projects, queue, sites
 from relay.store.queue import Filter
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ async def choice(control: Control, *, project: str = "", key: str = "", site: st
     older_than  seconds since first due
     what        an em_ id, a recipient's id (rcp_), or an address
     """
-    if not (everything or any((project, key, site, domain, tag, older_than, what))):
+    if not (everything or older_than is not None or any((project, key, site, domain, tag, what))):
         raise Invalid("filter", "name what is meant: a message, an address, a filter, or --all")
     found: dict[str, Any] = {}
     if project or key:
@@ -47,7 +47,7 @@ async def choice(control: Control, *, project: str = "", key: str = "", site: st
         found["domains"] = await site_domains(control, site)
     if domain:
         found["domains"] = tuple(d for d in found.get("domains", (_a_label(domain),)) if d == _a_label(domain))
-    if older_than:
+    if older_than is not None:
         found["older_than"] = control.clock.now() - older_than
     return Filter(tag=tag or None, **found, **_meant(what))
 
@@ -68,8 +68,8 @@ def _meant(what: str) -> dict[str, Any]:
 
 
 async def site_domains(control: Control, site: str) -> tuple[str, ...]:
-    """The domains with waiting mail that go to this site now."""
-    router = Router(control.settings, control.resolver, Shaping.load().provider)
+    """The domains with waiting or held mail that go to this site now."""
+    router = control.runner.router if control.runner is not None else _router(control)
     turns = asyncio.Semaphore(LOOKUPS)
 
     async def goes(domain: str) -> bool:
@@ -79,9 +79,13 @@ async def site_domains(control: Control, site: str) -> tuple[str, ...]:
             except NoRoute:
                 return False
 
-    waiting = await control.store.read(queue.domains_waiting)
+    waiting = [row.domain for row in await control.store.read(queue.counts, control.clock.now())]
     there = await asyncio.gather(*(goes(domain) for domain in waiting))
     return tuple(domain for domain, yes in zip(waiting, there, strict=True) if yes)
+
+
+def _router(control: Control) -> Router:
+    return Router(control.settings, control.resolver, Shaping.load(control.settings.delivery.connections).provider)
 
 
 async def every(control: Control, after: int = 0, limit: int = 100, **wanted: Any) -> dict[str, Any]:
@@ -135,8 +139,10 @@ async def release(control: Control, **wanted: Any) -> dict[str, Any]:
     """Held no longer. With `everything` a relay that started held (a restored copy, `serve --hold`) delivers again."""
     which, now = await choice(control, **wanted), control.clock.now()
     count = await _through(control, lambda conn: queue.release(conn, which, now), _wake)
-    if which == queue.EVERY and control.runner is not None:
-        control.runner.rescan()
+    if which == queue.EVERY:
+        await control.store.write(epoch.accept, control.store.data_dir)
+        if control.runner is not None:
+            control.runner.rescan()
     return {"released": count}
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,13 @@ class Relay:
         return json.loads(self.text(*arguments, "--json", **named))
 
 
+def configured(directory: Path, text: str = "") -> Relay:
+    """A relay whose data is in this directory, with more lines for its relay.toml."""
+    config = directory / "relay.toml"
+    config.write_text(f'data_dir = "{directory / "data"}"\nhostname = "mail.relay.example"\n{text}')
+    return Relay(config)
+
+
 @pytest.fixture
 def settings_text() -> str:
     """What a test's relay.toml says beside data_dir; a test overrides it."""
@@ -43,9 +49,4 @@ def settings_text() -> str:
 
 @pytest.fixture
 def relay(tmp_path: Path, settings_text: str) -> Relay:
-    config = tmp_path / "relay.toml"
-    config.write_text(f'data_dir = "{tmp_path / "data"}"\nhostname = "mail.relay.example"\n{settings_text}')
-    return Relay(config)
-
-
-Make = Callable[..., Relay]
+    return configured(tmp_path, settings_text)
