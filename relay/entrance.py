@@ -18,7 +18,7 @@ from relay.fetch import Fetch
 from relay.mail.ids import Maker
 from relay.mail.tokens import Tokens
 from relay.policy import Chain, Services
-from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSuppressions
+from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSenders, StoredSuppressions
 from relay.settings import Settings
 from relay.smtp.limits import Budget, Connections
 from relay.smtp.server import Listener, ListenerOptions
@@ -51,7 +51,7 @@ def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock
     domains, keys = StoredDomains(store, clock), StoredKeys(store, vault(secrets, "dkim"), clock)
     services = Services(
         clock, settings.hostname, settings, StoredSuppressions(store), domains, keys, counters,
-        Fetch(allow_private=True), Tokens(tuple(secrets), clock),
+        Fetch(allow_private=True), Tokens(tuple(secrets), clock), StoredSenders(store, clock),
     )
     return Tools(services, Doorkeeper(store, clock), domains, keys)
 

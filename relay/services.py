@@ -13,7 +13,7 @@ from typing import Any
 
 from relay.clock import Clock
 from relay.mail.message import Principal
-from relay.policy import SigningKey
+from relay.policy import Sender, SigningKey
 from relay.store import counters, domains, keys, projects, suppressions
 from relay.store.engine import Store
 from relay.store.secrets import Vault
@@ -85,6 +85,25 @@ class StoredKeys:
         found = await self._store.point(domains.signing, project, domain)
         return [SigningKey(domain, key.selector, key.algorithm, self._vault.open(key.private_key, f"dkim:{key.selector}._domainkey.{domain}").encode())
                 for key in found]
+
+    def changed(self) -> None:
+        self._memory.drop()
+
+
+class StoredSenders:
+    """What projects say of themselves, for footers."""
+
+    def __init__(self, store: Store, clock: Clock):
+        self._store = store
+        self._memory = Remembered(clock, self._read)
+
+    async def of(self, project: int) -> Sender:
+        return await self._memory.get(project)
+
+    async def _read(self, project: int) -> Sender:
+        found = await self._store.point(projects.get, project)
+        said = found.settings
+        return Sender(str(said.get("title") or ""), str(said.get("language") or "en"), str(said.get("postal_address") or ""))
 
     def changed(self) -> None:
         self._memory.drop()
