@@ -1,7 +1,7 @@
 """A message and its envelope as octets for the next hop (RFC 5321 §4.1.1, §4.5.2; RFC 1870, 3461, 6152, 6531).
 
 Nothing leaves with a bare CR, a bare LF or a NUL, in commands or in content: a receiver that ends lines elsewhere would see a second message in it
-(CVE-2023-51764). Content is looked at once per transaction, by counting, and copied only where a line begins with a dot.
+(CVE-2023-51764). Content is looked at once per transaction and copied only where a line begins with a dot.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from relay.errors import Invalid
+from relay.mail.lines import clean
 from relay.mail.reply import Reply
 
 PIECE = 262_144  # bytes handed to the transport at once; a larger message is prepared while it is sent
@@ -38,8 +39,7 @@ def pieces(content: bytes, piece: int = PIECE) -> Iterator[bytes]:
 
 def _stuffed(piece: bytes, fresh: bool) -> bytes:
     """A piece with its leading dots doubled; `fresh`: it begins a line."""
-    returns = piece.count(b"\r")
-    if returns != piece.count(b"\n") or returns != piece.count(b"\r\n") or b"\0" in piece:
+    if not clean(piece):
         raise Invalid("content", "the message has a bare CR, a bare LF or a NUL", Reply(550, "5.6.0", "the message has a bare CR, a bare LF or a NUL"))
     last = piece.rfind(b".")  # encoded attachments have none: most of a large message needs no second look
     if last >= 0:
