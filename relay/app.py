@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import uvloop
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from relay import entrance, log, metrics, policy, settings, systemd
 from relay.clock import Clock
@@ -30,6 +31,7 @@ from relay.delivery.dns import Resolver
 from relay.delivery.route import Router
 from relay.desks import LocalDesk, SubmissionDesk
 from relay.errors import RelayError
+from relay.fetch import Fetch
 from relay.fleet import Fleet
 from relay.handover import Hub
 from relay.intake import Intake
@@ -49,6 +51,7 @@ from relay.store.secrets import agree, ensure, fingerprints, vault
 from relay.web import health
 from relay.web.capture import Capture
 from relay.web.server import HttpServer
+from relay.webhooks import Webhooks
 from relay.welcome import greet
 
 LOG = log.get("app")
@@ -67,6 +70,7 @@ class Relay:
         self._stack = contextlib.AsyncExitStack()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.capture: Capture | None = None
+        self.api: Any = None
         self.failed = False
 
     async def start(self) -> None:
@@ -157,10 +161,21 @@ class Relay:
         routes = health.routes(self.problems, lambda: config.http.metrics_token)
         if self.capture is not None:
             routes += self.capture.routes()
+        fetch = Fetch(config.webhooks.allow_private)
+        self.hooks = Webhooks(self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout)
+        self._stack.push_async_callback(self.hooks.close)
+        self.spawn(self.hooks.run(), "webhooks")
         if config.http.listen:
-            await self._http(Starlette(routes=routes), config.http.listen)
+            await self._http(self._api(routes), config.http.listen)
         if config.http.public_listen:
             await self._http(Starlette(routes=health.public_routes()), config.http.public_listen)
+
+    def _api(self, routes: Sequence[BaseRoute]) -> Any:
+        """The API's application, with these routes beside it."""
+        from relay.api import app, core  # FastAPI takes a third of a second, which only who serves HTTP should wait for
+
+        self.api = core.Relay(self.control, self.door, self.tools.keeper, self.tools.services, vault(self.secrets, "webhooks"), self.hooks)
+        return app.application(self.api, routes)
 
     async def _http(self, application: Any, address: str) -> None:
         server = HttpServer(application, [entrance.bound(address)], self.config.http.max_body, self.config.http.trusted_proxies)
@@ -227,7 +242,7 @@ class Relay:
         except RelayError as error:
             LOG.error("reload refused, the old configuration goes on", error=error.text)
         else:
-            for desk in self.desks:
+            for desk in (*self.desks, *([self.api] if self.api else [])):
                 desk.door = door
             self.runner.copy, self.runner.depart = copy, depart
             self.config, self.tools, self.door = fresh, tools, door

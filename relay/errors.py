@@ -3,6 +3,7 @@
     RelayError                  base of all; never raised itself
     ├── Refuse(reply)           permanent: 5yz over SMTP, 4xx over HTTP
     ├── Defer(reply)            temporary: 4yz over SMTP, 429 or 503 over HTTP; faults and overload are always this
+    ├── Malformed(text)         400: a request that cannot be read at all
     ├── Invalid(field, text)    input that cannot be understood: 501/550 over SMTP, 422 over HTTP, names the field at fault
     ├── NotFound(what)          404; never says whether another project has it
     ├── Expired(text)           410: it was ours and its time has passed
@@ -52,6 +53,15 @@ class Defer(RelayError):
         super().__init__(reply.text, reply)
         self.retry_after = retry_after  # seconds
         self.code = code
+
+
+class Malformed(RelayError):
+    """A request that cannot be read at all, such as a body that is no JSON."""
+
+    code = "invalid_json"
+
+    def __init__(self, text: str = "the body is not JSON"):
+        super().__init__(text, Reply(501, "5.5.2", text))
 
 
 class Invalid(RelayError):

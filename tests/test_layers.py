@@ -17,7 +17,7 @@ RELAY = ROOT / "relay"
 LAYERS = (
     {"mail", "errors", "clock", "log", "metrics", "kinds", "shipped", "systemd"},  # nouns, errors and what needs nothing; these may import each other
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
-    {"policy", "events", "templates", "delivery", "wishes", "handover", "fleet"},
+    {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
     {"control", "intake", "entrance"},

@@ -50,6 +50,19 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """The three texts of a mail, as sources or rendered."""
+
+    subject: str
+    html: str | None = None
+    text: str | None = None
+
+    def each(self) -> Iterable[tuple[str, str]]:
+        """Field name and text of those that are there."""
+        return ((name, value) for name in ("subject", "html", "text") if (value := getattr(self, name)) is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """`content` the file in base64, as the caller gave it; `content_id` without brackets makes it an inline image of the HTML."""
 

@@ -120,6 +120,12 @@ def get(conn: Connection, project_id: int, name: str) -> Domain:
     return Domain(*row, keys=_keys(conn, (row.id,)))
 
 
+def id_of(conn: Connection, project_id: int, name: str) -> str | None:
+    """The public id of the project's domain of this name, or None."""
+    number = conn.scalar(select(domains.c.id).where(domains.c.project_id == project_id, domains.c.name == name))
+    return None if number is None else ids.public("dom", number)
+
+
 def by_project(conn: Connection, project_id: int) -> list[Domain]:
     """The project's domains by name, with their keys."""
     rows = conn.execute(select(*_DOMAIN).where(domains.c.project_id == project_id).order_by(domains.c.name)).all()

@@ -119,7 +119,7 @@ def newest(
 
 
 def paged(
-    conn: Connection, project: int, which: Page, *, types: Sequence[str] = (), message_id: int | None = None, contact_id: int | None = None,
+    conn: Connection, project: int, which: Page, types: Sequence[str] = (), message_id: int | None = None, contact_id: int | None = None,
     after: float | None = None,
 ) -> Found:
     """A page of a project's events, newest first; the filters are those of `newest`."""

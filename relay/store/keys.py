@@ -46,7 +46,6 @@ class Key:
 _COLUMNS = (keys.c.id, keys.c.project_id, keys.c.name, keys.c.prefix, keys.c.permission, keys.c.mode, keys.c.domain, keys.c.created_at,
             keys.c.last_used_at, keys.c.revoked_at)
 _FIND = select(*_COLUMNS).where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
-_ALIVE = select(*_COLUMNS).where(keys.c.id == bindparam("id"), keys.c.revoked_at.is_(None))
 _ALIVE = select(*_COLUMNS).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _USED = update(keys).where(keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("at"))
 
@@ -91,12 +90,6 @@ def find(conn: Connection, text: str) -> Key | None:
 
 
 def alive(conn: Connection, key_id: int) -> Key | None:
-    """The live key with this id, or None once it is revoked."""
-    row = conn.execute(_ALIVE, {"id": key_id}).one_or_none()
-    return None if row is None else Key(*row)
-
-
-def alive(conn: Connection, key_id: int) -> Key | None:
     """The key as it is now, or None when it was revoked."""
     row = conn.execute(_ALIVE, {"key_id": key_id}).one_or_none()
     return None if row is None else Key(*row)
@@ -120,6 +113,13 @@ def get(conn: Connection, project_id: int, name: str) -> Key:
 def by_project(conn: Connection, project_id: int) -> list[Key]:
     """The project's keys, oldest first, without the revoked ones."""
     return [Key(*row) for row in conn.execute(select(*_COLUMNS).where(keys.c.project_id == project_id, keys.c.revoked_at.is_(None)).order_by(keys.c.id))]
+
+
+def rename(conn: Connection, project_id: int, name: str, new: str) -> Key:
+    """The key with its new name; raises NotFound."""
+    key = get(conn, project_id, name)
+    conn.execute(update(keys).where(keys.c.id == key.id).values(name=new))
+    return replace(key, name=new)
 
 
 def revoke(conn: Connection, project_id: int, name: str, now: float) -> Key:

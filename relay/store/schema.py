@@ -297,7 +297,7 @@ webhooks = Table(
     Column("previous_secret", Text, nullable=False),  # sealed, "" without one
     Column("previous_until", Float),  # the previous secret signs too until then
     Column("rotated_at", Float),
-    Column("cursor", BigInteger, nullable=False),  # events up to this id are delivered, or have a row in webhook_deliveries
+    Column("cursor", String(48), nullable=False),  # of the event log: what comes before is delivered, or has a row in webhook_deliveries
     Column("failures", Integer, nullable=False),  # since the last success
     Column("failing_since", Float),
     Column("disabled_at", Float),

@@ -19,6 +19,8 @@ from sqlalchemy import Connection, bindparam, case, delete, func, select
 
 from relay.errors import Invalid
 from relay.mail import address as mail_address
+from relay.store import pages
+from relay.store.pages import Found, Page
 from relay.store.schema import suppressions as table
 from relay.store.upsert import insert
 
@@ -124,6 +126,17 @@ def undo(conn: Connection, project: int, wanted: Filter, limit: int) -> int:
 def page(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:
     """Entries, oldest first, after `wanted.after`."""
     return [Suppression(*row) for row in conn.execute(select(*_COLUMNS).where(*_where(project, wanted)).order_by(table.c.id).limit(limit))]
+
+
+def paged(conn: Connection, project: int, which: Page, reason: str | None = None, key: str | None = None) -> Found:
+    """Entries, newest first."""
+    tests = [table.c.project_id == project]
+    if reason is not None:
+        tests.append(table.c.reason == reason)
+    if key is not None:
+        tests.append(table.c.key == key)
+    found = pages.take(conn, select(*_COLUMNS).where(*tests), table.c.id, which)
+    return Found([Suppression(*row) for row in found.rows], found.total, found.last)
 
 
 def of(conn: Connection, project: int, key: str) -> list[Suppression]:

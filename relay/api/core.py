@@ -1,0 +1,168 @@
+"""What every route of the API shares: the relay it speaks for, who asks, and which page is wanted.
+
+A route takes `Core`, and `Sender` (any key: send, and see what became of it) or `Owner` (a full_access key: everything else). A key sees its own project
+only; what belongs to another is not found, never forbidden, so that ids tell nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Query, Request
+from fastapi.responses import Response
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from relay.clock import Clock
+from relay.control import Control
+from relay.errors import Forbidden, Invalid, NotFound, Unauthorized
+from relay.mail import ids
+from relay.mail.ids import Maker
+from relay.mail.message import Principal
+from relay.policy import Services
+from relay.services import Doorkeeper
+from relay.settings import Settings
+from relay.store import projects
+from relay.store.engine import Store
+from relay.store.pages import Found, Page
+from relay.store.secrets import Vault
+from relay.submission import Door
+from relay.webhooks import Webhooks
+
+PER_PAGE = 100  # rows of a page at most
+
+
+@dataclass(slots=True)
+class Relay:
+    """The parts of a running relay that routes use.
+
+    door      where mail enters; SIGHUP puts a new one here
+    seals     seals webhook secrets: secrets.vault(secret_key, "webhooks")
+    """
+
+    control: Control
+    door: Door
+    keeper: Doorkeeper
+    services: Services
+    seals: Vault
+    hooks: Webhooks
+
+    def occurred(self) -> None:
+        """There are new events, or endpoints changed."""
+        self.hooks.occurred()
+
+    @property
+    def store(self) -> Store:
+        return self.control.store
+
+    @property
+    def settings(self) -> Settings:
+        return self.control.settings
+
+    @property
+    def clock(self) -> Clock:
+        return self.control.clock
+
+    @property
+    def maker(self) -> Maker:
+        return self.control.maker
+
+    async def project(self, principal: Principal) -> str:
+        """The name of the principal's project, which the acts of relay.control go by."""
+        return (await self.store.read(projects.get, principal.project)).name
+
+    async def act(self, principal: Principal, act: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **named: Any) -> Any:
+        """What an act of relay.control gives for the principal's project."""
+        return await act(self.control, *args, project=await self.project(principal), **named)
+
+
+def relay(request: Request) -> Relay:
+    return request.app.state.relay
+
+
+Core = Annotated[Relay, Depends(relay)]
+
+_BEARER = HTTPBearer(auto_error=False, description="An API key: sk_live_... or sk_test_...")
+
+
+async def principal(request: Request) -> Principal:
+    """Whom the Authorization header proves; raises Unauthorized."""
+    scheme, _, text = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthorized("Missing API key: send the header Authorization: Bearer sk_...")
+    found = await relay(request).keeper.principal(text.strip())
+    if found is None:
+        raise Unauthorized
+    return found
+
+
+async def _sender(request: Request, _documented: Annotated[Any, Depends(_BEARER)]) -> Principal:
+    return await principal(request)
+
+
+async def _owner(found: Annotated[Principal, Depends(_sender)]) -> Principal:
+    if found.permission != "full_access":
+        raise Forbidden("API key does not have permission")
+    return found
+
+
+Sender = Annotated[Principal, Depends(_sender)]
+Owner = Annotated[Principal, Depends(_owner)]
+
+
+def _page(
+    page: Annotated[int, Query(ge=1, le=1_000_000, description="Page number")] = 1,
+    per_page: Annotated[int, Query(ge=1, le=PER_PAGE, description="Results per page")] = 20,
+    cursor: Annotated[str | None, Query(max_length=64, description="`next_cursor` of the page before; fast at any depth")] = None,
+) -> Page:
+    after = None
+    if cursor is not None:
+        after = ids.internal(cursor, "cur")
+        if after is None:
+            raise Invalid("cursor", "cursor is not one that a list gave")
+    return Page(page, per_page, after)
+
+
+Paging = Annotated[Page, Depends(_page)]
+
+
+def listed(name: str, found: Found, page: Page, show: Callable[[Any], Any]) -> dict[str, Any]:
+    """A list answer: the rows under their name, and `pagination`."""
+    rows = [show(row) for row in found.rows]
+    pagination = {"total": found.total, "page": page.number, "per_page": page.size, "total_pages": -(-found.total // page.size)}
+    if found.last is not None:
+        pagination["next_cursor"] = ids.public("cur", found.last)
+    return {name: rows, "pagination": pagination}
+
+
+def whole(name: str, rows: Sequence[Any]) -> dict[str, Any]:
+    """A list that is never long, as one page."""
+    size = max(1, len(rows))
+    return {name: list(rows), "pagination": {"total": len(rows), "page": 1, "per_page": size, "total_pages": 1}}
+
+
+def known(prefix: str, text: str, what: str) -> int:
+    """The number of a public id in a path; raises NotFound for one that cannot exist."""
+    number = ids.internal(text, prefix)
+    if number is None:
+        raise NotFound(f"{what} not found")
+    return number
+
+
+class Input(BaseModel):
+    """A request body: snake_case names, their camelCase spelling accepted too, unknown fields ignored as the platforms do."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class Json(Response):
+    """JSON by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)

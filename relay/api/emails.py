@@ -1,0 +1,220 @@
+"""GET /emails and what belongs to one email: its events, insights, reschedule, cancel."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fast_mail_parser import ParseError, parse_email
+from fastapi import APIRouter, Query
+
+from relay.api import insights
+from relay.api.core import Core, Input, Paging, Relay, Sender, known, listed
+from relay.api.draft import AHEAD, Moment
+from relay.clock import iso
+from relay.errors import Invalid, Refuse
+from relay.mail import address, ids, mailbox, words
+from relay.mail.message import Principal
+from relay.mail.reply import Reply
+from relay.store import domains, emails, messages, queue
+from relay.store.emails import Email, Filter, Whole
+from relay.store.events import Event
+
+SENDING = "sending"  # seen only by the runner: it is on the wire just now
+STATUSES = (*messages.STATUS, SENDING, "complained")
+
+router = APIRouter(tags=["Emails"])
+
+
+def number_of(text: str) -> int:
+    return known("em", text, "Email")
+
+
+def _when(name: str, text: str | None) -> float | None:
+    """UTC seconds of `2026-03-23` or an ISO 8601 time."""
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise Invalid(name, f"{name} is a date such as 2026-03-23 or a time such as 2026-03-23T10:00:00.000Z") from None
+
+
+@router.get("/emails")
+async def list_emails(
+    here: Core, who: Sender, page: Paging,
+    status: Annotated[str | None, Query(description=f"One of {', '.join(STATUSES)}")] = None,
+    domain_id: Annotated[str | None, Query(description="The sending domain, `dom_...`")] = None,
+    to: Annotated[str | None, Query(description="A recipient's address, in any spelling")] = None,
+    tag: Annotated[str | None, Query(description="A whole tag")] = None,
+    date_from: Annotated[str | None, Query(description="Created at or after this date or time (ISO 8601)")] = None,
+    date_to: Annotated[str | None, Query(description="Created before this date or time (ISO 8601)")] = None,
+) -> Any:
+    """List emails, newest first. Filter by status, domain, recipient, tag, or date range."""
+    if status is not None and status not in STATUSES:
+        raise Invalid("status", f"status is one of {', '.join(STATUSES)}")
+    domain = None
+    if domain_id is not None:
+        domain = (await here.store.read(domains.get, who.project, domain_id)).name
+    wanted = Filter(status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to))
+    found = await here.store.read(emails.page, who.project, wanted, page)
+    return listed("emails", found, page, row)
+
+
+def _key(to: str | None) -> str | None:
+    if to is None:
+        return None
+    try:
+        return address.key(to)
+    except Invalid as error:
+        raise Invalid("to", error.text) from None
+
+
+def row(email: Email) -> dict[str, Any]:
+    """An email as a list shows it."""
+    return {
+        "id": ids.public("em", email.row.id), "from": _author(email).address or email.row.sender, "to": _to(email), "subject": email.row.subject,
+        "status": email.status, "created_at": iso(email.row.created_at),
+    }
+
+
+def _author(email: Email) -> mailbox.Mailbox:
+    try:
+        return mailbox.mailboxes(words.decode(email.row.header_from))[0]
+    except (Invalid, IndexError):
+        return mailbox.Mailbox("", email.row.sender, "")
+
+
+def _to(email: Email) -> list[str]:
+    """The recipients that were neither in copy nor in blind copy; over SMTP nobody says who was, so all of them."""
+    copied = {address.key(spec) for name in ("cc", "bcc") for spec in email.row.facts.get(name, ())}
+    addresses = [recipient.address for recipient in email.recipients if recipient.key not in copied]
+    return addresses or [recipient.address for recipient in email.recipients]
+
+
+@router.get("/emails/{email_id}")
+async def get_email(here: Core, who: Sender, email_id: str) -> Any:
+    """Retrieve a single email by id, with its texts, delivery events and metadata."""
+    whole = await here.store.read(emails.whole, who.project, number_of(email_id))
+    out = shown(whole)
+    if out["status"] in (messages.QUEUED, messages.DEFERRED) and sending(here, whole.email):
+        out["status"] = SENDING
+    return out
+
+
+def shown(whole: Whole) -> dict[str, Any]:
+    email, facts = whole.email, whole.email.row.facts
+    author = _author(email)
+    html, text = texts(whole.octets)
+    out = {
+        **row(email), "from": f"{author.name} <{author.address}>" if author.name else author.address, "html": html, "text": text, "tags": email.row.tags,
+        "sent_at": iso(_first(whole.events, "email.sent", "email.delivered")), "delivered_at": iso(_first(whole.events, "email.delivered")),
+        "scheduled_at": iso(email.row.send_at), "spam_score": facts.get("spam_score"), "spam_warnings": facts.get("spam_warnings", []),
+        "recipients": [{"email": r.address, "status": r.state, "code": r.code, "text": r.text} for r in email.recipients],
+        "events": [event(each) for each in whole.events],
+    }
+    out |= {name: facts[name] for name in ("cc", "bcc") if name in facts}
+    if email.row.origin.get("mode") == "test":
+        out["test_mode"] = True
+    return out
+
+
+def texts(octets: bytes | None) -> tuple[str | None, str | None]:
+    """HTML and text of a message, as they were written; None for what it has not or what is no longer kept."""
+    if octets is None:
+        return None, None
+    try:
+        parts = parse_email(octets)
+    except ParseError:
+        return None, None
+    return tuple(  # type: ignore[return-value]
+        found[0].replace("\r\n", "\n").removesuffix("\n") if found else None for found in (parts.text_html, parts.text_plain))
+
+
+def _first(events: list[Event], *types: str) -> float | None:
+    return next((each.at for kind in types for each in events if each.type == kind), None)
+
+
+def event(each: Event) -> dict[str, Any]:
+    """An event in an email's own history: its type without the noun, and what it tells."""
+    return {"type": each.type.removeprefix("email."), "timestamp": iso(each.at), **each.data}
+
+
+@router.get("/emails/{email_id}/events")
+async def list_email_events(here: Core, who: Sender, email_id: str) -> Any:
+    """The full event history of an email, oldest first, with a timestamp for each change of its state."""
+    return {"events": [event(each) for each in await here.store.read(emails.history, who.project, number_of(email_id))]}
+
+
+@router.get("/emails/{email_id}/insights")
+async def get_insights(here: Core, who: Sender, email_id: str) -> Any:
+    """What may keep this email from the inbox, each with the rule behind it and the way out."""
+    whole = await here.store.read(emails.whole, who.project, number_of(email_id))
+    return {"version": insights.VERSION, "warnings": [each.shown() for each in await insights.of_email(here, who, whole)]}
+
+
+class RescheduleInput(Input):
+    """The new time of a scheduled email."""
+
+    scheduled_at: Moment
+
+
+@router.patch("/emails/{email_id}")
+async def reschedule_email(here: Core, who: Sender, email_id: str, given: RescheduleInput) -> Any:
+    """Move a scheduled email to another time. Only works while its status is `scheduled`."""
+    number = number_of(email_id)
+    if given.scheduled_at > here.clock.now() + AHEAD:
+        raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")
+    await _take_back(here, who, number, "rescheduled")
+    await here.store.write(_reschedule, who.project, number, given.scheduled_at)
+    if here.control.runner is not None:
+        here.control.runner.loader.sooner(given.scheduled_at)
+    return {"id": email_id, "status": messages.SCHEDULED, "scheduled_at": iso(given.scheduled_at)}
+
+
+def _reschedule(conn: Any, project: int, number: int, send_at: float) -> None:
+    email = emails.get(conn, project, number)
+    if email.status != messages.SCHEDULED or not queue.reschedule(conn, number, send_at):
+        raise _too_late("rescheduled", email.status)
+
+
+@router.post("/emails/{email_id}/cancel")
+async def cancel_email(here: Core, who: Sender, email_id: str) -> Any:
+    """Cancel an email before it is sent. Works while its status is `queued`, `scheduled` or `deferred`."""
+    number = number_of(email_id)
+    await _take_back(here, who, number, "cancelled")
+    cancelled = await here.store.write(_cancel, who.project, number, here.clock.now())
+    if here.control.runner is not None:
+        here.control.runner.forget(cancelled)
+    return {"id": email_id, "status": messages.CANCELLED}
+
+
+def _cancel(conn: Any, project: int, number: int, now: float) -> list[int]:
+    """The recipients that are cancelled; raises Refuse when none waits any more."""
+    email = emails.get(conn, project, number)
+    ended: list[int] = []
+    while some := queue.cancel(conn, queue.Filter(project=project, message=number), now, "cancelled by the API"):
+        ended += some
+    if not ended:
+        raise _too_late("cancelled", email.status)
+    return ended
+
+
+async def _take_back(here: Relay, who: Principal, number: int, act: str) -> None:
+    """Keep the runner from starting with this email; raises Refuse when it has started, so that either the act or the sending happens, never both."""
+    email = await here.store.read(emails.get, who.project, number)
+    if sending(here, email):
+        raise _too_late(act, SENDING)
+    if here.control.runner is not None:
+        here.control.runner.forget(recipient.id for recipient in email.recipients)
+
+
+def sending(here: Relay, email: Email) -> bool:
+    """Whether some of it is on the wire just now."""
+    known = here.control.runner.known if here.control.runner is not None else {}
+    return any((waiting := known.get(recipient.id)) is not None and waiting.out for recipient in email.recipients)
+
+
+def _too_late(act: str, status: str) -> Refuse:
+    return Refuse(Reply(550, "5.7.0", f"Email is {status} and can no longer be {act}"), "invalid_status")

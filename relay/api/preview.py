@@ -1,0 +1,76 @@
+"""POST /emails/preview and /emails/spam-preview: what an email would look like and how it would be judged. Nothing is stored or sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from relay.api import draft, insights, sending
+from relay.api.core import Core, Relay, Sender
+from relay.api.draft import Addresses, ContentInput
+from relay.errors import Invalid
+from relay.mail import mime
+from relay.mail.message import Principal
+from relay.mail.mime import Draft, Texts
+
+SKIPPED = {"score": None, "action": "no_action", "symbols": [], "skipped": True}
+
+router = APIRouter(tags=["Emails"])
+
+
+class PreviewInput(ContentInput):
+    """An email as it would be sent, to at most five."""
+
+    to: Addresses = Field(min_length=1, max_length=5)
+
+
+@router.post("/emails/preview")
+async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
+    """The rendered texts, their size, the spam filter's judgement and warnings."""
+    texts = await sending._texts(here, who, given)
+    content, author = _built(given, texts)
+    spam = await _scored(here, who, author, given.to, content)
+    domain = author.rpartition("@")[2]
+    subject = insights.Subject(texts.html, texts.text, len(content), await insights._domain(here, who, domain), domain, False, False, spam["score"],
+                               insights.links(texts.html))
+    return {
+        "rendered_subject": texts.subject, "rendered_html": texts.html, "rendered_text": texts.text,
+        "size": {"html_bytes": len((texts.html or "").encode("utf-8", "replace")), "text_bytes": len((texts.text or "").encode("utf-8", "replace"))},
+        "spam": spam, "warnings": [warning.shown() for warning in insights.of(subject)],
+    }
+
+
+@router.post("/emails/spam-preview")
+async def preview_spam(here: Core, who: Sender, given: PreviewInput) -> Any:
+    """The spam filter's judgement alone."""
+    content, author = _built(given, await sending._texts(here, who, given))
+    return await _scored(here, who, author, given.to, content)
+
+
+def _built(given: PreviewInput, texts: Texts) -> tuple[bytes, str]:
+    author = draft.author(given)
+    return mime.build(Draft(given.from_, given.to, texts.subject, texts.html, texts.text)), author
+
+
+async def _scored(here: Relay, who: Principal, author: str, to: list[str], content: bytes) -> dict[str, Any]:
+    """What rspamd says; skipped when there is none or it does not answer."""
+    settings = here.settings.rspamd
+    if not settings.url:
+        return SKIPPED
+    headers = {"From": author, "Rcpt": ",".join(draft.bare(to, "to")), "User": who.name or f"key {who.key_id}"}
+    if any(not value.isprintable() for value in headers.values()):
+        raise Invalid("to", "to cannot be read")
+    try:
+        async with asyncio.timeout(settings.timeout + 1.0):
+            status, body = await here.services.fetch.post(f"{settings.url}/checkv2", content, headers, settings.timeout)
+        answer = json.loads(body) if status == 200 else {}
+        score = float(answer["score"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return SKIPPED
+    found = answer.get("symbols") or {}
+    symbols = [{"name": name, "score": symbol.get("score", 0), "description": symbol.get("description", "")} for name, symbol in found.items()]
+    return {"score": round(score, 2), "action": str(answer.get("action", "no_action")).replace(" ", "_"), "symbols": symbols, "skipped": False}

@@ -1,0 +1,108 @@
+"""What users write with {{ variables }}: checked when saved, rendered when sent, in Liquid (https://shopify.github.io/liquid/).
+
+    {{ name }}   {{ name | default: "friend" }}   {% if plan == "pro" %}...{% endif %}   {% for item in items %}...{% endfor %}   {{ properties.plan }}
+
+In HTML every value is escaped, in text and subject none is. Templates come from tenants, so a render has bounds on its output, its loops and its memory, and
+can read nothing but the variables it is given; include and render are not known. Handlebars looks much the same and means other things: its blocks are
+refused with the Liquid that says the same, rather than sent as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from liquid import BoundTemplate, Environment
+from liquid.exceptions import LiquidError
+
+from relay.errors import Invalid
+from relay.mail.mime import Texts
+
+OUTPUT = 10_000_000  # bytes of a rendered text
+LOOPS = 20_000  # iterations of all loops of a render
+MEMORY = 2_000_000  # bytes of variables that a template assigns
+SOURCE = 2_000_000  # characters of a template's text
+COMPILED = 256  # texts kept compiled
+GIVEN = frozenset(("unsubscribe_url", "properties"))  # names that Relay fills in itself
+
+_HANDLEBARS = re.compile(r"\{\{\{|\{\{[~]?\s*(?:[#/>^&!]|else\b)")
+_INSTEAD = ("this is Handlebars; Relay's templates are Liquid: {% if x %}...{% endif %} for {{#if x}}, "
+            "{% for item in items %}...{% endfor %} for {{#each items}}")
+
+
+class _Bounded(Environment):
+    output_stream_limit = OUTPUT
+    loop_iteration_limit = LOOPS
+    local_namespace_limit = MEMORY
+
+
+def _environment(autoescape: bool) -> Environment:
+    environment = _Bounded(autoescape=autoescape)
+    for tag in ("include", "render"):
+        del environment.tags[tag]
+    return environment
+
+
+_HTML, _TEXT = _environment(True), _environment(False)
+
+
+@lru_cache(maxsize=COMPILED)
+def _compiled(source: str, html: bool) -> BoundTemplate:
+    return (_HTML if html else _TEXT).from_string(source)
+
+
+def compiled(field: str, source: str) -> BoundTemplate:
+    """The template ready to render; raises Invalid(field) saying what is wrong and where."""
+    if len(source) > SOURCE:
+        raise Invalid(field, f"{field} has more than {SOURCE} characters")
+    odd = _HANDLEBARS.search(source)
+    if odd is not None:
+        raise Invalid(field, f"{field}, line {source.count(chr(10), 0, odd.start()) + 1}: {source[odd.start():odd.start() + 20]!r}: {_INSTEAD}")
+    try:
+        return _compiled(source, field == "html")
+    except (LiquidError, RecursionError) as error:
+        raise Invalid(field, f"{field} is not a template: {_said(error)}") from None
+
+
+def _said(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300] or type(error).__name__
+
+
+def variables(texts: Texts) -> list[str]:
+    """The names that the texts want from outside, sorted; raises Invalid for a text that is no template."""
+    names: set[str] = set()
+    for field, source in texts.each():
+        found = compiled(field, source).analyze()
+        unknown = [name for name in found.filters if name not in _TEXT.filters]
+        if unknown:
+            raise Invalid(field, f"{field} uses a filter that there is not: {unknown[0]}")
+        names.update(str(name) for name in found.globals)
+    return sorted(names - GIVEN)
+
+
+def render(texts: Texts, values: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Texts:
+    """The texts with the values in place; a name without one gives nothing.
+
+    values  what the caller sent; also there as `properties.x`
+    given   what Relay fills in: unsubscribe_url and the like
+
+    Raises Invalid naming the text at fault.
+    """
+    context = {"properties": values, **values, **(given or {})}
+    return Texts(**{field: _one(field, source, context) for field, source in texts.each()})
+
+
+def _one(field: str, source: str, context: Mapping[str, Any]) -> str:
+    if "{" not in source:
+        return source
+    try:
+        return compiled(field, source).render(context)
+    except (LiquidError, RecursionError) as error:
+        raise Invalid(field, f"{field} cannot be rendered: {_said(error)}") from None
+
+
+def missing(texts: Texts, values: Mapping[str, Any]) -> list[str]:
+    """The names that the texts want and the values do not have."""
+    return [name for name in variables(texts) if name not in values]

@@ -1,0 +1,280 @@
+"""Webhooks: events on their way to endpoints, signed, in order for each email, at least once.
+
+    event log ── cursor ──► endpoint's own task ──► POST ──► 2xx: done
+                                                      └────► else: a row that waits 10 s, 1 min, 5 min ... 8 h, given up after 24 h
+
+Each endpoint has a task of its own, which reads the log from where it stands: a slow one delays nobody, and mail never waits for any. An event that failed
+holds back the later events of its own email and of no other. After DOWN failures in a row an endpoint is only asked with what waits already, one at a time,
+and its place in the log stays where it is until it answers again. After 24 hours without a success and at least 20 failures it is switched off, with the
+reason.
+
+Signatures: `X-PostStack-Signature: sha256=<hex HMAC-SHA256 of the body>` with the secret's text as key, and the three fields of Standard Webhooks
+(https://www.standardwebhooks.com) with the bytes that the secret stands for. For the grace after a rotation both secrets sign. Redirects are not followed and
+private addresses are refused (relay.fetch).
+
+A crash between an answer and its commit repeats the event; its id, also in `webhook-id`, tells a receiver so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from relay import events, log
+from relay.clock import Clock
+from relay.errors import RelayError
+from relay.fetch import Fetch
+from relay.mail.ids import Maker
+from relay.metrics import counter
+from relay.store import events as stored_events
+from relay.store import webhooks as stored
+from relay.store.engine import Store
+from relay.store.events import Event
+from relay.store.secrets import Vault
+from relay.store.webhooks import Delivery, Webhook
+from relay.store.writes import JOBS
+
+STEPS = (10.0, 60.0, 300.0, 1_800.0, 3_600.0, 7_200.0, 14_400.0, 28_800.0, 28_800.0)  # seconds before each further attempt: 23.6 h together
+LASTS = 86_400.0  # seconds after which an event is given up, and an endpoint without a success is switched off
+FAILURES = 20  # in a row, before an endpoint is switched off
+DOWN = 5  # failures in a row from which an endpoint is only probed
+BATCH = 100  # events read at once
+TOGETHER = 10  # requests to one endpoint at once
+LOOK = 0.25  # seconds between two looks at the log
+ANSWER = 1_000  # characters of an answer that are kept
+
+LOG = log.get("webhooks")
+DELIVERIES = counter("webhook_deliveries_total", "Webhook requests by result", "result")
+
+
+def new_secret() -> str:
+    """`whsec_` and base64 of 32 random bytes."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def sign(texts: Sequence[str], name: str, at: int, body: bytes) -> dict[str, str]:
+    """The signature fields of a request.
+
+    texts  the secrets that sign, the present one first
+    name   the event's id
+    at     UTC seconds
+    """
+    plain, standard = [], []
+    for text in texts:
+        plain.append("sha256=" + hmac.digest(text.encode(), body, hashlib.sha256).hex())
+        key = base64.b64decode(text.removeprefix("whsec_"))
+        standard.append("v1," + base64.b64encode(hmac.digest(key, f"{name}.{at}.".encode() + body, hashlib.sha256)).decode())
+    return {"X-PostStack-Signature": ",".join(plain), "webhook-id": name, "webhook-timestamp": str(at), "webhook-signature": " ".join(standard)}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint said; `status` None when it said nothing."""
+
+    status: int | None
+    text: str
+
+    @property
+    def good(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
+
+
+def after(delivery: Delivery, answer: Answer, now: float) -> Delivery:
+    """The delivery as it stands after an attempt: done, waiting, or given up."""
+    attempts = delivery.attempts + 1
+    told = replace(delivery, status=answer.status, answer=answer.text[:ANSWER], attempts=attempts)
+    if answer.good:
+        return replace(told, delivered_at=now, next_at=None)
+    late = attempts > len(STEPS) or now - delivery.created_at + STEPS[attempts - 1] > LASTS
+    return replace(told, next_at=None if late else now + STEPS[attempts - 1])
+
+
+def health(webhook: Webhook, answers: Sequence[Answer], now: float) -> dict[str, Any]:
+    """What some answers, in their order, change of an endpoint's columns; after too long without a success it is switched off."""
+    failures, since, changes = webhook.failures, webhook.failing_since, {}
+    for answer in answers:
+        if answer.good:
+            failures, since = 0, None
+            changes |= {"delivered_at": now, "delivered_status": answer.status}
+        else:
+            failures, since = failures + 1, since if since is not None else now
+            changes["delivered_status"] = answer.status
+    changes |= {"failures": failures, "failing_since": since}
+    if since is not None and failures >= FAILURES and now - since >= LASTS:
+        reason = f"{failures} failures and no success in 24 hours; the last: {answers[-1].text[:200] or answers[-1].status}"
+        changes |= {"enabled": False, "disabled_at": now, "disabled_reason": reason}
+    return changes
+
+
+class Webhooks:
+    """All endpoints of this relay. `run` delivers for ever; `occurred` says that there is something new, `changed` that endpoints were edited."""
+
+    def __init__(self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float):
+        self.store, self.clock, self.maker = store, clock, maker
+        self._fetch, self._seals, self._timeout = fetch, seals, timeout
+        self._news = asyncio.Event()
+        self._endpoints: dict[int, Endpoint] = {}
+        self._latest = ""
+
+    def occurred(self) -> None:
+        self._news.set()
+
+    async def close(self) -> None:
+        await self._fetch.close()
+
+    async def run(self) -> None:
+        """Watch the log, and keep a task for each endpoint that is switched on."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._look(group)
+                except RelayError as error:
+                    LOG.warning("the store is away, webhooks wait", error=error.text)
+                try:
+                    async with asyncio.timeout(LOOK):
+                        await self._news.wait()
+                except TimeoutError:
+                    continue
+                self._news.clear()
+
+    async def _look(self, group: asyncio.TaskGroup) -> None:
+        """Start and end endpoints as the store has them, and wake those that wait when the log has grown."""
+        latest = await self.store.point(stored_events.latest)
+        found = {webhook.id: webhook for webhook in await self.store.read(stored.enabled)}
+        for number in self._endpoints.keys() - found.keys():
+            self._endpoints.pop(number).stop()
+        for number, webhook in found.items():
+            endpoint = self._endpoints.get(number)
+            if endpoint is None:
+                endpoint = self._endpoints[number] = Endpoint(self, webhook)
+                endpoint.task = group.create_task(endpoint.run())
+            elif latest != self._latest or self._news.is_set():
+                endpoint.news.set()
+        self._latest = latest
+
+    async def ask(self, webhook: Webhook, name: str, body: bytes) -> Answer:
+        """One request; every fault of the endpoint or the way to it is an Answer."""
+        now = self.clock.now()
+        texts = [self._seals.open(webhook.secret, f"webhook:{webhook.id}")]
+        if webhook.previous_secret and (webhook.previous_until or 0.0) > now:
+            texts.append(self._seals.open(webhook.previous_secret, f"webhook:{webhook.id}"))
+        headers = {"Content-Type": "application/json", "User-Agent": "Relay-Webhooks/1", **sign(texts, name, int(now), body)}
+        try:
+            status, answer = await self._fetch.post(webhook.url, body, headers, self._timeout)
+        except TimeoutError:
+            return self._counted(Answer(None, f"no answer within {self._timeout:g} s"))
+        except OSError as error:
+            return self._counted(Answer(None, str(error)))
+        return self._counted(Answer(status, answer[:ANSWER * 4].decode("utf-8", "replace").replace("\0", "\ufffd")))
+
+    @staticmethod
+    def _counted(answer: Answer) -> Answer:
+        DELIVERIES.labels("delivered" if answer.good else "refused" if answer.status else "unreachable").inc()
+        return answer
+
+
+class Endpoint:
+    """One endpoint's way through the log."""
+
+    def __init__(self, hooks: Webhooks, webhook: Webhook):
+        self._hooks, self._store, self._clock = hooks, hooks.store, hooks.clock
+        self.webhook = webhook
+        self.news = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def stop(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self) -> None:
+        """Deliver until it is switched off; a fault of the store is waited out."""
+        while True:
+            try:
+                self.webhook = await self._store.read(stored.get, self.webhook.project_id, self.webhook.id)
+                if not self.webhook.enabled:
+                    return
+                if await self.turn():
+                    continue
+                wait = await self._store.read(stored.next_at, self.webhook.id)
+            except RelayError as error:
+                LOG.warning("a webhook waits", webhook=self.webhook.public_id, error=error.text)
+                wait = self._clock.now() + LOOK * 4
+            await self._rest(wait)
+
+    async def _rest(self, until: float | None) -> None:
+        """Wait for news, or until an attempt is due."""
+        try:
+            async with asyncio.timeout(None if until is None else max(0.01, until - self._clock.now())):
+                await self.news.wait()
+        except TimeoutError:
+            return
+        self.news.clear()
+
+    async def turn(self) -> bool:
+        """Make the attempts that are due and deliver what is new; whether there may be more at once."""
+        down = self.webhook.failures >= DOWN
+        waiting = await self._store.read(stored.due, self.webhook.id, self._clock.now(), 1 if down else BATCH)
+        if waiting:
+            await self._deliver(waiting, self.webhook.cursor)
+            return True
+        return False if down else await self._follow()
+
+    async def _follow(self) -> bool:
+        """Deliver the next events of the log."""
+        found, cursor = await self._store.read(_following, self.webhook)
+        if not found:
+            return False
+        now = self._clock.now()
+        wanted = [event for event in found if events.wanted(self.webhook.events, event.type) and now - event.at < LASTS]
+        held = await self._store.read(stored.held, self.webhook.id, {event.message_id for event in wanted if event.message_id is not None})
+        await self._deliver([self._delivery(event, now) for event in wanted], cursor, held)
+        return True
+
+    def _delivery(self, event: Event, now: float) -> Delivery:
+        payload = orjson.dumps(events.body(event)).decode()
+        return Delivery(self._hooks.maker.next(), self.webhook.id, event.id, event.message_id, event.type, payload, None, "", 0, now, None, now)
+
+    async def _deliver(self, deliveries: Sequence[Delivery], cursor: str, held: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+        """Attempt these, several emails at once and the events of one in their order, and record what came of it."""
+        lines: dict[Any, list[Delivery]] = {}
+        for delivery in deliveries:
+            lines.setdefault(delivery.message_id or delivery.event_id, []).append(delivery)
+        turns, answers, done = asyncio.Semaphore(TOGETHER), [], []
+
+        async def line(each: list[Delivery]) -> None:
+            stopped = each[0].message_id in held
+            for delivery in each:
+                if stopped:
+                    done.append(delivery)
+                    continue
+                async with turns:
+                    answer = await self._hooks.ask(self.webhook, _name(delivery), delivery.payload.encode())
+                answers.append(answer)
+                done.append(after(delivery, answer, self._clock.now()))
+                stopped = done[-1].next_at is not None
+
+        await asyncio.gather(*(line(each) for each in lines.values()))
+        changes = {"cursor": cursor, **(health(self.webhook, answers, self._clock.now()) if answers else {})}
+        await self._store.write(stored.record, self.webhook, sorted(done, key=lambda d: d.id), changes, lane=JOBS)
+        if any(delivery.delivered_at is not None for delivery in done):
+            await self._store.write(stored.prune, self.webhook.id, lane=JOBS)
+        if changes.get("disabled_at"):
+            LOG.warning("webhook switched off", webhook=self.webhook.public_id, reason=changes["disabled_reason"])
+
+
+def _following(conn: Any, webhook: Webhook) -> tuple[list[Event], str]:
+    """What the log has for an endpoint after its cursor, and the cursor after that."""
+    return stored_events.since(conn, webhook.cursor, project=webhook.project_id, limit=BATCH)
+
+
+def _name(delivery: Delivery) -> str:
+    """The event's id as its body has it."""
+    return orjson.loads(delivery.payload)["id"]
