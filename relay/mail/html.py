@@ -34,7 +34,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`links` in their order; `end` is the offset of the last </body>, else </html>, else of the document's end."""
+    """`links` in their order; `end` is the offset of the last </body>, else </html>, else of the white space that ends the document."""
 
     links: tuple[Link, ...]
     end: int
@@ -61,7 +61,7 @@ def scan(document: bytes) -> Page:
             at = _after_raw(document, end, name) if name in RAW and not closing else end
         else:
             at = document.find(b">", at)
-    return Page(tuple(links), next((offset for offset in (body, html) if offset >= 0), len(document)))
+    return Page(tuple(links), next((offset for offset in (body, html) if offset >= 0), len(document.rstrip())))
 
 
 def target(value: str) -> str:

@@ -55,6 +55,13 @@ class Edit(NamedTuple):
     slot: int
 
 
+class Quoted(NamedTuple):
+    """A slot in a quoted-printable part; the `last` of a part ends in no soft line break, which RFC 2045 §6.7 rule 5 has no place for."""
+
+    slot: int
+    last: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """An opened part: `octets` to look at. `runs` map them to the body: (offset here, where it begins and ends there, whether octet for octet)."""
@@ -98,9 +105,9 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The body as pieces: octets, slots (as they are, or negative: -1 - slot in quoted-printable), and parts that are encoded anew."""
+    """The body as pieces: octets, slots as they are or quoted, and parts that are encoded anew."""
 
-    pieces: tuple[bytes | int | Whole, ...]
+    pieces: tuple[bytes | int | Quoted | Whole, ...]
 
     def render(self, values: Sequence[bytes]) -> bytes:
         """The body with these values in its slots."""
@@ -137,7 +144,7 @@ def opened(body: bytes, part: Part) -> Text | None:
 
 def plan(body: bytes, edits: Sequence[tuple[Text, Sequence[Edit]]]) -> Plan:
     """The plan of these edits; texts in the order of their parts, edits of a text in order and apart from each other."""
-    pieces: list[bytes | int | Whole] = []
+    pieces: list[bytes | int | Quoted | Whole] = []
     at = 0
     for text, wanted in edits:
         if text.whole:
@@ -148,14 +155,14 @@ def plan(body: bytes, edits: Sequence[tuple[Text, Sequence[Edit]]]) -> Plan:
             continue
         for edit in wanted:
             start, end = text.raw(edit.start, edit.end)
-            pieces += (body[at:start], -1 - edit.slot if text.part.encoding == "quoted-printable" else edit.slot)
+            pieces += (body[at:start], Quoted(edit.slot, end == text.part.end) if text.part.encoding == "quoted-printable" else edit.slot)
             at = end
     pieces.append(body[at:])
     return Plan(tuple(pieces))
 
 
 def quoted(value: bytes) -> bytes:
-    """Quoted-printable between soft line breaks, so that it may stand anywhere in a line; line breaks of the value stay line breaks."""
+    """Quoted-printable behind a soft line break, so that it may follow anything in a line; line breaks of the value stay line breaks."""
     out, column = [b"=\r\n"], 0
     for line_number, line in enumerate(value.split(b"\r\n")):
         if line_number:
@@ -169,14 +176,16 @@ def quoted(value: bytes) -> bytes:
                 column = 0
             out.append(token)
             column += len(token)
-    return b"".join((*out, b"=\r\n"))
+    return b"".join(out)
 
 
-def _rendered(piece: bytes | int | Whole, values: Sequence[bytes]) -> bytes:
+def _rendered(piece: bytes | int | Quoted | Whole, values: Sequence[bytes]) -> bytes:
     if isinstance(piece, bytes):
         return piece
     if isinstance(piece, int):
-        return values[piece] if piece >= 0 else quoted(values[-1 - piece])
+        return values[piece]
+    if isinstance(piece, Quoted):
+        return quoted(values[piece.slot]) + (b"" if piece.last else b"=\r\n")
     text = b"".join(each if isinstance(each, bytes) else values[each] for each in piece.pieces)
     if piece.codec:
         text = text.decode("utf-8").encode(piece.codec, "xmlcharrefreplace")

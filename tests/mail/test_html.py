@@ -83,7 +83,7 @@ def test_references_are_read_as_a_browser_does(value):
 
 
 @pytest.mark.parametrize(("document", "end"), [
-    (b"<html><body>x</body></html>", 13), (b"x</html>y", 1), (b"xyz", 3), (b"<!-- </body> -->x</BODY >y", 17),
+    (b"<html><body>x</body></html>", 13), (b"x</html>y", 1), (b"xyz\r\n \r\n", 3), (b"<!-- </body> -->x</BODY >y", 17),
     (b"<script></body></script>x", 25), (b"a</body>b</body>", 9),
 ], ids=["body", "html", "neither", "comment", "script", "two"])
 def test_where_the_body_ends(document, end):

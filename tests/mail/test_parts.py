@@ -187,5 +187,13 @@ def test_long_runs_of_spaces_are_read_in_linear_time():
 
 @given(st.binary(max_size=300).map(lambda octets: octets.replace(b"\r", b"").replace(b"\n", b"\r\n")))
 def test_what_is_quoted_reads_as_it_was(value):
-    assert quopri.decodestring(b"a" + quoted(value) + b"b") == b"a" + value + b"b"
-    assert message_from_bytes(b"Content-Transfer-Encoding: quoted-printable\r\n\r\na" + quoted(value) + b"b").get_payload(decode=True) == b"a" + value + b"b"
+    octets = b"a" + quoted(value) + b"=\r\nb"
+    assert quopri.decodestring(octets) == b"a" + value + b"b"
+    assert message_from_bytes(b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + octets).get_payload(decode=True) == b"a" + value + b"b"
+
+
+def test_a_quoted_part_does_not_end_in_a_soft_line_break():
+    part = parts.Part("html", 0, 3, "quoted-printable", "")
+    text = opened(b"abc", part)
+    assert plan(b"abc", [(text, [Edit(3, 3, 0)])]).render([b"d=e\r\n"]) == b"abc=\r\nd=3De\r\n"
+    assert plan(b"abc", [(text, [Edit(1, 2, 0)])]).render([b"x"]) == b"a=\r\nx=\r\nc"
