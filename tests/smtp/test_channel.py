@@ -1,4 +1,4 @@
-"""The client's reading of replies: the same whatever the segments, the same as aiosmtplib's, and never an exception."""
+"""A channel reads replies: the same whatever the segments, the same as aiosmtplib's, and never an exception."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.mail.reply import Reply
-from relay.smtp.client import Client, Extensions, Timeouts, Watch, offered
+from relay.smtp.answers import Extensions, offered
+from relay.smtp.channel import Channel, Watch
 
 
 class Wire(asyncio.Transport):
@@ -36,8 +37,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def hear(loop: asyncio.AbstractEventLoop, chunks: list[bytes], expected: int = 1000) -> Client:
-    client = Client(loop, Timeouts(), Watch(loop))
+def hear(loop: asyncio.AbstractEventLoop, chunks: list[bytes], expected: int = 1000) -> Channel:
+    client = Channel(loop, Watch(loop))
     client.connection_made(Wire())
     client._expected = expected
     for chunk in chunks:
