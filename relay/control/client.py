@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, sock: socket.socket):
         self._sock = sock
-        self._file = sock.makefile("rwb")
+        self._file = sock.makefile("rb")
 
     @classmethod
     def connect(cls, data_dir: Path) -> Client | None:
@@ -42,8 +42,7 @@ class Client:
     def act(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """What the act gives; raises what it raised over there."""
         try:
-            self._file.write(json.dumps({"act": name, "arguments": dict(arguments)}).encode() + b"\n")
-            self._file.flush()
+            self._sock.sendall(json.dumps({"act": name, "arguments": dict(arguments)}).encode() + b"\n")
             line = self._file.readline()
         except OSError as error:
             raise errors.StoreError(f"the relay did not answer: {error}") from error

@@ -24,6 +24,7 @@ from relay.control.place import CONNECTIONS, LINE, NAME, listener
 from relay.errors import Invalid, RelayError
 
 LOG = log.get("control")
+LAST = 5.0  # seconds that acts under way have when the relay stops
 IDLE = 300.0  # seconds between two requests of one client; an import may read its file in between
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -35,7 +36,7 @@ class Server:
     def __init__(self, control: Control):
         self._control = control
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._path: Path | None = None
 
     @classmethod
@@ -46,11 +47,13 @@ class Server:
         return self
 
     async def close(self) -> None:
+        """Take no more; acts under way have LAST seconds to end, and nobody hears their result."""
         if self._server is not None:
             self._server.close()
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        for writer in self._clients.values():
+            writer.close()
+        if self._clients:
+            await asyncio.wait(self._clients, timeout=LAST)
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -59,13 +62,13 @@ class Server:
             writer.close()
             return
         task = asyncio.current_task()
-        self._clients.add(task)
+        self._clients[task] = writer
         try:
             await self._talk(reader, writer)
         except (OSError, TimeoutError, ValueError):  # the client went away, slept, or sent no line: nobody is left to tell
             pass
         finally:
-            self._clients.discard(task)
+            del self._clients[task]
             writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
