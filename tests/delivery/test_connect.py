@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from relay.delivery.connect import Connector
+from relay.delivery.connect import MADE, MOST, OPEN, Connector
 from relay.delivery.dns import Resolver
 from relay.delivery.route import Router
 from relay.errors import ConnectFailed
@@ -142,6 +142,16 @@ async def test_nobody_listens(dns):
             await to_domain(dns, taken.getsockname()[1])
     assert (caught.value.reply.code, caught.value.reply.enhanced, caught.value.phase) == (451, "4.4.1", "connect")
     assert caught.value.seconds > 0
+
+
+async def test_at_most_eight_addresses_are_tried(dns):
+    before = MADE.labels("other", "connect")._value.get()
+    dns.zones = {"x.test": {"MX": "10 mx.x.test."}, "mx.x.test": {"A": [f"127.0.1.{number}" for number in range(1, 13)]}}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(ConnectFailed):
+            await to_domain(dns, taken.getsockname()[1])
+    assert MADE.labels("other", "connect")._value.get() - before == MOST
 
 
 async def test_a_connect_that_never_ends_is_given_up(to):
@@ -382,8 +392,6 @@ async def test_ipv6_only_from_a_confirmed_source(dns, mode, sources, ptr, expect
 
 
 async def test_quit_is_said_and_the_connection_counted_out(sinks, connector, to):
-    from relay.delivery.connect import OPEN
-
     sink = sinks()
     before = OPEN.labels("route")._value.get()
     connection = await connector.connect(to(sink))
