@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 import aiohttp
 
 LIMIT = 1_048_576  # bytes of an answer
 CONNECTIONS = 100  # open at once, to all hosts together
+PIECE = 262_144  # bytes of a large body that are handed to the socket at once, so that the loop gets a turn between
 IDLE = 15.0  # seconds a quiet connection is kept
 
 _UNICAST = ip_network("2000::/3")  # all that is assigned of the IPv6 internet; outside it are NAT64 and other ways to write an IPv4 address
@@ -70,7 +72,10 @@ class Fetch:
             self._session = None
 
     async def _ask(self, method: str, url: str, body: bytes | None, headers: Headers) -> tuple[int, bytes]:
-        async with self._open().request(method, url, data=body, headers=headers, allow_redirects=False) as answer:
+        data: Any = body
+        if body is not None and len(body) > PIECE:
+            data, headers = _pieces(body), {**dict(headers), "Content-Length": str(len(body))}
+        async with self._open().request(method, url, data=data, headers=headers, allow_redirects=False) as answer:
             parts, size = [], 0
             async for part in answer.content.iter_any():
                 size += len(part)
@@ -97,3 +102,9 @@ class Fetch:
         made = socket.socket(family, kind, proto)
         made.setblocking(False)
         return made
+
+
+async def _pieces(body: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(body)
+    for at in range(0, len(body), PIECE):
+        yield view[at:at + PIECE]

@@ -51,7 +51,7 @@ async def guarded():
 
 
 async def test_body_and_status_come_back(server, open_client):
-    body = bytes(range(256)) * 4_000
+    body = bytes(range(256)) * 4_096
     assert await open_client.post(f"{server[0]}/echo", body, {"X-Test": "1"}, 5.0) == (200, body)
     assert await open_client.get(f"{server[0]}/echo", {}, 5.0) == (200, b"")
 

@@ -1,12 +1,12 @@
 """dkim: signed with the right keys, sealed, and what leaves verifies."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from policies import dkim as policy_module
 from relay.mail.dkim import ED25519, RSA
+from relay.mail.message import replace
 from relay.policy import SigningKey
 from tests.support.dkim import dkimpy, pair, pem
 from tests.support.services import Kept, message, services
@@ -61,6 +61,16 @@ async def test_a_stream_of_messages_signed_in_threads_verifies():
     done = await asyncio.gather(*(policy.apply(message(body)) for body in bodies))
     assert all(dkimpy(out.octets(), records) == [True] for (out,) in done)
     assert [out.octets()[-len(body):] for (out,), body in zip(done, bodies, strict=True)] == bodies
+
+
+async def test_a_single_message_is_signed_at_once():
+    """Long after the last one there is no hop to a thread: apply ends without the loop getting a turn."""
+    store, records = kept("example.com", RSA)
+    store.elapsed = 100.0
+    work = policy_module.make({}, services(store)).apply(message(b"From: joe@example.com\r\n\r\nx\r\n"))
+    with pytest.raises(StopIteration) as done:
+        work.send(None)
+    assert dkimpy(done.value.value[0].octets(), records) == [True]
 
 
 async def test_a_copy_with_another_body_has_its_own_hash():

@@ -1,12 +1,11 @@
 """limit: so many and no more, always temporary, and what was not sent is not counted."""
 
-from dataclasses import replace
 
 import pytest
 
 from policies import limit
 from relay.errors import Defer, Refuse
-from relay.mail.message import Envelope
+from relay.mail.message import Envelope, replace
 from relay.mail.reply import Reply
 from relay.policy import Chain
 from tests.support.services import KEY, SYSTEM, Kept, message, recipient, services
@@ -88,13 +87,37 @@ async def test_rcpt_hears_it_before_the_message_is_sent():
     kept = Kept()
     policy = built(kept, key_per_hour=2)
     one = recipient("a@example.org")
-    assert await policy.recipient(KEY, Envelope("joe@example.com"), one) is None
-    assert kept.used == {"limit:key:7:hour": 0}
-    full = Envelope("joe@example.com", (one, one))
+    empty, full = Envelope("joe@example.com"), Envelope("joe@example.com", (one, one))
+    assert await policy.recipient(KEY, empty, one) is None
     assert (await policy.recipient(KEY, full, one)).enhanced == "4.5.3"
     kept.used["limit:key:7:hour"] = 2
-    reply = await policy.recipient(KEY, Envelope("joe@example.com"), one)
+    assert await policy.recipient(KEY, empty, one) is None
+    with pytest.raises(Defer):
+        await policy.apply(message(CONTENT))
+    reply = await policy.recipient(KEY, empty, one)
     assert (reply.code, reply.enhanced) == (450, "4.7.1")
+    kept.elapsed = 1_800.1
+    assert await policy.recipient(KEY, empty, one) is None
+
+
+async def test_rcpt_lets_so_many_through_as_may_still_fit():
+    kept = Kept(used={"limit:key:7:hour": 4})
+    policy = built(kept, key_per_hour=5)
+    with pytest.raises(Defer):
+        await policy.apply(message(CONTENT, *TWO))
+    one = recipient("a@example.org")
+    assert await policy.recipient(KEY, Envelope("joe@example.com"), one) is None
+    assert (await policy.recipient(KEY, Envelope("joe@example.com", (one,)), one)).code == 450
+
+
+async def test_places_given_back_are_free_at_once():
+    kept = Kept()
+    policy = built(kept, key_per_hour=1)
+    (kept_message,) = await policy.apply(message(CONTENT))
+    with pytest.raises(Defer):
+        await policy.apply(message(CONTENT))
+    await policy.undo(kept_message)
+    assert await policy.recipient(KEY, Envelope("joe@example.com"), recipient("a@example.org")) is None
 
 
 class Refuser:
