@@ -1,12 +1,12 @@
 """Two verifiers that are not ours, against TXT records given as a dict: dkimpy, and Perl's Mail::DKIM where Debian's package is installed."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import dkim
 
 from relay.mail.dkim import dns_value, generate, key
+from tests.support.peers import need_perl
 
 SCRIPT = Path(__file__).with_name("dkim.pl")
 DOMAIN = "example.com"
@@ -43,13 +43,8 @@ def _holds(message, number, find):
         return False
 
 
-def mail_dkim_missing():
-    perl = shutil.which("perl")
-    return perl is None or subprocess.run([perl, "-MMail::DKIM::Verifier", "-e", "1"], capture_output=True).returncode != 0  # noqa: S603
-
-
 def mail_dkim(message, records):
     """[(result, algorithm), ...] topmost first; Mail::DKIM of Debian 12 knows RSA only and calls Ed25519 invalid."""
     words = [word for name, value in records.items() for word in (name, value)]
-    done = subprocess.run(["perl", str(SCRIPT), *words], input=message, capture_output=True, check=True, timeout=30)  # noqa: S603, S607
+    done = subprocess.run([need_perl("Mail::DKIM::Verifier"), str(SCRIPT), *words], input=message, capture_output=True, check=True, timeout=30)
     return [tuple(line.split()) for line in done.stdout.decode().splitlines()]
