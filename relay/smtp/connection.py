@@ -1,8 +1,7 @@
 """One client's connection: aiosmtpd's `SMTP` class, driven by callbacks and the engine instead of a reader task.
 
-Commands are answered inside `data_received`, with one write for all replies of a packet. A task is made only when the desk really has to wait: its
-coroutine is begun at once and handed to a task when it first suspends. A message being committed always has a task of its own, which the end of the
-connection does not cancel: what the store has begun it finishes, and a client that has not heard 250 sends it again (RFC 1047).
+Commands are answered inside `data_received`, with one write for all replies of a packet. A task is made only where the desk answers by an awaitable, and
+the end of the connection does not cancel it: what the store has begun it finishes, and a client that has not heard 250 sends its message again (RFC 1047).
 
 Names that aiosmtpd's users know (`session`, `envelope`, `transport`, `event_handler`, `hostname`, `data_size_limit`, `tls_context`) mean the same here.
 """
@@ -13,7 +12,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import SMTP
@@ -211,7 +210,7 @@ class Connection(SMTP):
         self.session = Session(address, port, listener.options.name, standing.trusted, standing.plaintext_auth)
         self.engine = Engine(listener.desk, listener.terms, self.session)
         if listener.options.implicit_tls:
-            self._start(self._secure(), rest)
+            self._start_tls(rest)
             return
         self._early = None
         self.transport.write(listener.greeting)
@@ -225,10 +224,23 @@ class Connection(SMTP):
             self.transport.write(DENIED[reason].wire())
         self.transport.close()
 
+    def _start_tls(self, octets: bytes = b"") -> None:
+        """Begin TLS in a task.
+
+        octets  the start of the handshake that came with the PROXY header
+        """
+        self._early = octets
+        self.listener.begin(self, self._secure())
+
     async def _secure(self) -> None:
-        """Begin TLS. What arrives decrypted before start_tls returns is kept in `_early`: an answer given then would go out in the clear."""
-        self._early = b""
+        """What came by now belongs to the handshake. What comes decrypted before start_tls returns waits: an answer given then would go out in the clear."""
         transport = self.transport
+        if transport is None:
+            self.listener.done(self)
+            return
+        handshake, self._early = self._early, b""
+        if handshake:  # the TLS layer is told of its transport in the next turn of the loop, and takes octets in the one after that
+            self.loop.call_soon(self.loop.call_soon, _push, transport, handshake)
         try:
             secure = await self.loop.start_tls(transport, self, self.tls_context, server_side=True, ssl_handshake_timeout=HANDSHAKE)
         except (OSError, asyncio.CancelledError) as error:  # ssl.SSLError is an OSError
@@ -252,19 +264,6 @@ class Connection(SMTP):
         if early:
             self.data_received(early)
 
-    def _start(self, coroutine: Coroutine, octets: bytes = b"") -> None:
-        """Run a coroutine of ours, now up to its first wait, then in a task.
-
-        octets  the start of a TLS handshake that was read before TLS began
-        """
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration:
-            return
-        self.listener.begin(self, _going_on(coroutine, waits_for))
-        if octets:
-            self.loop.call_soon(_push, self.transport, octets)
-
     # What the engine wants.
 
     def _flush(self) -> None:
@@ -275,47 +274,24 @@ class Connection(SMTP):
             out.clear()
 
     def _go_on(self) -> None:
-        """Send the replies and do what the engine wants, until that takes time."""
+        """Send the replies and do what the engine wants."""
         engine = self.engine
-        while True:
-            self._flush()
-            want = engine.want
-            if want == OCTETS:
-                self._read_on()
-            elif want == ANSWER:
-                if self._ask():
-                    continue
-            elif want == MESSAGE:
-                self._commit()
-            elif want == PAUSE:
-                self._timer = self._timer or self.loop.call_later(engine.pause, self._pause_over)
-                self._stop_reading()
-            elif want == TLS and self._early is None:
-                self._start(self._secure())
-            elif want == CLOSE and self.transport is not None:
-                self.transport.close()
-            return
-
-    def _ask(self) -> bool:
-        """Begin the desk's coroutine; whether it answered without waiting."""
-        engine = self.engine
-        question, engine.pending = engine.pending, None
-        if question is None:  # asked already, and more octets have come
+        self._flush()
+        want = engine.want
+        if want == OCTETS:
+            self._read_on()
+        elif want in (ANSWER, MESSAGE):
+            self._ask()
+        elif want == PAUSE:
+            self._timer = self._timer or self.loop.call_later(engine.pause, self._pause_over)
             self._stop_reading()
-            return False
-        coroutine = question if hasattr(question, "send") else _awaited(question)
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration as done:
-            self._answer(done.value)
-            return True
-        except Exception as error:
-            self._fault(error)
-            return True
-        self.listener.begin(self, self._settle(_Started(coroutine, waits_for)))
-        return False
+        elif want == TLS and self._early is None:
+            self._start_tls()
+        elif want == CLOSE and self.transport is not None:
+            self.transport.close()
 
-    def _commit(self) -> None:
+    def _ask(self) -> None:
+        """Await what the desk says; when it is awaited already and more octets have come, read no further."""
         question, self.engine.pending = self.engine.pending, None
         if question is None:
             self._stop_reading()
@@ -371,37 +347,6 @@ class Connection(SMTP):
         elif self._stopped and not self._full and not self.transport.is_closing():
             self._stopped = False
             self.transport.resume_reading()
-
-
-async def _awaited(awaitable: Awaitable) -> Any:
-    return await awaitable
-
-
-class _Started:
-    """A coroutine that has run up to its first wait, to be awaited further."""
-
-    __slots__ = ("coroutine", "waits_for")
-
-    def __init__(self, coroutine: Coroutine, waits_for: Any):
-        self.coroutine = coroutine
-        self.waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, waits_for = self.coroutine, self.waits_for
-        try:
-            while True:
-                try:
-                    value = yield waits_for
-                except BaseException as error:  # a cancelled task: the coroutine hears of it, as it would in a task of its own
-                    waits_for = coroutine.throw(error)
-                else:
-                    waits_for = coroutine.send(value)
-        except StopIteration as done:
-            return done.value
-
-
-async def _going_on(coroutine: Coroutine, waits_for: Any) -> Any:
-    return await _Started(coroutine, waits_for)
 
 
 def _push(transport: asyncio.Transport, octets: bytes) -> None:

@@ -84,10 +84,10 @@ class Session:
 
 
 class Desk(Protocol):
-    """What the listener asks. `sender` and `recipient` answer at once or by an awaitable, whichever is cheaper for them.
+    """What the listener asks.
 
-    `authenticate`, `sender` and `recipient` begin outside of any task and get one when they first have to wait, so up to there they may not use
-    asyncio.timeout() or current_task(). `message` runs in a task of its own, which the end of the connection does not cancel.
+    `sender` and `recipient` may answer at once or by an awaitable; at once costs no task, so answer so where there is nothing to wait for. An awaitable
+    runs in a task that the end of the connection does not cancel.
     """
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:

@@ -106,6 +106,19 @@ async def test_who_speaks_no_tls_is_cut_off_and_not_counted_any_more(certificate
 
 
 @pytest.mark.both_loops
+@pytest.mark.parametrize("octets", [b"", b"\x16\x03\x01"], ids=["at once", "within the handshake"])
+async def test_a_client_that_goes_away_during_the_handshake_leaves_nothing(certificate: Certificate, octets: bytes):
+    served = listener("submissions", certificate)
+    address = await served.start("127.0.0.1")
+    for _ in range(5):
+        client = await Client.to(address)
+        await client.say(octets)
+        client.writer.transport.abort()
+    assert await served.drain(2.0) == 0
+    assert served.options.connections.open == 0
+
+
+@pytest.mark.both_loops
 async def test_the_first_command_may_come_with_the_end_of_the_handshake(certificate: Certificate, trust: ssl.SSLContext):
     """The octets reach us before start_tls has returned; answered then, they would be answered in the clear."""
     served = listener("submission", certificate)
