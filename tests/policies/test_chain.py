@@ -3,10 +3,12 @@
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from relay import policy
-from relay.errors import ConfigError, Defer
-from relay.mail.dkim import RSA
+from relay.errors import ConfigError, Defer, Invalid, Refuse
+from relay.mail.dkim import ED25519, RSA
 from relay.mail.message import MARKETING, Wishes
 from relay.mail.reply import Reply
 from relay.policy import Domain, SigningKey, Suppression
@@ -120,6 +122,32 @@ async def test_rcpt_asks_those_who_have_an_answer():
     envelope = message(BARE).envelope
     assert isinstance(await chain.recipient(KEY, envelope, recipient("jane@example.org")), Reply)
     assert await chain.recipient(KEY, envelope, recipient("bob@example.org")) is None
+
+
+PIECES = [b"From: Joe <joe@example.com>\r\n", b"Sender: x\r\n", b"To: \xff\r\n", b"Content-Type: text/html\r\n", b"\r\n",
+          b"--b\r\n", b"--b--\r\n",
+          b"Content-Type: multipart/mixed; boundary=b\r\n", b"Content-Type: text/html; charset=utf-16\r\n", b"Content-Transfer-Encoding: base64\r\n",
+          b"Content-Transfer-Encoding: quoted-printable\r\n", b"<a href=https://a.example/>x</a>\r\n", b"PGEgaHJlZj1odHRwOi8vYi5leGFtcGxlPg==\r\n",
+          b"</body>", b"=3D=\r\n",
+          b"{{unsubscribe_url}}", b"\xe9", b"<!--", b"\r\n ", b"List-Unsubscribe: <x>\r\n", b"Date: never\r\n", b" ", b"\x00", b"Bcc: y\r\n"]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=14).map(lambda found: b"".join((b"From: joe@example.com\r\n", *found))))
+async def test_any_octets_pass_or_are_refused(content):
+    """No policy fails on what a client may send: a fault would be a 451 for ever, and chains turn faults into Defer."""
+    kept = ours()
+    kept.keys = {(1, "example.com"): [SigningKey("example.com", "ed25519", ED25519, pem(ED25519))]}
+    going = [message(content, "a@example.org", "b@example.org", wishes=Wishes(unsubscribe=True, opens=True, clicks=True, stream=MARKETING))]
+    for names in (policy.ADMIT, policy.COPY, policy.DEPART):
+        chain = loaded(names, kept, http={"public_url": "https://mail.relay.example"})
+        try:
+            going = [out for one in going for out in await chain.apply(one)]
+        except (Refuse, Invalid):
+            assert names is policy.ADMIT
+            return
+    assert [len(out.recipients) for out in going] == [1, 1]
+    assert all(out.sealed for out in going)
 
 
 async def test_the_admit_chain_costs_little():
