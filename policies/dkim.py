@@ -11,13 +11,12 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from relay.errors import Invalid
 from relay.mail import dkim, mailbox
 from relay.mail.header import Field, Header
-from relay.mail.message import Decision, Message
+from relay.mail.message import Decision, Message, replace
 from relay.policy import Services
 from relay.policy import options as known
 

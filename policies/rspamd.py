@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from relay.errors import ConfigError, Refuse
 from relay.mail import ids
-from relay.mail.message import Decision, Message
+from relay.mail.message import Decision, Message, replace
 from relay.mail.reply import Reply
 from relay.metrics import POLICY_DECISIONS
 from relay.policy import Services

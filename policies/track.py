@@ -9,13 +9,13 @@ attempt sends the same octets.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from relay.errors import Invalid
 from relay.mail import html, mailbox, parts
-from relay.mail.message import Decision, Message, Recipient
+from relay.mail.message import Decision, Message, Recipient, replace
 from relay.mail.parts import Edit, Plan, Text
 from relay.mail.tokens import CLICK, MAC, OPEN, pack
 from relay.policy import Domain, Services, owner

@@ -14,13 +14,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
 from relay.mail import html, parts
 from relay.mail.header import Field, Header
-from relay.mail.message import MARKETING, Decision, Message, Recipient
+from relay.mail.message import MARKETING, Decision, Message, Recipient, replace
 from relay.mail.parts import Edit, Plan, Text
 from relay.mail.tokens import UNSUBSCRIBE, pack
 from relay.policy import Sender, Services

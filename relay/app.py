@@ -51,6 +51,8 @@ from relay.store.secrets import agree, ensure, fingerprints, vault
 from relay.web import health
 from relay.web.capture import Capture
 from relay.web.server import HttpServer
+from relay.web.tracking import Tracking
+from relay.web.unsubscribe import Leaving
 from relay.webhooks import Webhooks
 from relay.welcome import greet
 
@@ -165,10 +167,17 @@ class Relay:
         self.hooks = Webhooks(self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout)
         self._stack.push_async_callback(self.hooks.close)
         self.spawn(self.hooks.run(), "webhooks")
+        people = self._for_people()
         if config.http.listen:
-            await self._http(self._api(routes), config.http.listen)
+            await self._http(self._api([*routes, *people]), config.http.listen)
         if config.http.public_listen:
-            await self._http(Starlette(routes=health.public_routes()), config.http.public_listen)
+            await self._http(Starlette(routes=[*health.public_routes(), *people]), config.http.public_listen)
+
+    def _for_people(self) -> list[BaseRoute]:
+        """What mail readers follow: unsubscribe links, tracked links, pixels."""
+        services = self.tools.services
+        leaving = Leaving(self.store, services.tokens, services.senders, self.clock, self.maker, self.config.suppress.unsubscribe, self.runner.forget)
+        return [*leaving.routes(), *Tracking(self.store, services.tokens, self.clock, self.hooks.occurred).routes()]
 
     def _api(self, routes: Sequence[BaseRoute]) -> Any:
         """The API's application, with these routes beside it."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from relay import log
 from relay.clock import Clock
 from relay.errors import Defer, RelayError
 from relay.mail import header, ids
-from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
 from relay.metrics import counter
 from relay.policy import Chain

@@ -7,7 +7,6 @@ inbound or forwarded mail cannot give orders.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ import orjson
 
 from relay.errors import Invalid
 from relay.mail.header import Header
-from relay.mail.message import Wishes
+from relay.mail.message import Wishes, replace
 from relay.mail.reply import Reply
 
 TAGS = 10  # tags of a message

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email.header import decode_header
+
+from msgspec import Struct
 
 from relay.errors import Invalid
 from relay.mail.reply import Reply
@@ -23,8 +24,7 @@ _CONTROL = re.compile(r"[\r\n\0]")
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True, gc=False):
     """`name` in lower case, `raw` with its name as written, its folds and its final CRLF."""
 
     name: bytes
@@ -40,8 +40,7 @@ class Field:
             return value.decode("latin-1")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """Fields in their order. `first(b"from")` and friends take the name in lower case."""
 
     fields: tuple[Field, ...] = ()

@@ -7,8 +7,10 @@ message that nobody changed leaves byte for byte as it came (RFC 6409 §8 lets a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.mail.header import Header
 from relay.mail.reply import Reply
@@ -17,8 +19,7 @@ TRANSACTIONAL = "transactional"
 MARKETING = "marketing"
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(Struct, frozen=True):
     """Who submits: an API key, a trusted network, a local user, or Relay itself.
 
     kind        "key" | "trusted" | "local" | "system" (our own DSNs; passes only `headers` and `dkim`)
@@ -37,8 +38,7 @@ class Principal:
     domain: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """One envelope recipient.
 
     address  as it goes on the wire
@@ -56,8 +56,7 @@ class Recipient:
     orcpt: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """What MAIL FROM said.
 
     sender      reverse-path without brackets, "" for the null one
@@ -75,8 +74,7 @@ class Envelope:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where it came in: protocol "smtp" | "sendmail" | "http" | "broadcast" | "workflow" | "dsn", and what the Received field tells (RFC 3848 `with`)."""
 
     protocol: str = "smtp"
@@ -86,8 +84,7 @@ class Origin:
     tls: str = ""  # "TLSv1.3 cipher TLS_AES_256_GCM_SHA384", "" in the clear
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(Struct, frozen=True):
     """What the sender asked for this message, by X-Relay-* fields or API fields; None means: as the project or domain has it."""
 
     tags: tuple[str, ...] = ()
@@ -104,8 +101,7 @@ class Wishes:
     idempotency_hash: str = ""  # of the request that brought the key; "" = of sender, recipients and body
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One line of the trace that `relay explain` prints: which policy did what, and why."""
 
     policy: str
@@ -113,8 +109,7 @@ class Decision:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A message between the door and the wire.
 
     header    its fields, in order, each with its own octets

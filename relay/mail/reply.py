@@ -6,7 +6,8 @@ The same value is what our listener says, what a remote said to us, and what an 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LINE = 500  # octets of text on a reply line; a whole line is at most 512 with code and CRLF (RFC 5321 §4.5.3.1.5)
 LINES = 50  # lines of a reply that we keep; servers that send more are cut, not obeyed
@@ -14,8 +15,7 @@ LINES = 50  # lines of a reply that we keep; servers that send more are cut, not
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, gc=False):
     """`code` 200-599; `enhanced` "2.0.0" or ""; `text` without codes, lines separated by "\\n"."""
 
     code: int

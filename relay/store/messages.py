@@ -7,11 +7,12 @@ back for a later attempt. A message's recipients are rows of their own here; `re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from email.header import decode_header, make_header
 from hashlib import sha256
 from typing import Any
 
+from msgspec.structs import asdict
 from sqlalchemy import Connection, Row, func, select
 
 from relay.errors import Conflict, NotFound
@@ -32,7 +33,7 @@ SUBJECT = 998  # characters kept
 HOUR = 3_600.0
 
 _PLAIN = Wishes()
-_DEFAULTS = {f.name: getattr(_PLAIN, f.name) for f in fields(Wishes)}
+_DEFAULTS = asdict(_PLAIN)
 _DOMAIN_COLUMN = 7  # of a row as _row makes it
 _OWN_COLUMNS = frozenset({"tags", "topic", "stream", "send_at"})  # wishes that are columns
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from relay.errors import Defer, Refuse
 from relay.handover import Hub, Link, pack, unpack
 from relay.mail import header
-from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

@@ -1,11 +1,11 @@
 """authorize: who may say they are whom, and that a refusal tells what to do."""
 
-from dataclasses import replace
 
 import pytest
 
 from policies import authorize
 from relay.errors import Invalid, Refuse
+from relay.mail.message import replace
 from relay.policy import Domain, SigningKey
 from tests.support.services import KEY, SYSTEM, Kept, message, services
 

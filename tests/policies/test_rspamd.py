@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from policies import rspamd as policy_module
 from relay.errors import ConfigError, Refuse
 from relay.fetch import Fetch
-from relay.mail.message import Origin
+from relay.mail.message import Origin, replace
 from tests.support.rspamd import rspamd as running
 from tests.support.services import KEY, SYSTEM, Kept, message, services
 

@@ -3,7 +3,6 @@
 import quopri
 import re
 from base64 import b64decode, b64encode, encodebytes
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from policies import dkim as dkim_module
 from policies import track
 from relay.mail.dkim import ED25519
-from relay.mail.message import Wishes
+from relay.mail.message import Wishes, replace
 from relay.mail.tokens import CLICK, OPEN, unpack
 from relay.policy import Domain, SigningKey
 from tests.support.dkim import dkimpy, pair, pem

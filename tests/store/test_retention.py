@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import update
 
 from relay.errors import NotFound
 from relay.mail.ids import EPOCH
+from relay.mail.message import replace
 from relay.mail.reply import Reply
 from relay.store import bodies, bulk, events, messages, queue, retention, schema, segments
 from relay.store.queue import Settlement
@@ -57,7 +57,7 @@ async def test_octets_and_messages_go_when_their_time_is_over(store, case):
     await retention.sweep(store, KEEP, NOW)
     assert await octets_kept(store, message) is octets
     assert await store.read(messages.have, message.id) is row
-    assert bool((await store.read(messages.load_many, [message.id]))) is octets
+    assert bool(await store.read(messages.load_many, [message.id])) is octets
     assert await retention.sweep(store, KEEP, NOW) == Pruned()
 
 
