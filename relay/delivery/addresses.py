@@ -21,6 +21,7 @@ from relay.mail.reply import Reply
 from relay.settings import Delivery
 
 CONFIRMED = 3600.0  # seconds that the FCrDNS of a source is believed
+LOOK = 60.0  # seconds until we look again at what was not so
 SITES = 10_000  # sites whose turn among the sources is remembered
 PROBE = ("2001:4860:4860::8888", 53)  # a global address; a UDP "connection" to it sends nothing and tells the source that the kernel would take
 
@@ -49,68 +50,69 @@ class Addresses:
         self.own = frozenset(own)
         self._turns: OrderedDict[str, int] = OrderedDict()
         self._confirmed: dict[str, tuple[float, bool]] = {}
+        self._kernel: tuple[float, tuple[str, ...]] = (0.0, ())
 
     async def of(self, route: Route, host: Host) -> list[Target]:
         """The targets of a host, best first; raises ConnectFailed in phase "dns", permanent if the host can never be reached."""
-        if host.address:
-            found, failed = [host.address], ""
-        else:
-            found, failed = await self._look_up(host.name)
-        if not found:
-            if failed:
-                raise ConnectFailed(Reply(451, "4.4.3", f"the address of {host.name} cannot be looked up now: {failed}"), "dns", host.name)
-            raise ConnectFailed(Reply(550, "5.4.4", f"the mail host {host.name} has no address"), "dns", host.name)
+        four, six = self._turn(route.site, self._v4), await self._six(route)
+        found = [host.address] if host.address else await self._look_up(host.name, six is not None)
         if not route.exempt:
-            if not self.own.isdisjoint(found):
-                raise ConnectFailed(Reply(554, "5.4.6", f"mail loops back to this host: {host.name} has our address"), "dns", host.name)
-            if not self._private:
-                found = [each for each in found if not mx.prohibited(each)]
-                if not found:
-                    raise ConnectFailed(Reply(550, "5.4.4", f"the mail host {host.name} has only private or reserved addresses"), "dns", host.name)
-        targets = await self._from_sources(route, found)
+            found = self._permitted(host.name, found)
+        targets = [Target(address, four) for address in found if ":" not in address and (four or not self._configured)]
+        if six is not None:
+            targets += [Target(address, six) for address in found if ":" in address]
         if not targets:
-            raise ConnectFailed(Reply(451, "4.4.1", f"the mail host {host.name} has no address that our sources can reach"), "dns", host.name)
+            raise _failed(451, "4.4.1", f"the mail host {host.name} has no address that our sources can reach", host.name)
         return targets
 
-    async def _look_up(self, name: str) -> tuple[list[str], str]:
-        """Addresses, IPv4 first and each kind in random order, and why a look-up failed."""
+    async def _look_up(self, name: str, six: bool) -> list[str]:
+        """Addresses, each kind in random order; AAAA are asked for where we could use them, or to tell a host of IPv6 alone from one that is not there."""
         found: list[str] = []
         failed = ""
-        for kind in ("A",) if self._ipv6 == "never" else ("A", "AAAA"):
+        for kind in ("A", "AAAA"):
+            if kind == "AAAA" and found and not six:
+                break
             answer = self._resolver.known(name, kind) or await self._resolver.lookup(name, kind)
-            records = answer.records
-            found += random.sample(records, len(records)) if len(records) > 1 else records
+            found += random.sample(answer.records, len(answer.records))
             failed = failed or (answer.why or "no answer" if answer.failed else "")
-        return found, failed
+        if not found and failed:
+            raise _failed(451, "4.4.3", f"the address of {name} cannot be looked up now: {failed}", name)
+        if not found:
+            raise _failed(550, "5.4.4", f"the mail host {name} has no address", name)
+        return found
 
-    async def _from_sources(self, route: Route, found: list[str]) -> list[Target]:
-        targets = []
-        v4 = self._turn(route.site, self._v4)
-        for address in found:
-            if ":" not in address:
-                if v4 or not self._configured:
-                    targets.append(Target(address, v4))
-            else:
-                source = await self._six(route)
-                if source is not None:
-                    targets.append(Target(address, source))
-        return targets
+    def _permitted(self, name: str, found: list[str]) -> list[str]:
+        """Those that mail may go to."""
+        if not self.own.isdisjoint(found):
+            raise _failed(554, "5.4.6", f"mail loops back to this host: {name} has our address", name)
+        if not self._private:
+            found = [each for each in found if not mx.prohibited(each)]
+        if not found:
+            raise _failed(550, "5.4.4", f"the mail host {name} has only private or reserved addresses", name)
+        return found
 
     async def _six(self, route: Route) -> str | None:
-        """The source for an IPv6 target, None if there is none that we may use."""
+        """The source for IPv6 targets, "" = the kernel's choice, None if there is none that we may use."""
         if route.exempt or self._ipv6 == "always":
             return self._turn(route.site, self._v6) if self._v6 or not self._configured else None
         if self._ipv6 == "never":
             return None
-        candidates = self._v6 if self._configured else kernel_source()
-        good = tuple([each for each in candidates if await self._is_confirmed(each)])
+        good = tuple([each for each in self._v6 if await self._is_confirmed(each)]) if self._configured else await self._kernel_choice()
         return self._turn(route.site, good) if good else None
+
+    async def _kernel_choice(self) -> tuple[str, ...]:
+        """The address that the kernel would send from, if it is confirmed; looked at once a minute."""
+        until, source = self._kernel
+        if until < self._elapsed():
+            source = kernel_source()
+            self._kernel = self._elapsed() + LOOK, source
+        return source if source and await self._is_confirmed(source[0]) else ()
 
     async def _is_confirmed(self, source: str) -> bool:
         until, good = self._confirmed.get(source, (0.0, False))
         if until < self._elapsed():
             good = bool(await self._resolver.confirmed(source))
-            self._confirmed[source] = self._elapsed() + CONFIRMED, good
+            self._confirmed[source] = self._elapsed() + (CONFIRMED if good else LOOK), good
         return good
 
     def _turn(self, site: str, sources: tuple[str, ...]) -> str:
@@ -122,6 +124,10 @@ class Addresses:
         if len(self._turns) > SITES:
             self._turns.popitem(last=False)
         return sources[turn % len(sources)]
+
+
+def _failed(code: int, enhanced: str, text: str, name: str) -> ConnectFailed:
+    return ConnectFailed(Reply(code, enhanced, text), "dns", name)
 
 
 def kernel_source() -> tuple[str, ...]:

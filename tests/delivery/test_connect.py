@@ -391,6 +391,21 @@ async def test_ipv6_only_from_a_confirmed_source(dns, mode, sources, ptr, expect
     assert reached == (expected is not None), caught.value.text
 
 
+async def test_ipv6_addresses_are_looked_up_only_where_they_could_be_used(dns, sinks):
+    dns.zones = {"x.test": {"MX": "10 mx.x.test."}, "mx.x.test": {"A": "127.0.0.1", "AAAA": "::1"}}
+    sink = sinks()
+    for mode, asked in (("never", 0), ("always", 1)):
+        (await to_domain(dns, sink.port, ipv6=mode)).close()
+        assert dns.queries["mx.x.test", "AAAA"] == asked
+
+
+async def test_a_host_of_ipv6_alone_waits_for_a_source(dns):
+    dns.zones = {"x.test": {"MX": "10 mx.x.test."}, "mx.x.test": {"AAAA": "::1"}}
+    with pytest.raises(ConnectFailed) as caught:
+        await to_domain(dns, 2525, ipv6="never")
+    assert (caught.value.reply.code, caught.value.reply.enhanced) == (451, "4.4.1")
+
+
 async def test_quit_is_said_and_the_connection_counted_out(sinks, connector, to):
     sink = sinks()
     before = OPEN.labels("route")._value.get()
