@@ -34,6 +34,7 @@ from relay.store.writes import JOBS, LANES, MAIL, OUTCOMES, Write
 
 MIN_FREE = 512_000_000  # bytes
 RESERVE = 64_000_000  # bytes
+WATCH = 5.0  # seconds between looks at sizes, for the metrics
 
 DOWN = Reply(451, "4.3.0", "the message store is not available, try again later")
 
@@ -48,7 +49,7 @@ class Store:
         self._backend = backend
         self._loop = asyncio.get_running_loop()
         self.read, self.point, self.peek = backend.read, backend.point, backend.peek
-        self.listen, self.notify, self.measure, self.withdraw = backend.listen, backend.notify, backend.measure, backend.withdraw
+        self.listen, self.notify, self.withdraw = backend.listen, backend.notify, backend.withdraw
 
     @classmethod
     async def open(
@@ -88,6 +89,7 @@ class Store:
             raise
         store = cls(backend, Space(data_dir, clock, min_free, reserve), clock, data_dir, failed)
         store.restored = restored
+        store._watch()
         return store
 
     async def accept(self) -> None:
@@ -137,8 +139,15 @@ class Store:
         """Whether a delivery may start: what leaves must be recorded (A4)."""
         return self._backend.healthy and self.space.departures()
 
+    def _watch(self) -> None:
+        """Set the gauges of sizes and free space, again every WATCH seconds."""
+        self.space.intake()
+        self._backend.measure()
+        self._watching = self._loop.call_later(WATCH, self._watch)
+
     async def close(self) -> None:
         """Commit what waits and close; nothing may be written after."""
+        self._watching.cancel()
         await self._backend.close()
 
 

@@ -1,0 +1,137 @@
+"""PostgreSQL's own promises: a connection that breaks, a server that goes away, a commit whose answer is lost, wake-ups between nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from relay.errors import StoreError
+from relay.store import messages
+from relay.store.engine import Store
+from tests.store.conftest import made
+from tests.store.test_engine import keys, put
+from tests.support import postgres
+
+
+@pytest.fixture
+async def store(postgres_url, tmp_path):
+    opened = await Store.open(postgres_url, tmp_path / "data", min_free=0, reserve=0)
+    yield opened
+    await opened.close()
+
+
+async def kill_connections(url: str) -> None:
+    """End every connection to the database but our own."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    await connection.close()
+
+
+async def until_it_works(store, key):
+    """Write until the store has reconnected; how often it was refused."""
+    for tries in range(200):
+        try:
+            await store.write(put, key)
+        except StoreError:
+            await asyncio.sleep(0.02)
+        else:
+            return tries
+    pytest.fail("the store did not come back")
+
+
+async def test_a_broken_connection_is_replaced(store, postgres_url):
+    await store.write(put, "before")
+    await kill_connections(postgres_url)
+    await until_it_works(store, "after")
+    assert store.healthy
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert await store.read(keys) == {"before", "after"}
+                break
+            except StoreError:  # one of the pool's that was killed
+                continue
+
+
+async def test_a_commit_whose_answer_is_lost_is_asked_for(store, postgres_url):
+    """The connection ends after the server has committed and before we hear so: the writes are in, and their callers hear that they are."""
+    await store.write(put, "before")
+    backend = store._backend
+    connection = await backend._connection()
+    original = connection.sync_connection.dialect.do_commit
+
+    def commit_and_lose(raw):
+        original(raw)
+        connection.sync_connection.dialect.do_commit = original
+        raise asyncpg.InterfaceError("connection is closed")
+
+    connection.sync_connection.dialect.do_commit = commit_and_lose
+    try:
+        assert await store.write(put, "in doubt") == "in doubt"
+    finally:
+        connection.sync_connection.dialect.do_commit = original
+    assert "in doubt" in await store.read(keys)
+
+
+@pytest.mark.limit(90)
+async def test_a_server_that_goes_away_and_comes_back(tmp_path):
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    with postgres.cluster(directory) as server:
+        url = await server.create()
+        store = await Store.open(url, tmp_path / "data", min_free=0, reserve=0)
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        store.listen("queue", heard.put_nowait)
+        await heard.get()
+        await store.write(put, "before")
+        _control(directory, "stop", "-m", "immediate")
+        with pytest.raises(StoreError) as refused:
+            await store.write(put, "away")
+        assert refused.value.reply.transient
+        assert not store.healthy
+        assert store.intake_open().code == 451
+        assert not store.departures_open()
+        port = url.rpartition(":")[2].partition("/")[0]
+        _control(directory, "start", "-w", "-l", "log2", "-o", f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=")
+        try:
+            async with asyncio.timeout(30):
+                while not store.healthy:  # it looks by itself, nobody has to write
+                    await asyncio.sleep(0.05)
+            await store.write(put, "after")
+            assert {"before", "after"} <= await store.read(keys)
+            assert await heard.get() == ""  # it may have missed something
+            store.notify("queue", "again")
+            assert await heard.get() == "again"
+            await store.close()
+        finally:
+            _control(directory, "stop", "-m", "immediate")
+
+
+def _control(directory: Path, *words: str) -> None:
+    command = [*postgres._as_user(), postgres.need("pg_ctl"), "-D", str(directory / "data"), *words]
+    subprocess.run(command, check=True, timeout=40, cwd=directory, stdout=subprocess.DEVNULL)
+
+
+async def test_nodes_hear_each_other(store, postgres_url, tmp_path):
+    other = await Store.open(postgres_url, tmp_path / "other", min_free=0, reserve=0)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    store.listen("queue", heard.put_nowait)
+    assert await heard.get() == ""
+    other.notify("queue", "example.net")
+    assert await heard.get() == "example.net"
+    await other.close()
+
+
+async def test_two_nodes_accept_at_the_same_time(store, postgres_url, tmp_path):
+    other = await Store.open(postgres_url, tmp_path / "other", min_free=0, reserve=0)
+    await store.write(lambda conn: conn.exec_driver_sql("INSERT INTO projects VALUES (1, 'default', '{}', 1.0)") and None)
+    given = [made() for _ in range(60)]
+    await asyncio.gather(*((store, other)[n % 2].write_many(messages.add_many, m) for n, m in enumerate(given)))
+    assert await other.read(messages.count) == 60
+    await other.close()
