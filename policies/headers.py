@@ -7,6 +7,7 @@ other octet stays as it came.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
@@ -18,7 +19,8 @@ from relay.policy import Services
 from relay.policy import options as known
 
 STRIPPED = frozenset((b"bcc", b"return-path"))
-_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
+
+_STRANGE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 
 
 def make(options: Mapping[str, Any], services: Services) -> Headers:
@@ -123,13 +125,13 @@ TYPES = {charset: _field(b"Content-Type", f"text/plain; charset={charset}") for 
 
 def _clean(text: str) -> str:
     """What a client said of itself, without what could end the comment or the line."""
-    return "".join(c if c in _ALLOWED else "?" for c in text[:255])
+    return _STRANGE.sub("?", text[:255])
 
 
 def _summary(added: list[Field], removed: set[bytes]) -> str:
     parts = []
     if added:
-        parts.append("added " + ", ".join(field.raw.partition(b":")[0].decode() for field in added))
+        parts.append("added " + ", ".join([field.raw[:len(field.name)].decode() for field in added]))
     if removed:
         parts.append("took out " + ", ".join(sorted(name.decode() for name in removed)))
     return "; ".join(parts)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from relay.errors import Invalid
 from relay.mail import address
 from relay.mail.reply import Reply
 from relay.mail.words import decode, encode
+
+SHORT = 200  # characters of a value whose reading is remembered
 
 _COMMON = re.compile(r'(?:([A-Za-z0-9!#$%&\'*+/=?^_`{|}~. -]*?) *|"([^"\\]*)" *)<([^\s<>"()\\,:;@\[\]]+@[^\s<>"()\\,:;@\[\]]+)>')
 _TOKEN = re.compile(
@@ -38,6 +41,10 @@ class Mailbox:
 
 def mailboxes(value: str, field: str = "From") -> tuple[Mailbox, ...]:
     """The mailboxes of an unfolded value in their order, those of groups too; raises Invalid(field) for what no reader could agree on."""
+    return _remembered(value, field) if len(value) <= SHORT else _read(value, field)
+
+
+def _read(value: str, field: str) -> tuple[Mailbox, ...]:
     value = value.strip()
     found = _COMMON.fullmatch(value)
     try:
@@ -47,6 +54,9 @@ def mailboxes(value: str, field: str = "From") -> tuple[Mailbox, ...]:
     except Invalid as error:
         why = f"the {field} field cannot be read: {error.text}"
         raise Invalid(field, why, Reply(550, "5.6.0", why)) from None
+
+
+_remembered = lru_cache(maxsize=2_048)(_read)  # one From stands in all mail of an app, and three policies read it
 
 
 def text(name: str, spec: str) -> str:
