@@ -40,6 +40,7 @@ COVERED = (
     b"feedback-id", b"auto-submitted", b"content-id", b"content-description",
 )
 
+_ROWS = tuple((name, name.decode(), name in OVERSIGNED) for name in (*OVERSIGNED, *COVERED))
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _SPACES = re.compile(rb"[ \t]+")
 _TABS = bytes.maketrans(b"\t", b" ")
@@ -128,12 +129,14 @@ def _selection(header: Header) -> tuple[tuple[str, ...], bytes]:
     for f in header.fields:
         present.setdefault(f.name, []).append(f.raw)
     names, signed = [], []
-    for name in (*OVERSIGNED, *COVERED):
-        for raw in reversed(present.get(name, ())):
-            names.append(name.decode())
-            signed.append(_relaxed(name, raw))
-        if name in OVERSIGNED:
-            names.append(name.decode())
+    for name, text, oversigned in _ROWS:
+        found = present.get(name)
+        if found is not None:
+            for raw in reversed(found):
+                names.append(text)
+                signed.append(_relaxed(name, raw))
+        if oversigned:
+            names.append(text)
     return tuple(names), b"".join(signed)
 
 
