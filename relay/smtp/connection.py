@@ -158,7 +158,7 @@ class Connection(SMTP):
         self.quiet += 1
         if self.quiet <= SWEEPS:
             return
-        want = self.engine.want if self.engine is not None else TLS
+        want = self.engine.want if self._early is None else TLS
         if want in (OCTETS, PAUSE):
             self.result = "idle"
             self.engine.leave(IDLE_TOO_LONG)
@@ -168,7 +168,7 @@ class Connection(SMTP):
 
     def leave(self) -> None:
         """The listener is closing: go now, or after the transaction."""
-        if self.engine is None:
+        if self._early is not None:
             self.abort()
         else:
             self.engine.close()
@@ -247,12 +247,11 @@ class Connection(SMTP):
             LOG.debug("TLS handshake failed", client=self.session.client, error=str(error))
             self.result = "error"
             transport.abort()
-            self.connection_lost(None)  # which the loop does not call when the handshake fails
-            return
+            secure = None
         finally:
             self.listener.done(self)
-        if self.transport is None or secure is None:
-            transport.abort()
+        if secure is None or transport.is_closing():
+            self.connection_lost(None)  # which the TLS layer does not call when the handshake has failed
             return
         early, self._early = self._early, None
         self.transport, self._stopped = secure, False

@@ -91,9 +91,10 @@ def counted(engine: Engine) -> bool:
 
 
 def _open(engine: Engine) -> Reply | None:
-    """Begin to receive; a reply when there is no room for what MAIL declared."""
+    """Begin to receive; a reply when there is no room for what MAIL declared. A client that nobody answers for gets room only as its octets come: five
+    that declare much and send nothing would else keep everybody out."""
     engine.content = Content(engine.terms.max_size, engine.terms.budget)
-    if engine.envelope.size and not engine.content.reserve(engine.envelope.size):
+    if engine.session.known and engine.envelope.size and not engine.content.reserve(engine.envelope.size):
         engine.rejected("data", NO_ROOM)
         return NO_ROOM
     return None
