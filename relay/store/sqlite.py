@@ -106,6 +106,7 @@ class Sqlite:
             self._thread.start()
         try:
             self._peeking = connect(self.path, self._context, writer=False)
+            self._opened.append(self._peeking)
         except DBAPIError as error:
             raise StoreError(f"{self.path} cannot be opened: {error.orig}") from error
 
@@ -115,7 +116,7 @@ class Sqlite:
             self._inbox.put(None)
             await self._loop.run_in_executor(None, self._thread.join)
         self._readers.shutdown(wait=True)
-        for conn in (*self._opened, self._peeking):
+        for conn in self._opened:
             conn.close()
             conn.engine.dispose()
         if self._thread is not None:

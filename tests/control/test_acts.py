@@ -51,11 +51,11 @@ async def test_a_change_is_told_after_it_has_committed(control, told):
     assert told == ["projects", "keys"]
 
 
-@pytest.mark.parametrize(("arguments", "field"), [({"permission": "root"}, "permission"), ({"mode": "dry"}, "mode"), ({"domain": "a b"}, "domain")])
-async def test_a_key_that_makes_no_sense_is_refused(control, arguments, field):
-    with pytest.raises(Invalid) as error:
-        await control.act("key_create", arguments)
-    assert error.value.field == field
+async def test_a_key_that_makes_no_sense_is_refused(control):
+    for arguments in ({"permission": "root"}, {"mode": "dry"}, {"domain": "a b"}):
+        with pytest.raises(Invalid) as error:
+            await control.act("key_create", arguments)
+        assert error.value.field in arguments
 
 
 async def test_a_domain_is_verified_when_dns_shows_its_key(control, dns, told):
@@ -126,10 +126,10 @@ async def test_a_verified_domain_belongs_to_one_project(control, dns):
         await control.act("domain_verify", {"name": "a.example", "project": "shop"})
 
 
-@pytest.mark.parametrize("name", ["", "localhost", "a b.example", "a..example", "-a.example", "x" * 300])
-async def test_what_is_no_domain_is_not_added(control, name):
-    with pytest.raises(Invalid):
-        await control.act("domain_add", {"name": name})
+async def test_what_is_no_domain_is_not_added(control):
+    for name in ("", "localhost", "a b.example", "a..example", "-a.example", "x" * 300):
+        with pytest.raises(Invalid):
+            await control.act("domain_add", {"name": name})
 
 
 async def test_a_setting_of_a_domain_is_changed_alone(control):
@@ -153,10 +153,10 @@ async def test_nothing_to_explain_says_how_long_messages_are_kept(control):
             await control.act("explain", {"what": what})
 
 
-@pytest.mark.parametrize("act", ["queue_hold", "queue_release", "queue_retry", "queue_cancel"])
-async def test_the_whole_queue_is_only_meant_when_it_is_said(control, act):
-    with pytest.raises(Invalid, match="--all"):
-        await control.act(act, {})
-    with pytest.raises(Invalid, match="neither the id of a message"):
-        await control.act(act, {"what": "everything"})
-    assert set((await control.act(act, {"everything": True})).values()) == {0}
+async def test_the_whole_queue_is_only_meant_when_it_is_said(control):
+    for act in ("queue_hold", "queue_release", "queue_retry", "queue_cancel"):
+        with pytest.raises(Invalid, match="--all"):
+            await control.act(act, {})
+        with pytest.raises(Invalid, match="neither the id of a message"):
+            await control.act(act, {"what": "everything"})
+        assert set((await control.act(act, {"everything": True})).values()) == {0}
