@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from relay.delivery.outcome import Job
 from relay.errors import Invalid, Refuse
@@ -19,8 +19,7 @@ from relay.smtp import wire
 from relay.smtp.client import Extensions
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """MAIL and RCPT commands with their CRLF; `rcpts` has a Reply instead where an address cannot be sent at all."""
 
     mail: bytes

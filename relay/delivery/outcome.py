@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from relay.mail.message import Message, Recipient
 from relay.mail.reply import Reply
@@ -22,8 +23,7 @@ from relay.smtp.client import Transcript
 DELIVERED, TEMPFAIL, PERMFAIL, AMBIGUOUS, CONN_ERROR = "delivered", "tempfail", "permfail", "ambiguous", "conn_error"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """A message for some recipients of one site, in one transaction.
 
     sender      reverse-path, "" = null
@@ -46,8 +46,7 @@ class Job:
         return cls(envelope.sender, envelope.recipients, message.octets(), envelope.smtputf8, envelope.ret, envelope.envid)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What became of one recipient in one attempt.
 
     result      "delivered" | "tempfail" | "permfail" | "ambiguous" | "conn_error"

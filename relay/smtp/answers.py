@@ -12,7 +12,6 @@ from functools import lru_cache
 from aiosmtplib.errors import SMTPResponseException
 from aiosmtplib.esmtp import parse_esmtp_extensions
 from aiosmtplib.protocol import SMTPProtocol
-from aiosmtplib.response import SMTPResponse
 
 from relay.mail.reply import Reply, parse
 
@@ -34,12 +33,11 @@ class Extensions:
     auth: frozenset[str] = frozenset()
 
 
-def reply(said: SMTPResponse) -> Reply:
+def reply(code: int, text: str) -> Reply:
     """A server's answer as a Reply, its text cut and free of broken UTF-8; odd codes stay what they are."""
-    text = said.message
     if not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return parse(said.code, text[:TEXT])
+    return parse(code, text[:TEXT])
 
 
 class _Scratch:
@@ -69,7 +67,7 @@ def _lines(data: bytes) -> tuple[Reply, ...]:
     scratch, found = _Scratch(data), []
     try:
         while scratch._buffer and (said := scratch.take()) is not None:
-            found.append(reply(said))
+            found.append(reply(said.code, said.message))
     except SMTPResponseException:
         return ()
     return tuple(found) if not scratch._buffer else ()
@@ -80,7 +78,7 @@ def _line(line: bytes) -> Reply | None:
     """The reply in one line, remembered like those of several; None if it is not the whole of one."""
     if not line[:3].isdigit() or line[3:4] != b" " or b"\n" in line:
         return None
-    return reply(SMTPResponse(int(line[:3]), line[4:].strip(b" \t\r").decode("utf-8", "surrogateescape")))
+    return reply(int(line[:3]), line[4:].strip(b" \t\r").decode("utf-8", "surrogateescape"))
 
 
 def first_word(text: str) -> str:

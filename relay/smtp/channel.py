@@ -76,6 +76,7 @@ class Channel(SMTPProtocol):
         self._watch = watch
         self._patience = 0.0
         self.deadline = NEVER  # loop time at which a silent server is cut
+        self._until = NEVER  # loop time that no progress extends
         self._unwritten = 0  # bytes, when the watch last looked
         self._quitting = False  # the next reply is the last
 
@@ -116,7 +117,7 @@ class Channel(SMTPProtocol):
         elif len(self._replies) >= self._needed:
             self._wake()
         else:
-            self.deadline = self._loop.time() + self._patience
+            self.deadline = min(self._loop.time() + self._patience, self._until)
 
     def _parse(self, buffer: bytearray) -> bool:
         """Take the whole replies out of the buffer by aiosmtplib's parser; False if there was none, or the server speaks something else."""
@@ -128,7 +129,7 @@ class Channel(SMTPProtocol):
             return False  # no line, or one that others follow
         try:
             while buffer and (said := self._read_response_from_buffer()) is not None:
-                self._replies.append(answers.reply(said))
+                self._replies.append(answers.reply(said.code, said.message))
         except SMTPResponseException as error:
             self._end(f"the reply is no SMTP: {error.message[:100]}")
             return False
@@ -162,7 +163,7 @@ class Channel(SMTPProtocol):
     async def _wait(self, needed: int, patience: float) -> None:
         """Until `needed` replies are there, the connection is lost, or writing may go on; a server that keeps silent for `patience` seconds is cut."""
         self._needed, self._patience = needed, patience
-        self.deadline = self._loop.time() + patience
+        self.deadline = min(self._loop.time() + patience, self._until)
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -177,7 +178,7 @@ class Channel(SMTPProtocol):
             self._unwritten = unwritten
             self.deadline = now + self._patience
         else:
-            self._end(f"no answer in {self._patience:g} s")
+            self._end(f"no answer in {self._patience:g} s" if self.deadline < self._until else "one answer at a time took too long")
 
     def _end(self, why: str) -> None:
         """Cut the connection; whoever waits hears why."""

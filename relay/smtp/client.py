@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 from aiosmtplib.auth import auth_crammd5_verify, auth_login_encode, auth_plain_encode
 from aiosmtplib.errors import SMTPResponseException, SMTPServerDisconnected
-from aiosmtplib.response import SMTPResponse
 
 from relay.mail.reply import Reply
 from relay.smtp import answers
@@ -42,6 +41,7 @@ class Timeouts:
     mail: float = 300.0
     rcpt: float = 300.0
     data: float = 120.0
+    envelope: float = 600.0  # MAIL, all RCPT and DATA together, so that a tarpit cannot hold a transaction for 300 s a recipient
     block: float = 180.0  # without progress
     dot: float = 600.0
     rset: float = 10.0
@@ -152,10 +152,10 @@ class Client(Channel):
         except SMTPServerDisconnected as error:
             raise Lost(self.lost or str(error)) from error
         except SMTPResponseException as error:
-            return answers.reply(SMTPResponse(error.code, error.message))
+            return answers.reply(error.code, error.message)
         self._replies.clear()  # what came in the clear behind the 220 is not the server's word
         self.extensions = Extensions()
-        return answers.reply(said)
+        return answers.reply(said.code, said.message)
 
     async def authenticate(self, username: str, password: str) -> Reply:
         """The answer to AUTH by the best mechanism that both know (RFC 4954); raises Lost. 504 if there is none."""
@@ -194,7 +194,9 @@ class Client(Channel):
             self._silent()
             reset, self._dirty = self._dirty, True
             offer = self._pipelined if self.extensions.pipelining else self._in_turn
+            self._until = self._loop.time() + self.timeouts.envelope
             await offer(told, reset, mail, rcpts)
+            self._until = NEVER
             if told.data is not None and told.data.code == 354:
                 await self._content(told, content)
         except Lost as lost:

@@ -189,6 +189,16 @@ async def test_a_server_that_keeps_silent_is_cut(sinks, to, phase, limits, expec
     assert found == (expected, "4.4.2")
 
 
+@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelined", "in turn"])
+async def test_a_server_cannot_hold_a_transaction_by_answering_slowly(sinks, to, pipelining):
+    sink = sinks(Script(delays={"rcpt": 0.25}, pipelining=pipelining, rcpt={"a0": "550 5.1.1 no"}))
+    hasty = Connector(settings(), Resolver(NOWHERE), timeouts=Timeouts(mail=5, rcpt=5, envelope=0.6))
+    connection = await hasty.connect(to(sink))
+    outcomes = await connection.deliver(job(*(f"a{number}@x.test" for number in range(20))))
+    assert [o.result for o in outcomes] == ["permfail"] + ["conn_error"] * 19
+    assert "took too long" in outcomes[-1].reply.text
+
+
 async def test_a_slow_reader_is_cut_without_progress_only(serve, to):
     """Octets that leave, however slowly, keep the connection; none for the length of `block` end it."""
     async def session(reader, writer):
