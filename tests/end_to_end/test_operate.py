@@ -141,3 +141,17 @@ def test_log_lines_carry_the_message_from_the_door_to_its_end(tmp_path, settings
     assert re.fullmatch(r"em_\w{13}", accepted["id"])
     assert {line["logger"] for line in lines if line.get("id") == accepted["id"]} >= {"door", "queue"}
     assert os.path.getsize(tmp_path / "log") < 20_000
+
+
+def test_mailq_shows_what_waits(tmp_path, settings, sink):
+    sink.script.dot = "451 4.3.0 come back later"
+    with Running(tmp_path, settings) as relay:
+        send(relay.smtp, 1)
+        deadline = time.monotonic() + 20
+        while "come back later" not in (said := relay.run("explain", "b@example.net").stdout):
+            assert time.monotonic() < deadline, said
+            threading.Event().wait(0.05)
+        command = [sys.executable, "-c", "import sys; from relay.cli.sendmail import mailq; sys.exit(mailq())"]
+        done = subprocess.run(command, env=relay.environ, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "b@example.net" in done.stdout
