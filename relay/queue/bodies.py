@@ -1,18 +1,20 @@
 """Messages that are due, in memory as long as there is room, else read again when a courier asks.
 
 Mail that has just been accepted is kept from the door to the wire, so that its delivery needs no read. What is kept is bounded in bytes; beyond it a message
-stays on disk. Couriers that ask at the same time share one read.
+stays on disk. Couriers that ask at the same time share one read, and what was read is kept where further recipients in memory need it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import NotFound
 from relay.mail.message import Message
 from relay.metrics import counter, gauge
+from relay.queue.waiting import Waiting
 from relay.store import messages
 from relay.store.engine import Store
 
@@ -24,52 +26,59 @@ HELD = gauge("queue_bytes", "Octets of waiting messages kept in memory")
 READS = counter("queue_messages_read_total", "Messages read back from the store for delivery")
 
 
+@dataclass(slots=True)
+class _Kept:
+    message: Message
+    size: int
+    count: int
+
+
 class Bodies:
-    """Messages by id, with the number of their recipients that are due."""
+    """Messages by id, each with the number of its recipients that are due. `known` are the recipients in memory."""
 
-    __slots__ = ("_asked", "_counts", "_kept", "_reader", "_sizes", "_store", "room", "used")
+    __slots__ = ("_asked", "_kept", "_known", "_reader", "_store", "room", "used")
 
-    def __init__(self, store: Store, room: int = ROOM):
-        self._store, self.room = store, room
-        self.used = 0
-        self._kept: dict[int, Message] = {}
-        self._sizes: dict[int, int] = {}
-        self._counts: dict[int, int] = {}
+    def __init__(self, store: Store, known: Mapping[int, Waiting], room: int = ROOM):
+        self._store, self._known, self.room = store, known, room
+        self.used = 0  # bytes
+        self._kept: dict[int, _Kept] = {}
         self._asked: dict[int, asyncio.Future[Message | None]] = {}
         self._reader: asyncio.Task[None] | None = None
 
-    def keep(self, message: Message) -> bool:
-        """Keep it while recipients of it are due, if there is room."""
-        size = _size(message)
+    def keep(self, message: Message, count: int = 0) -> bool:
+        """Keep it while recipients of it are due, if there is room; so many of them have entered already."""
+        size = len(message.body) + message.header.size + OVERHEAD
         if self.used + size > self.room or message.id in self._kept:
             return False
-        self._kept[message.id] = message
-        self._sizes[message.id] = size
+        self._kept[message.id] = _Kept(message, size, count)
         self.used += size
         return True
 
-    def enter(self, message_id: int, count: int = 1) -> None:
-        """So many more of its recipients are due."""
-        self._counts[message_id] = self._counts.get(message_id, 0) + count
+    def enter(self, message_id: int) -> None:
+        """One more of its recipients is due."""
+        kept = self._kept.get(message_id)
+        if kept is not None:
+            kept.count += 1
 
     def leave(self, message_id: int) -> None:
         """One of them is not due any more; the last one takes the message along."""
-        left = self._counts.get(message_id, 1) - 1
-        if left > 0:
-            self._counts[message_id] = left
+        kept = self._kept.get(message_id)
+        if kept is None:
             return
-        self._counts.pop(message_id, None)
-        if self._kept.pop(message_id, None) is not None:
-            self.used -= self._sizes.pop(message_id)
+        kept.count -= 1
+        if kept.count <= 0:
+            del self._kept[message_id]
+            self.used -= kept.size
 
     def get(self, message_id: int) -> Message | None:
-        return self._kept.get(message_id)
+        kept = self._kept.get(message_id)
+        return kept.message if kept is not None else None
 
     async def load(self, message_id: int) -> Message | None:
         """The message from the store, None if it is not there any more."""
         kept = self._kept.get(message_id)
         if kept is not None:
-            return kept
+            return kept.message
         asked = self._asked.get(message_id)
         if asked is None:
             asked = self._asked[message_id] = asyncio.get_running_loop().create_future()
@@ -90,10 +99,15 @@ class Bodies:
             READS.inc(len(wanted))
             for each in wanted:
                 message = found.get(each)
-                if message is not None and each in self._counts:
-                    self.keep(message)
+                if message is not None and (others := self._due(message)) > 1:
+                    self.keep(message, others)
                 self._tell(each, message, None)
         HELD.set(self.used)
+
+    def _due(self, message: Message) -> int:
+        """How many of its recipients are in memory and not done."""
+        found = (self._known.get(each.id) for each in message.envelope.recipients)
+        return sum(waiting is not None and not waiting.done for waiting in found)
 
     def _tell(self, message_id: int, message: Message | None, error: Exception | None) -> None:
         asked = self._asked.pop(message_id)
@@ -116,6 +130,3 @@ def _load_many(conn: Any, wanted: Sequence[int]) -> dict[int, Message]:
             continue
     return found
 
-
-def _size(message: Message) -> int:
-    return len(message.body) + message.header.size + OVERHEAD

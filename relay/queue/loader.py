@@ -26,9 +26,9 @@ from relay.store import queue as rows
 from relay.store.engine import Store
 
 CAPACITY = 50_000  # recipients in memory
-SHARE = 200  # of one domain, once half of the room is used
+SHARE = 0.25  # of the free room that one site may fill: one slow site holds a fifth of all, a thousand of them still leave room for the next
 PAGE = 1_000  # rows of one read
-LOW = 50  # recipients left of a domain when more of it is read
+LOW = 50  # recipients left of a domain or site when more of it is read
 CATCH_UP = 60.0  # seconds between two looks back
 SLACK = 15.0  # seconds that a look back goes beyond the last one; clocks of nodes differ and commits take time
 STEP = 5.0  # seconds that the clock may go back before the whole queue is walked again
@@ -46,6 +46,7 @@ class Holds(Protocol):
     def room(self, place: Place, extra: int, entering: int) -> bool: ...
     def blocked(self, place: Place) -> bool: ...
     def enter(self, waiting: Sequence[Waiting]) -> None: ...
+    def shortage(self, place: Place) -> None: ...
 
 
 class Loader:
@@ -155,6 +156,9 @@ class Loader:
         """More of one domain, transactional mail first."""
         if not place.more or self._runner.blocked(place):
             return
+        if not self._runner.room(place, 0, 0):
+            self._runner.shortage(place)
+            return
         limit = place.count + PAGE
         place.more = False
         try:
@@ -187,15 +191,18 @@ class Loader:
         """Take rows into memory as far as there is room; a domain that has none keeps the rest on disk."""
         runner, entering = self._runner, []
         counts: dict[str, int] = {}
+        short: dict[str, Place] = {}
         for row in fresh:
             place, extra = runner.place(row.domain), counts.get(row.domain, 0)
-            if runner.blocked(place) or not runner.room(place, extra, len(entering)):
-                place.more = True
+            if not runner.room(place, extra, len(entering)):
+                short[row.domain] = place
                 continue
             counts[row.domain] = extra + 1
             entering.append(_waiting(row))
         if entering:
             runner.enter(entering)
+        for place in short.values():
+            runner.shortage(place)
 
 
 def _waiting(row: Any) -> Waiting:

@@ -66,15 +66,16 @@ class Runner:
         self.total = config.delivery.connections
         self.delay_after = config.dsn.delay_after
         self.rules = rules or bounces.read()
-        self.bodies = Bodies(store)
+        self.known: dict[int, Waiting] = {}
+        self.bodies = Bodies(store, self.known)
         self.recorder = Recorder(store, self._committed)
         self.loader = Loader(store, clock, self)
-        self.known: dict[int, Waiting] = {}
         self.places: dict[str, Place] = {}
         self.sites: dict[str, Site] = {}
         self.couriers: set[Courier] = set()
         self.resting: OrderedDict[Courier, None] = OrderedDict()
         self.hungry: OrderedDict[str, Site] = OrderedDict()
+        self.short: OrderedDict[str, Place] = OrderedDict()  # domains with mail on disk only, for want of room
         self._routing: OrderedDict[str, Place] = OrderedDict()
         self._suspended: dict[str, tuple[float, str]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -96,8 +97,8 @@ class Runner:
         entering = []
         for each in message.envelope.recipients:
             place = self.places.get(each.domain) or self.place(each.domain)
-            if not self.room(place, 0, len(entering)) or self.blocked(place):
-                place.more = True
+            if not self.room(place, 0, len(entering)):
+                self.shortage(place)
                 continue
             entering.append(Waiting(each.id, message.id, project, each.domain, stream, received))
         if entering:
@@ -129,6 +130,8 @@ class Runner:
             elif place.site.add(waiting, place.key, now) is not None and place not in touched:
                 touched.append(place)
         for place in touched:
+            place.site.seal()
+        for place in touched:
             self._offer(place.site, place.key)
 
     def place(self, domain: str) -> Place:
@@ -138,11 +141,31 @@ class Runner:
         return found
 
     def room(self, place: Place, extra: int, entering: int) -> bool:
-        """Whether another recipient of this domain may be in memory."""
-        used = len(self.known) + entering
-        if self.held or self.stopping or used >= self.loader.capacity:
+        """Whether another recipient of this domain may be in memory: its site has not filled its share of what is free, and may be sent to."""
+        free = self.loader.capacity - len(self.known) - entering
+        if free <= 0 or self.held or self.stopping:
             return False
-        return place.count + extra < (SHARE if used > self.loader.capacity // 2 else self.loader.capacity // 5)
+        site = place.site
+        if site is None:
+            return place.count + extra < free * SHARE
+        return site.count + extra < free * SHARE and not site.blocked(self.clock.elapsed())
+
+    def shortage(self, place: Place) -> None:
+        """A domain has mail that there is no room for: it is read when its own recipients, those of its site or anybody's have made some."""
+        place.more = True
+        if place.count or self.blocked(place):
+            return
+        line = place.site.short if place.site is not None and place.site.count >= LOW else self.short
+        line[place.domain] = place
+
+    def _room_again(self, place: Place, site: Site | None) -> None:
+        """Somebody has left: who is next to be read from disk."""
+        if place.more and place.count < LOW:
+            self.loader.want(place)
+        if site is not None and site.short and site.count < LOW:
+            self.loader.want(site.short.popitem(last=False)[1])
+        if self.short and self.room(next(iter(self.short.values())), 0, 0):
+            self.loader.want(self.short.popitem(last=False)[1])
 
     def blocked(self, place: Place) -> bool:
         """Whether nothing may go there now: suspended, or unreachable with the next probe later."""
@@ -189,6 +212,7 @@ class Runner:
         for each in waiting:
             site.add(each, place.key, now)
         if waiting:
+            site.seal()
             self._offer(site, place.key)
 
     def _new_site(self, route: Route) -> Site:
@@ -222,12 +246,16 @@ class Runner:
         self._refused(waiting, message, recipient, outcome, "other")
 
     def moved(self, turn: Turn) -> None:
-        """A domain's MX records lead elsewhere now: its turns start anew."""
+        """A domain's MX records lead elsewhere now: its turns start anew, those in line as their couriers come to them."""
         place = self.place(turn.domain)
         if place.site is not None:
             place.site.places.pop(place.domain, None)
+            place.site.short.pop(place.domain, None)
         place.site = None
-        place.unrouted.extend(self._returned(turn))
+        for each in self._returned(turn):
+            if each.site is not None:
+                each.site.leaves(each)
+            place.unrouted.append(each)
         self._route(place)
 
     # couriers
@@ -294,12 +322,17 @@ class Runner:
             for courier in list(resting):
                 courier.give(None)
         self._look_later(site)
+        for place in [each for each, _ in zip(self.short.values(), range(ROUTERS), strict=False)]:  # what has left makes room for others
+            self.short.pop(place.domain)
+            self.loader.want(place)
 
     def _back_to_disk(self, waiting: Waiting) -> None:
         self.known.pop(waiting.recipient_id, None)
         place = self.place(waiting.domain)
         place.count -= 1
         place.more = True
+        if waiting.site is not None:
+            waiting.site.leaves(waiting)
         self.bodies.leave(waiting.message_id)
 
     def _unpark(self, site: Site) -> None:
@@ -525,11 +558,16 @@ class Runner:
             self.loader.sooner(settlement.due)
 
     def _release(self, waiting: Waiting) -> None:
-        place = self.place(waiting.domain)
+        if waiting.done:
+            return
+        waiting.done = True
+        place, site = self.place(waiting.domain), waiting.site
         place.count -= 1
+        if site is not None:
+            site.leaves(waiting)
         self.bodies.leave(waiting.message_id)
-        if place.more and place.count < LOW:
-            self.loader.want(place)
+        if place.more or self.short or (site is not None and site.short):
+            self._room_again(place, site)
 
     def _committed(self, settlements: Sequence[Settlement]) -> None:
         now = self.clock.now()

@@ -89,7 +89,9 @@ class Site:
     window      connections it can take just now
     failures    connections in a row that failed; `probe_at` when the next may be tried
     suspended   no attempts until then, `reason` why
-    idle        couriers that wait with an open connection, by place; `places` the domains that lead here, `timer` the next look: all three the runner's
+    count       recipients in memory, in line or with a courier
+    idle        couriers that wait with an open connection, by place; `places` the domains that lead here, `short` those of them that have mail on disk
+                only, `timer` the next look: all the runner's
     """
 
     name: str
@@ -108,7 +110,9 @@ class Site:
     slowed: list[Slowed] = field(default_factory=list)
     seen: dict[str, deque[float]] = field(default_factory=dict)
     next_at: float = 0.0  # when the rate allows the next message
+    count: int = 0
     idle: dict[str, list[Any]] = field(default_factory=dict)
+    short: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     places: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     timer: Any = None
 
@@ -120,7 +124,9 @@ class Site:
     # who is next
 
     def add(self, waiting: Waiting, key: str, now: float) -> Turn | None:
-        """Put a recipient in line; the new turn, or None if it joined one of the same message."""
+        """Put a recipient in line; the new turn, or None if it joined one of the same message since the last `seal`."""
+        self.count += 1
+        waiting.site = self
         place = (waiting.message_id, key)
         joined = self.joinable.get(place)
         if joined is not None and len(joined.waiting) < TOGETHER:
@@ -129,6 +135,15 @@ class Site:
         new = self.joinable[place] = turn(waiting, now)
         (self.urgent if new.urgent else self.other).add(key, new)
         return new
+
+    def seal(self) -> None:
+        """Those who came together are in line: later recipients of their messages have turns of their own."""
+        self.joinable.clear()
+
+    def leaves(self, waiting: Waiting) -> None:
+        """It is not in memory any more."""
+        self.count -= 1
+        waiting.site = None
 
     def put_back(self, key: str, item: Turn) -> None:
         """A turn that came to nothing goes to the front."""
@@ -140,10 +155,7 @@ class Site:
             taken = (self.urgent.take(key) if self.urgent.size else None) or (self.other.take(key) if self.other.size else None)
             if taken is None:
                 return None
-            place, item = taken
-            if self.joinable.get((item.message_id, place)) is item:
-                del self.joinable[item.message_id, place]
-            if item.live():
+            if taken[1].live():
                 return taken
 
     # how much

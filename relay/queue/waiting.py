@@ -25,8 +25,10 @@ class Waiting:
     first_due  UTC seconds; its deadline counts from there
     warned     a delay report was made
     tried      it has been deferred before: the event of it was told
+    site       where it is in line, None while its route is looked up
     out        a courier has it
     gone       cancelled, held or suppressed meanwhile: not to be sent
+    done       its outcome is on its way to disk
     """
 
     recipient_id: int
@@ -39,8 +41,10 @@ class Waiting:
     retry: str = "standard"
     warned: bool = False
     tried: bool = False
+    site: Site | None = None
     out: bool = False
     gone: bool = False
+    done: bool = False
 
 
 @dataclass(slots=True, eq=False)
