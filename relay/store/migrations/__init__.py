@@ -1,7 +1,8 @@
 """The versions of the schema, and how a database comes to the present one.
 
-A new database gets the tables of relay.store.schema at once and is stamped with HEAD; an older one goes through the files in `versions/`, in order (Alembic). A
-test proves that both ways end in the same schema. Each migration leaves the previous release working: expand now, contract a release later (B16).
+A new database gets the tables of relay.store.schema at once and is stamped with HEAD; an older one goes through the files in `versions/`, in order (Alembic).
+Each migration leaves the previous release working: expand now, contract a release later (B16). tests/store/test_migrations.py proves that a database of each
+release comes to the same schema as a new one.
 
 On SQLite the file is copied before it is changed (`relay.db.before-0002`). On PostgreSQL only `relay migrate` changes a schema, because other nodes may run
 on it. Alembic is imported only when there is something to do.
@@ -18,6 +19,7 @@ from relay.store.schema import metadata
 
 HEAD = "0001"
 REVISIONS = ("0001",)  # oldest first
+VERSIONS = Path(__file__).parent / "versions"
 
 LOCK = 7_263_421_101  # any number: what the nodes that migrate one PostgreSQL database wait on
 
@@ -102,5 +104,7 @@ def _upgrade(conn: Connection, found: str) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("version_locations", str(VERSIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = conn
     command.upgrade(config, "head")
