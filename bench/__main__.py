@@ -29,11 +29,11 @@ def loads(quick: bool) -> dict[str, Load]:
     """The rows of the table; a quick run sends a fifth."""
     scale = 5 if quick else 1
     return {
-        "4 kB, new connection": Load(8000 // scale, SMALL),
-        "4 kB, reused": Load(8000 // scale, SMALL, reuse=True),
-        "4 kB, 1,000 destinations": Load(8000 // scale, SMALL, domains=1000 // scale),
-        "100 kB, new connection": Load(2500 // scale, LARGE),
-        "100 kB, reused": Load(2500 // scale, LARGE, reuse=True),
+        "4 kB new connection": Load(8000 // scale, SMALL),
+        "4 kB reused": Load(8000 // scale, SMALL, reuse=True),
+        "4 kB 1000 destinations": Load(8000 // scale, SMALL, domains=1000 // scale),
+        "100 kB new connection": Load(2500 // scale, LARGE),
+        "100 kB reused": Load(2500 // scale, LARGE, reuse=True),
     }
 
 
@@ -55,15 +55,19 @@ Start = Callable[[Path, int], AbstractContextManager[peers.Peer]]
 def contestants(workers: list[int]) -> dict[str, Start]:
     found: dict[str, Start] = {"postfix": peers.postfix}
     for number in workers:
-        found[f"relay, {number} workers"] = lambda folder, sink, n=number: peers.relay(folder, sink, n)
+        found[_named("relay", number)] = lambda folder, sink, n=number: peers.relay(folder, sink, n)
     found["postfix + opendkim"] = signed_postfix
     for number in workers:
-        found[f"relay signed, {number} workers"] = lambda folder, sink, n=number: peers.relay(folder, sink, n, signed=True)
+        found[_named("relay signed", number)] = lambda folder, sink, n=number: peers.relay(folder, sink, n, signed=True)
     if shutil.which("npm"):
-        found["haraka, 2 workers"] = peers.haraka
+        found["haraka -w2"] = peers.haraka
     found["bare aiosmtpd"] = peers.bare
-    found["direct, no relay"] = direct
+    found["no relay"] = direct
     return found
+
+
+def _named(name: str, workers: int) -> str:
+    return f"{name} -w{workers}" if workers else name
 
 
 def measure(start: Start, load: Load, folder: Path) -> Result:
@@ -86,14 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs; medians are printed (default 5)")
     parser.add_argument("--quick", action="store_true", help="a fifth of the messages")
-    parser.add_argument("--only", default="", help="peers whose name contains one of these words, separated by commas")
+    parser.add_argument("--only", default="", help="only these peers, separated by commas (as in the table)")
     parser.add_argument("--rows", default="", help="rows whose name contains one of these words, separated by commas")
     parser.add_argument("--workers", default="0,2", help="worker counts of Relay to try (default 0,2)")
     parser.add_argument("--json", type=Path, help="write every single figure to this file")
     options = parser.parse_args()
     tool("smtp-source")
     workers = [int(number) for number in options.workers.split(",")]
-    chosen = {name: start for name, start in contestants(workers).items() if _wanted(name, options.only)}
+    chosen = {name: start for name, start in contestants(workers).items() if not options.only or name in options.only.split(",")}
     rows = {name: load for name, load in loads(options.quick).items() if _wanted(name, options.rows)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-bench-")))

@@ -8,8 +8,8 @@
              ◄─────────  CHANGED kind                        (a key was revoked: drop what you remember)
              ◄─────────  STOP                                (finish transactions, then exit)
 
-A frame is its payload's length, its kind, a number that pairs question and answer, and the payload. Payloads are marshal: both ends are one
-installation on one host, the socket is 0600 and the peer's uid is checked.
+A frame is its payload's length, its kind, a number that pairs question and answer, and the payload in MessagePack. Both ends are one installation on
+one host, the socket is 0600 and the peer's uid is checked.
 
 What is in flight is bounded on both sides: WELCOME grants a worker its credit in octets, beyond it the client hears 452. When the main process is gone a
 worker closes its listeners, looks for a new one for PATIENCE seconds and asks HAVE for each message it still owes an answer: 250 if the store has
@@ -19,7 +19,6 @@ it, else 451, so that no client is told 451 for mail that will go out, nor 250 f
 from __future__ import annotations
 
 import asyncio
-import marshal
 import os
 import socket
 import struct
@@ -27,10 +26,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import msgpack
+
 from relay import log
 from relay.errors import Defer, Refuse, RelayError
-from relay.mail.header import Field, Header
-from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes
+from relay.mail.message import Message
 from relay.mail.reply import Reply
 
 HEAD = struct.Struct("<IBQ")  # payload octets, kind, number
@@ -43,47 +43,18 @@ SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STO
 
 LOG = log.get("handover")
 
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder().decode
+_messages = msgpack.Decoder(list[Message]).decode
+
 
 def pack(messages: Sequence[Message]) -> bytes:
     """The messages as octets; what `unpack` gives back is equal."""
-    return marshal.dumps([_plain(message) for message in messages])
+    return _encode(messages)
 
 
-def unpack(octets: bytes | memoryview) -> list[Message]:
-    return [_message(*plain) for plain in marshal.loads(octets)]
-
-
-def _plain(m: Message) -> tuple[Any, ...]:
-    p, e, o, w = m.principal, m.envelope, m.origin, m.wishes
-    return (
-        m.id,
-        (p.kind, p.project, p.key_id, p.name, p.permission, p.mode, p.domain),
-        (e.sender, [_recipient(r) for r in e.recipients], e.body, e.smtputf8, e.ret, e.envid, e.size),
-        [(f.name, f.raw) for f in m.header.fields],
-        m.body,
-        (o.protocol, o.client, o.helo, o.with_, o.tls),
-        (w.tags, w.topic, w.stream, w.unsubscribe, w.opens, w.clicks, w.template, w.variables, w.idempotency_key, w.idempotency_hours, w.send_at,
-         w.idempotency_hash),
-        m.received_at,
-        [(_recipient(r), (reply.code, reply.enhanced, reply.text)) for r, reply in m.dropped],
-        [(d.policy, d.action, d.detail) for d in m.trace],
-        m.facts,
-        m.sealed,
-    )
-
-
-def _recipient(r: Recipient) -> tuple[Any, ...]:
-    return (r.id, r.address, r.key, r.domain, r.notify, r.orcpt)
-
-
-def _message(number: int, principal: Any, envelope: Any, fields: Any, body: bytes, origin: Any, wishes: Any, at: float,
-             dropped: Any, trace: Any, facts: Any, sealed: bool) -> Message:
-    sender, recipients, *rest = envelope
-    return Message(
-        number, Principal(*principal), Envelope(sender, tuple(Recipient(*r) for r in recipients), *rest),
-        Header(tuple(Field(name, raw) for name, raw in fields)), body, Origin(*origin), Wishes(*wishes), at,
-        tuple((Recipient(*r), Reply(*reply)) for r, reply in dropped), tuple(Decision(*d) for d in trace), facts, sealed,
-    )
+def unpack(octets: bytes) -> list[Message]:
+    return _messages(octets)
 
 
 class Stream(asyncio.Protocol):
@@ -125,14 +96,14 @@ class Stream(asyncio.Protocol):
 
 
 def _error(payload: bytes) -> RelayError:
-    code, enhanced, text, retry_after = marshal.loads(payload)
+    code, enhanced, text, retry_after = _decode(payload)
     reply = Reply(code, enhanced, text)
     return Refuse(reply) if reply.permanent else Defer(reply, retry_after)
 
 
 def _refusal(error: BaseException) -> bytes:
     reply = error.reply if isinstance(error, RelayError) else Reply(451, "4.3.0", "the message could not be stored, try again later")
-    return marshal.dumps((reply.code, reply.enhanced, reply.text, getattr(error, "retry_after", 30.0)))
+    return _encode((reply.code, reply.enhanced, reply.text, getattr(error, "retry_after", 30.0)))
 
 
 class Link(Stream):
@@ -178,11 +149,11 @@ class Link(Stream):
         if self.transport is None:
             raise Defer(Reply(451, "4.3.0", "the relay is restarting, try again later"))
         answer = self._expect(self._numbers)
-        self.send(COUNT, self._numbers, marshal.dumps(question))
+        self.send(COUNT, self._numbers, _encode(question))
         return await answer
 
     def metrics(self, deltas: Any) -> None:
-        self.send(METRICS, 0, marshal.dumps(deltas))
+        self.send(METRICS, 0, _encode(deltas))
 
     def _expect(self, number: int) -> asyncio.Future[Any]:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -190,13 +161,13 @@ class Link(Stream):
 
     def frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == COMMITTED:
-            self._answer(number, marshal.loads(payload))
+            self._answer(number, _decode(payload))
         elif kind == REFUSED:
             self._answer(number, _error(payload))
         elif kind == UNKNOWN:
             self._answer(number, Defer(Reply(451, "4.3.0", "the relay restarted before it had the message, try again")))
         elif kind == COUNTED:
-            self._answer(number, marshal.loads(payload))
+            self._answer(number, _decode(payload))
         elif kind == CHANGED:
             self._changed(payload.decode())
         elif kind == WELCOME:
@@ -324,7 +295,7 @@ class _Worker(Stream):
         elif kind == COUNT:
             self._hub.spawn(self._count(number, payload))
         elif kind == METRICS:
-            self._hub.absorb(marshal.loads(payload), str(self.pid))
+            self._hub.absorb(_decode(payload), str(self.pid))
 
     async def _commit(self, number: int, payload: bytes) -> None:
         try:
@@ -334,17 +305,17 @@ class _Worker(Stream):
                 LOG.exception("commit failed", number=number)
             self.send(REFUSED, number, _refusal(error))
         else:
-            self.send(COMMITTED, number, marshal.dumps(committed))
+            self.send(COMMITTED, number, _encode(committed))
 
     async def _have(self, number: int) -> None:
         try:
             found = await self._hub.have(number)
         except RelayError:
             found = False
-        self.send(COMMITTED if found else UNKNOWN, number, marshal.dumps(number))
+        self.send(COMMITTED if found else UNKNOWN, number, _encode(number))
 
     async def _count(self, number: int, payload: bytes) -> None:
         try:
-            self.send(COUNTED, number, marshal.dumps(await self._hub.count(*marshal.loads(payload))))
+            self.send(COUNTED, number, _encode(await self._hub.count(*_decode(payload))))
         except RelayError as error:
             self.send(REFUSED, number, _refusal(error))

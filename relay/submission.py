@@ -8,12 +8,11 @@ reply that the client hears: Refuse (5yz), Defer (4yz), Invalid (the field at fa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay import log
+from relay import eager, log
 from relay.clock import Clock
 from relay.errors import Defer, RelayError
 from relay.mail import header, ids
@@ -110,8 +109,7 @@ class Door:
     async def _admit(self, message: Message) -> Sequence[Message]:
         chain = self.system if message.principal.kind == "system" else self.admit
         try:
-            async with asyncio.timeout(PATIENCE):
-                admitted = await chain.apply(message)
+            admitted = await eager.within(PATIENCE, chain.apply(message))
         except TimeoutError:
             raise Defer(Reply(451, "4.3.0", "a policy took too long, try again later")) from None
         return admitted or (replace(message, envelope=replace(message.envelope, recipients=())),)

@@ -48,6 +48,7 @@ FAILURES = 20  # in a row, before an endpoint is switched off
 DOWN = 5  # failures in a row from which an endpoint is only probed
 BATCH = 100  # events read at once
 TOGETHER = 10  # requests to one endpoint at once
+PACE = 0.1  # seconds between two looks at a log that grows: a look reads the store, and mail may happen a thousand times a second
 LOOK = 0.25  # seconds between two looks at the log
 ANSWER = 1_000  # characters of an answer that are kept
 
@@ -143,6 +144,7 @@ class Webhooks:
                         await self._news.wait()
                 except TimeoutError:
                     continue
+                await asyncio.sleep(PACE)
                 self._news.clear()
 
     async def _look(self, group: asyncio.TaskGroup) -> None:

@@ -7,6 +7,7 @@ says 250 only when the main process has committed. When that one is gone the wor
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -52,9 +53,12 @@ async def work(config: Settings, number: int, files: dict[str, int]) -> None:
     changed.append(tools.changed)
     maker = Maker(number)
     door = entrance.door(config, tools.services, link.commit, maker)
-    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper), maker)
+    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker)
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     for signum in (signal.SIGTERM, signal.SIGINT):  # a terminal's ^C reaches us too; only the main process decides
         asyncio.get_running_loop().add_signal_handler(signum, lambda: None)
     reporter = asyncio.create_task(_report(link))

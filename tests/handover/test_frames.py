@@ -144,7 +144,7 @@ async def test_changes_counts_and_metrics_cross(tmp_path: Path) -> None:
         hub.stop_worker()
         await asyncio.wait_for(stopped.wait(), 5)
     assert main.counted == [("take", "key:1:hour", 5, 3600.0, 1)]
-    assert main.absorbed == [[("a", (), 1.0)]]
+    assert main.absorbed == [[["a", [], 1.0]]]
     assert changes == ["domains"]
 
 
