@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from relay.errors import Invalid, NotFound
 from relay.mail import address, ids
+from relay.store.hot import Hot
 from relay.store.schema import keys
 
 PERMISSIONS = ("full_access", "sending_access")
@@ -45,8 +46,8 @@ class Key:
 
 _COLUMNS = (keys.c.id, keys.c.project_id, keys.c.name, keys.c.prefix, keys.c.permission, keys.c.mode, keys.c.domain, keys.c.created_at,
             keys.c.last_used_at, keys.c.revoked_at)
-_FIND = select(*_COLUMNS).where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
-_ALIVE = select(*_COLUMNS).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
+_FIND = Hot(select(*_COLUMNS).where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None)))
+_ALIVE = Hot(select(*_COLUMNS).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None)))
 _USED = update(keys).where(keys.c.id == bindparam("key_id")).values(last_used_at=bindparam("at"))
 
 
@@ -85,14 +86,14 @@ def add(conn: Connection, key: Key, digest: str) -> Key:
 
 def find(conn: Connection, text: str) -> Key | None:
     """The live key with this text, or None."""
-    row = conn.execute(_FIND, {"hash": fingerprint(text)}).one_or_none()
-    return None if row is None else Key(*row)
+    rows = _FIND(conn, hash=fingerprint(text))
+    return Key(*rows[0]) if rows else None
 
 
 def alive(conn: Connection, key_id: int) -> Key | None:
     """The key as it is now, or None when it was revoked."""
-    row = conn.execute(_ALIVE, {"key_id": key_id}).one_or_none()
-    return None if row is None else Key(*row)
+    rows = _ALIVE(conn, key_id=key_id)
+    return Key(*rows[0]) if rows else None
 
 
 def get(conn: Connection, project_id: int, name: str) -> Key:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from relay.errors import Conflict, Invalid, NotFound
 from relay.mail.ids import Maker
 from relay.store import counters, domains, idempotency, keys, leases, projects, sites, suppressions
-from relay.store.schema import metadata
+from relay.store.engine import Store
 
 NOW = 1_700_000_000.0
 IDS = Maker()
@@ -22,22 +21,11 @@ Run = Callable[..., Any]
 
 
 @pytest.fixture
-async def run(store_url: str) -> AsyncIterator[Run]:
+async def run(store_url: str, tmp_path: Path) -> AsyncIterator[Run]:
     """`await run(fn, *args)`: the noun's function in a transaction of its own, on each database."""
-    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-    scheme, rest = store_url.split("://", 1)
-    engine = create_async_engine(f"{driver[scheme]}://{rest}")
-    if scheme == "sqlite":
-        event.listen(engine.sync_engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
-    async with engine.begin() as conn:
-        await conn.run_sync(metadata.create_all)
-
-    async def in_transaction(fn: Callable[..., Any], *args: Any) -> Any:
-        async with engine.begin() as conn:
-            return await conn.run_sync(fn, *args)
-
-    yield in_transaction
-    await engine.dispose()
+    store = await Store.open(store_url, tmp_path / "data", accept_old_sqlite=True)
+    yield store.write
+    await store.close()
 
 
 @pytest.fixture
