@@ -23,7 +23,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from relay import entrance, log, metrics, policy, settings, systemd
+from relay import entrance, housekeeping, log, metrics, policy, settings, systemd
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -35,16 +35,18 @@ from relay.errors import RelayError
 from relay.fetch import Fetch
 from relay.fleet import Fleet
 from relay.handover import Hub
+from relay.housekeeping import House
 from relay.intake import Intake
+from relay.leader import PROCESSES, Leader
 from relay.mail.ids import Maker
 from relay.maildrop import Pickup
-
-# from relay.queue.reports import Reports
+from relay.queue.reports import Reports
 from relay.queue.runner import Runner
 from relay.services import StoredCounters
 from relay.settings import Settings
 from relay.shaping import Shaping
 from relay.smtp.server import Listener, ListenerOptions
+from relay.smtp.tls import Certificate
 from relay.store import lock, projects
 from relay.store.engine import Store
 from relay.store.projects import Project
@@ -83,24 +85,28 @@ class Relay:
         self._stack.enter_context(lock.hold(config.data_dir))
         self.secrets = ensure(config.data_dir, config.secret_key, shared=config.store.url.startswith("postgresql"))
         await self._open_store()
-        self.maker = Maker(0)
         self.resolver = Resolver(config.dns.nameservers)
         self.tools = entrance.tools(config, self.store, self.secrets, self.clock, StoredCounters(self.store, self.clock))
         self._stack.push_async_callback(self.tools.services.fetch.close)
         self._stack.push_async_callback(self._stop_tasks)
         await self._start_delivery()
         self._stack.push_async_callback(self._stop_runner)
-        self.intake = Intake(self.store, self.runner, self.clock)
+        self.leader = Leader(self.store, self.runner)
+        await self.leader.join()
+        self._stack.push_async_callback(self.leader.leave)
+        self.maker = self.leader.maker()
+        self.intake = Intake(self.store, self.leader, self.clock)
         self.door = entrance.door(config, self.tools.services, self.intake.commit, self.maker)
         self.control = Control(
-            self.store, config, vault(self.secrets, "dkim"), self.resolver, self.runner, self.clock, self.maker, self.changed, self.status)
+            self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status)
         await self._start_listeners()
         await self._start_local()
         await self._start_http()
         self._stack.push_async_callback((await ControlServer.start(self.control, config.data_dir)).close)
         self.spawn(self.intake.run(), "intake")
-        self.spawn(self.runner.run(), "runner")
-        # self.spawn(Reports(self.store, self.door.submit, config, self.clock, self.maker, await self.tools.keeper.local("system")).run(), "reports")
+        self.spawn(self.leader.run(self._deliver), "runner")
+        self.spawn(self.leader.keep_slot(), "slot")
+        self.spawn(housekeeping.run(House(self.store, config, self.clock, self.control, self.tools.keeper, self.connector, self._certificate())), "chores")
         self.spawn(metrics.watch_loop(), "loop")
 
     async def _open_store(self) -> None:
@@ -109,19 +115,29 @@ class Relay:
                                       accept_old_sqlite=config.store.accept_old_sqlite)
         self._stack.push_async_callback(self.store.close)
         await self.store.write(agree, fingerprints(self.secrets))
-        default = Project(Maker(0).next(), projects.DEFAULT, {}, self.clock.now())
+        default = Project(Maker().next(), projects.DEFAULT, {}, self.clock.now())
         await self.store.write(projects.ensure, default)
 
     async def _start_delivery(self) -> None:
         config, services = self.config, self.tools.services
         shaping = Shaping.load(config.delivery.connections)
         router = Router(config, self.resolver, shaping.provider)
-        connector = Connector(config, self.resolver)
+        self.connector = Connector(config, self.resolver)
         self.runner = Runner(
-            self.store, router, connector, shaping, config, self.clock,
+            self.store, router, self.connector, shaping, config, self.clock,
             copy=policy.load("policies.copy", config.policies.copy, services),
-            depart=policy.load("policies.attempt", config.policies.attempt, services), held=self.hold,
+            depart=policy.load("policies.attempt", config.policies.attempt, services), held=self.hold or self.store.restored,
         )
+
+    async def _deliver(self) -> None:
+        """Deliver and report, for ever; runs where this node's turn is."""
+        principal = await self.tools.keeper.local("system")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.runner.run())
+            group.create_task(Reports(self.store, self.door.submit, self.config, self.clock, self.maker, principal).run())
+
+    def _certificate(self) -> Certificate | None:
+        return next((each.options.certificate for each in self.listeners.values() if each.options.certificate is not None), None)
 
     async def _start_listeners(self) -> None:
         config = self.config
@@ -133,7 +149,7 @@ class Relay:
         counters = self.tools.services.counters
         acts = {"take": counters.take, "give_back": counters.give_back}
         self.hub = Hub(self.intake.commit, self.intake.have, lambda act, *question: acts[act](*question), metrics.absorb, metrics.forget)
-        self.fleet = Fleet(self.path, places if self.workers else ())
+        self.fleet = Fleet(self.path, places if self.workers else (), self.leader.slot * PROCESSES)
         self._stack.push_async_callback(self._stop_listeners)
         if self.workers:
             await self.hub.start(config.data_dir / "handover.sock")
@@ -177,7 +193,7 @@ class Relay:
     def _for_people(self) -> list[BaseRoute]:
         """What mail readers follow: unsubscribe links, tracked links, pixels."""
         services = self.tools.services
-        leaving = Leaving(self.store, services.tokens, services.senders, self.clock, self.maker, self.config.suppress.unsubscribe, self.runner.forget)
+        leaving = Leaving(self.store, services.tokens, services.senders, self.clock, self.maker, self.config.suppress.unsubscribe, self.leader.forget)
         return [*leaving.routes(), *Tracking(self.store, services.tokens, self.clock, self.hooks.occurred).routes()]
 
     def _api(self, routes: Sequence[BaseRoute]) -> Any:

@@ -22,10 +22,11 @@ LOG = log.get("fleet")
 
 
 class Fleet:
-    """`places` are the listening sockets of each worker by listener name."""
+    """`places` are the listening sockets of each worker by listener name; `base` the number of the main process among the makers of ids."""
 
-    def __init__(self, config: str | None, places: Sequence[Mapping[str, socket.socket]]):
+    def __init__(self, config: str | None, places: Sequence[Mapping[str, socket.socket]], base: int = 0):
         self._config = config
+        self._base = base
         self._places = places
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -76,7 +77,7 @@ class Fleet:
 
     async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> asyncio.subprocess.Process:
         files = {name: sock.fileno() for name, sock in place.items()}
-        told = orjson.dumps({"config": self._config, "number": number + 1, "files": files}).decode()
+        told = orjson.dumps({"config": self._config, "number": self._base + number + 1, "files": files}).decode()
         child = await asyncio.create_subprocess_exec(sys.executable, "-m", "relay.worker", told, pass_fds=tuple(files.values()))
         self._children[number] = child
         return child

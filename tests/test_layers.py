@@ -20,8 +20,9 @@ LAYERS = (
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
+    {"leader"},
     {"control", "intake", "entrance"},
-    {"api", "web", "cli", "worker", "welcome"},
+    {"api", "web", "cli", "worker", "welcome", "housekeeping"},
     {"app"},
     {"__main__"},
 )

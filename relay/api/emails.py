@@ -169,7 +169,7 @@ async def reschedule_email(here: Core, who: Sender, email_id: str, given: Resche
     await _take_back(here, who, number, "rescheduled")
     await here.store.write(_reschedule, who.project, number, given.scheduled_at)
     if here.control.runner is not None:
-        here.control.runner.loader.sooner(given.scheduled_at)
+        here.control.runner.sooner(given.scheduled_at)
     return {"id": email_id, "status": messages.SCHEDULED, "scheduled_at": iso(given.scheduled_at)}
 
 

@@ -16,7 +16,7 @@ MARKS = {"ok": "ok", "warning": "warn", "error": "ERROR"}
 
 
 @relay.command()
-@click.option("--workers", type=click.IntRange(0, 64), default=0, show_default=True, metavar="N", help="Processes that receive mail beside the main one.")
+@click.option("--workers", type=click.IntRange(0, 15), default=0, show_default=True, metavar="N", help="Processes that receive mail beside the main one.")
 @click.option("--hold", is_flag=True, help="Start with the queue held: accept mail, deliver none until `relay queue release --all`.")
 @click.pass_context
 def serve(context: click.Context, workers: int, hold: bool) -> None:

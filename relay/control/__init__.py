@@ -20,7 +20,7 @@ from relay.mail.ids import Maker
 
 if TYPE_CHECKING:
     from relay.delivery.dns import Resolver
-    from relay.queue.runner import Runner
+    from relay.leader import Leader
     from relay.settings import Settings
     from relay.store.engine import Store
     from relay.store.secrets import Vault
@@ -44,7 +44,7 @@ class Control:
     settings: Settings
     vault: Vault
     resolver: Resolver
-    runner: Runner | None = None
+    runner: Leader | None = None
     clock: Clock = field(default_factory=Clock)
     maker: Maker = field(default_factory=Maker)
     changed: Callable[[str], None] = _nobody

@@ -21,7 +21,7 @@ from relay.store import bodies, epoch, keys, projects, queue, sites
 from relay.store.queue import Filter
 
 if TYPE_CHECKING:
-    from relay.queue.runner import Runner
+    from relay.leader import Leader
 
 PAGE = 1000  # rows in one answer
 LOOKUPS = 50  # routes looked up at once when a site's domains are wanted
@@ -155,7 +155,7 @@ async def cancel(control: Control, **wanted: Any) -> dict[str, Any]:
     return {"cancelled": count}
 
 
-async def _through(control: Control, change: Callable[[Any], list[int]], tell: Callable[[Runner, list[int]], None]) -> int:
+async def _through(control: Control, change: Callable[[Any], list[int]], tell: Callable[[Leader, list[int]], None]) -> int:
     """Make the change slice by slice until it finds nothing; how many recipients it touched. The runner is told of each slice."""
     total = 0
     while touched := await control.store.write(change, lane="jobs"):
@@ -167,11 +167,11 @@ async def _through(control: Control, change: Callable[[Any], list[int]], tell: C
     return total
 
 
-def _forget(runner: Runner, recipients: list[int]) -> None:
+def _forget(runner: Leader, recipients: list[int]) -> None:
     runner.forget(recipients)
 
 
-def _wake(runner: Runner, _: list[int]) -> None:
+def _wake(runner: Leader, _: list[int]) -> None:
     runner.wake()
 
 

@@ -122,7 +122,7 @@ def _settle(relay: RelayProcess) -> None:
     """Until nothing waits any more."""
     deadline = time.monotonic() + SETTLED
     relay.cli("queue", "retry", "--all")
-    while relay.json("queue", "list")["total"]:
+    while relay.json("queue", "list"):
         assert time.monotonic() < deadline, f"still waiting after {SETTLED:g} seconds: {relay.cli('queue', 'list')[:2000]}"
         time.sleep(0.2)
 

@@ -1,0 +1,110 @@
+"""What a relay does for itself while it runs: prune what is over, note which keys are used, look at DNS again, remember broken TLS.
+
+Each chore is a row of CHORES: its pause and its function. A chore that fails is logged and tried again at its next turn; none of them holds up mail, their
+writes go in the jobs lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from relay import control, log
+from relay.clock import Clock
+from relay.control import domains as acts
+from relay.delivery.connect import Connector
+from relay.errors import RelayError
+from relay.services import Doorkeeper
+from relay.settings import Settings
+from relay.smtp.tls import Certificate
+from relay.store import counters, domains, keys, retention, sites
+from relay.store.engine import JOBS, Store
+from relay.store.retention import Keep
+
+LOG = log.get("housekeeping")
+STALE = 3_600.0  # seconds after which a domain's DNS is looked at again
+DOMAINS = 50  # domains looked at in one turn
+
+
+@dataclass(slots=True)
+class House:
+    """What the chores work on."""
+
+    store: Store
+    config: Settings
+    clock: Clock
+    control: control.Control
+    keeper: Doorkeeper
+    connector: Connector
+    certificate: Certificate | None = None
+    broken: dict[str, float] = field(default_factory=dict)  # hosts whose STARTTLS failed since the last turn, and until when that counts
+
+
+async def prune(house: House) -> None:
+    """Drop what [retention] says is over, and give its space back."""
+    keep = house.config.retention
+    gone = await retention.sweep(house.store, Keep(keep.bodies, keep.attempts, keep.events, keep.messages), house.clock.now())
+    await house.store.write(counters.prune, house.clock.now(), lane=JOBS)
+    await house.store.write(sites.prune, house.clock.now(), lane=JOBS)
+    if gone:
+        LOG.info("pruned", **{name: getattr(gone, name) for name in gone.__slots__})
+
+
+async def renew_certificate(house: House) -> None:
+    """Load a changed certificate, also while nobody begins TLS, so that its expiry is shown as it is."""
+    if house.certificate is not None:
+        house.certificate.reload()
+
+
+async def note_keys(house: House) -> None:
+    """last_used_at of the keys that were used since the last turn."""
+    used, house.keeper.used = list(house.keeper.used), {}
+    await house.store.write(keys.used, used, house.clock.now(), lane=JOBS)
+
+
+async def look_at_dns(house: House) -> None:
+    """Look again at the records of domains not seen for an hour; a failure is told, and never stops mail."""
+    now = house.clock.now()
+    stale = [each for each in await house.store.read(domains.every) if (each.checked_at or each.created_at) < now - STALE]
+    for domain in stale[:DOMAINS]:
+        before = domain.status
+        after = await acts.looked_at(house.control, domain)
+        if after.status != before:
+            LOG.warning("domain changed", domain=after.name, project=after.project_id, was=before, status=after.status)
+
+
+async def remember_tls(house: House) -> None:
+    """Keep over a restart which servers' STARTTLS is broken (B24)."""
+    while house.broken:
+        name, until = house.broken.popitem()
+        await house.store.write(sites.broken_tls, name, until, house.clock.now(), lane=JOBS)
+
+
+CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
+    (300.0, prune),
+    (60.0, renew_certificate),
+    (30.0, note_keys),
+    (60.0, look_at_dns),
+    (60.0, remember_tls),
+)
+
+
+async def run(house: House) -> None:
+    """All chores, for ever."""
+    for site in await house.store.read(sites.remembered, house.clock.now()):
+        if site.broken_tls_until:
+            house.connector.broken.until[site.name] = site.broken_tls_until
+    house.connector.broken.remember = house.broken.__setitem__
+    async with asyncio.TaskGroup() as group:
+        for pause, chore in CHORES:
+            group.create_task(_again(house, pause, chore))
+
+
+async def _again(house: House, pause: float, chore: Callable[[House], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await chore(house)
+        except RelayError as error:
+            LOG.warning("chore postponed", chore=chore.__name__, error=error.text)
+        await asyncio.sleep(pause)
