@@ -296,7 +296,7 @@ def timeline(conn: Connection, number: int, project: int | None = None) -> Timel
     """What `relay explain` tells; raises NotFound."""
     row = get(conn, number, project)
     people = conn.execute(select(recipients).where(recipients.c.message_id == number).order_by(recipients.c.id).limit(1_000)).all()
-    waiting = conn.execute(select(queue).where(queue.c.message_id == number).limit(1_000)).all()
+    waiting = conn.execute(select(queue).where(queue.c.recipient_id.in_([each.id for each in people]))).all()
     return Timeline(
         row, status(conn, number), list(people), {each.recipient_id: each for each in waiting},
         attempts.of_message(conn, number), events.of_message(conn, number))

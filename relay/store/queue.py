@@ -118,12 +118,11 @@ _WAITING = (queue.c.recipient_id, queue.c.message_id, queue.c.project_id, queue.
             queue.c.first_due, queue.c.attempts, queue.c.retry, queue.c.warned)
 _DUE = select(*_WAITING).where(not_(queue.c.held))
 # A loose index scan: one step for each domain, however many rows it has.
-_STREAMS = """
-WITH RECURSIVE d(domain) AS (
-    SELECT min(domain) FROM queue WHERE NOT held
-    UNION ALL
-    SELECT (SELECT min(domain) FROM queue WHERE NOT held AND domain > d.domain) FROM d WHERE d.domain IS NOT NULL
-) SELECT domain FROM d WHERE domain IS NOT NULL LIMIT """
+_STEP = select(func.min(queue.c.domain).label("domain")).where(not_(queue.c.held)).cte("d", recursive=True)
+_WALK = _STEP.union_all(
+    select(select(func.min(queue.c.domain)).where(not_(queue.c.held), queue.c.domain > _STEP.c.domain).correlate(_STEP).scalar_subquery())
+    .where(_STEP.c.domain.is_not(None)))
+_DOMAINS = select(_WALK.c.domain).where(_WALK.c.domain.is_not(None))
 
 
 def due(
@@ -159,7 +158,7 @@ def _due_of(conn: Connection, domain: str, now: float, limit: int) -> list[Row[A
 
 def domains_waiting(conn: Connection, limit: int = DOMAINS) -> list[str]:
     """The domains that have recipients waiting, in order of name."""
-    return list(conn.exec_driver_sql(_STREAMS + str(int(limit))).scalars())
+    return list(conn.scalars(_DOMAINS.limit(limit)))
 
 
 def next_due(conn: Connection, after: float) -> float | None:
@@ -199,11 +198,14 @@ EVERY = Filter()
 def _where(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
     parts: list[ColumnElement[bool]] = [true()]
     for value, column in (
-        (wanted.project, queue.c.project_id), (wanted.message, queue.c.message_id), (wanted.recipient, queue.c.recipient_id),
-        (wanted.address, queue.c.key), (wanted.topic, queue.c.topic), (wanted.stream, queue.c.stream),
+        (wanted.project, queue.c.project_id), (wanted.recipient, queue.c.recipient_id), (wanted.topic, queue.c.topic), (wanted.stream, queue.c.stream),
     ):
         if value is not None:
             parts.append(column == value)
+    if wanted.message is not None:
+        parts.append(queue.c.recipient_id.in_(select(recipients.c.id).where(recipients.c.message_id == wanted.message)))
+    if wanted.address is not None:
+        parts.append(_to_address(wanted))
     if wanted.domains is not None:
         parts.append(queue.c.domain.in_(wanted.domains))
     if wanted.older_than is not None:
@@ -213,6 +215,14 @@ def _where(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
     if wanted.key_id is not None or wanted.tag is not None:
         parts.append(_of_message(conn, wanted))
     return and_(*parts)
+
+
+def _to_address(wanted: Filter) -> ColumnElement[bool]:
+    """By the index of the ledger when the project is known, as it is for every consent act."""
+    if wanted.project is None:
+        return queue.c.key == wanted.address
+    whose = and_(recipients.c.project_id == wanted.project, recipients.c.key == wanted.address)
+    return queue.c.recipient_id.in_(select(recipients.c.id).where(whose))
 
 
 def _of_message(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
@@ -310,7 +320,7 @@ def end(conn: Connection, wanted: Filter, state: str, reply: Reply, now: float, 
 
 def reschedule(conn: Connection, message_id: int, send_at: float) -> int:
     """Move the first attempt of a message that was not tried yet; how many recipients that moved."""
-    fresh = and_(queue.c.message_id == message_id, queue.c.attempts == 0)
+    fresh = and_(queue.c.recipient_id.in_(select(recipients.c.id).where(recipients.c.message_id == message_id)), queue.c.attempts == 0)
     moved = conn.execute(update(queue).where(fresh).values(due=send_at, first_due=send_at)).rowcount
     if moved:
         conn.execute(update(messages).where(messages.c.id == message_id).values(send_at=send_at))

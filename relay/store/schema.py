@@ -36,9 +36,9 @@ def _xid_sqlite(_element: Xid, _compiler: Any, **_: Any) -> str:
     return "0"
 
 
-def _where(condition: str) -> dict[str, Any]:
-    """A partial index, on both databases."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+def _where(condition: str, sqlite: str | None = None) -> dict[str, Any]:
+    """A partial index; on SQLite only a query with the very same words finds it, and SQLAlchemy writes `NOT held` as `held = 0` there."""
+    return {"sqlite_where": text(sqlite or condition), "postgresql_where": text(condition)}
 
 
 def _id() -> Column:
@@ -175,8 +175,8 @@ queue = Table(
     Column("retry", String(12), nullable=False),  # standard | otp | greylist | full | rate
     Column("held", Boolean, nullable=False),
     Column("warned", Boolean, nullable=False),  # a delay DSN was sent
-    Index("queue_by_due", "due", "recipient_id", **_where("NOT held")),
-    Index("queue_by_domain", "domain", "stream", "due", **_where("NOT held")),
+    Index("queue_by_due", "due", "recipient_id", **_where("NOT held", "held = 0")),
+    Index("queue_by_domain", "domain", "stream", "due", **_where("NOT held", "held = 0")),
 )
 
 attempts = Table(

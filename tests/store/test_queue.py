@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from sqlalchemy import event
 
 from relay.mail.reply import Reply
-from relay.store import attempts, events, messages, queue, reports
+from relay.store import arrivals, attempts, events, messages, queue, reports
 from relay.store.attempts import Attempt
 from relay.store.queue import Filter, Settlement
 from tests.store.conftest import NOW, PROJECT, made
@@ -225,3 +226,31 @@ async def test_suppressing_ends_what_waits_with_an_event(store):
     found, _ = await store.read(events.since)
     assert found[-1].type == "email.suppressed"
     assert found[-1].data["reason"] == "unsubscribed"
+
+
+SEEKS = {
+    "due of a domain": lambda conn: queue.due(conn, NOW, domain="example.net"),
+    "due": lambda conn: queue.due(conn, NOW),
+    "next due": lambda conn: queue.next_due(conn, NOW),
+    "arrived": lambda conn: arrivals.arrived(conn, 0.0, 0, NOW),
+    "of a message": lambda conn: queue.count(conn, Filter(message=4711)),
+    "to an address": lambda conn: queue.count(conn, Filter(project=PROJECT, address="ann@example.net")),
+    "timeline": lambda conn: messages.timeline(conn, conn.exec_driver_sql("SELECT min(id) FROM messages").scalar()),
+}
+
+
+@pytest.mark.parametrize("name", SEEKS)
+async def test_a_question_of_the_hot_path_never_scans_the_queue(sqlite, name):
+    """A queue of millions costs it no more than one of ten."""
+    await add(sqlite, made("ann@example.net", "bob@example.org"))
+
+    def plans(conn):
+        asked = []
+        event.listen(conn, "before_cursor_execute", lambda _c, _cursor, statement, given, *_: asked.append((statement, given)))
+        SEEKS[name](conn)
+        return [row[3] for statement, given in asked[:] if "queue" in statement
+                for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given)]
+
+    found = await sqlite.read(plans)
+    assert found
+    assert [step for step in found if step.startswith(("SCAN queue", "USE TEMP B-TREE"))] == []
