@@ -66,9 +66,15 @@ class Recorder:
             self._room.append(turn)
             await turn
 
-    async def flushed(self) -> None:
-        """Wait until everything is on disk."""
-        await self._idle.wait()
+    async def flushed(self, patience: float) -> bool:
+        """Whether everything is on disk within so many seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            LOG.error("outcomes are not recorded; their mail will be sent again", outcomes=self.unwritten)
+            return False
+        return True
 
     async def run(self) -> None:
         """For ever."""

@@ -47,6 +47,8 @@ from relay.store.writes import JOBS
 GROW = 0.02  # seconds that turns wait for one of the couriers at work before another is started
 ROUTERS = 100  # domains whose route is looked up at once
 REMEMBERED = 20_000  # domains and sites kept though nothing waits there, for their routes and windows
+FLUSH = 60.0  # seconds that a page of expired recipients waits for its commit
+CUT = 5.0  # seconds that cut couriers and the last outcomes get at the end
 FOREVER = float("inf")
 
 LOG = log.get("queue")
@@ -477,7 +479,7 @@ class Runner:
                     for each in waiting:
                         self.hold(each)
                     await self._settle_all(waiting, outcome)
-                    await self.recorder.flushed()
+                    await self.recorder.flushed(FLUSH)
 
     def settled(self, courier: Courier, waiting: Waiting, message: Message, recipient: Recipient, outcome: Outcome) -> None:
         """One recipient of a transaction."""
@@ -655,8 +657,8 @@ class Runner:
                 courier.connection.abort()
             elif courier.task is not None:
                 courier.task.cancel()
-        await self._ended(5.0)
-        await self.recorder.flushed()
+        await self._ended(CUT)
+        await self.recorder.flushed(CUT)
 
     async def _ended(self, timeout: float) -> None:
         tasks = [courier.task for courier in self.couriers if courier.task is not None]

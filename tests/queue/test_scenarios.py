@@ -316,3 +316,18 @@ async def test_memory_holds_a_share_and_the_rest_comes_from_disk(quick, count):
             assert bench.runner.bodies.used == 0
             assert await bench.store.read(queue.count) == 0
     assert len({tuple(m.recipients) for m in sink.messages}) == count
+
+
+async def test_a_restart_takes_up_the_whole_queue(quick):
+    """Two thousand waiting recipients of fifty domains and one slow site in front of them all."""
+    with Sink() as sink, Sink(tarpit()) as pit:
+        async def before(bench):
+            await bench.keep([bench.message(f"u{n}@slow{n % 20}.test") for n in range(1_000)])
+            await bench.keep([bench.message(f"u{n}@d{n % 50}.fast.test") for n in range(1_000)])
+
+        routes = {"*.fast.test": f"127.0.0.1:{sink.port}", "*": f"127.0.0.1:{pit.port}"}
+        async with quick(settings(routes=routes), before=before) as bench:
+            bench.runner.loader.capacity = 500
+            await until(lambda: len(sink.messages) == 1_000)
+            assert bench.runner.sites[f"route:127.0.0.1:{pit.port}"].count <= 500
+    assert len({tuple(m.recipients) for m in sink.messages}) == 1_000
