@@ -99,6 +99,10 @@ class Command(click.Command):
         except BrokenPipeError:  # the reader of `relay ... | head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(1)
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            click.echo(f"relay: {what}; run this as the user that the relay runs as, or set data_dir to a place that exists", err=True)
+            context.exit(1)
 
 
 def complain(error: Any, as_json: bool) -> None:

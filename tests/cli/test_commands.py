@@ -167,3 +167,27 @@ def test_a_directory_in_use_is_named_with_who_has_it(relay, tmp_path):
         done = relay("key", "list")
     assert done.returncode == 1
     assert f"in use by the relay with pid {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize(("data_dir", "says"), [("/proc/nope", "/proc/nope: No such file"), ("/dev/null", "/dev/null")])
+def test_a_place_that_cannot_be_used_is_named(relay, data_dir, says):
+    relay.config.write_text(f'data_dir = "{data_dir}"\nhostname = "mail.relay.example"\n')
+    done = relay("key", "list")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"relay: {says}")
+    assert "set data_dir" in done.stderr
+
+
+def test_a_database_that_is_none_is_named(relay, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "relay.db").write_text("not a database at all, but some other text")
+    for command in (("key", "list"), ("serve",)):
+        done = relay(*command)
+        assert done.returncode == 1
+        assert done.stderr == f"relay: {tmp_path}/data/relay.db cannot be opened: file is not a database\n"
+
+
+def test_nothing_listens_at_the_other_end_of_a_pipe(relay):
+    command = f"{sys.executable} -m relay --help | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
