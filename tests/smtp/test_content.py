@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.mail.reply import Reply
+from relay.smtp import content
 from relay.smtp.content import BARE, LONG, LOOP, NO_ROOM, NUL, TOO_LARGE, Content, fault, unstuffed
 from relay.smtp.limits import Budget
 
@@ -22,13 +24,13 @@ SMUGGLING = (
 def taken(octets: bytes, cuts: list[int], limit: int = 10_000) -> tuple[bytes | Reply, bytes]:
     """The message, and what is left for the next command, when the octets come cut at these places."""
     budget = Budget(1_000_000)
-    content = Content(limit, budget)
+    coming = Content(limit, budget)
     places = sorted({min(cut, len(octets)) for cut in cuts} | {0, len(octets)})
     for start, stop in pairwise(places):
-        end = content.until_dot(octets[:stop], start)
+        end = coming.until_dot(octets[:stop], start)
         if end >= 0:
-            message = content.finish(True)
-            content.release()
+            message = coming.finish(True)
+            coming.release()
             assert budget.used == 0
             return message, octets[end:]
     raise AssertionError("no end of data")
@@ -92,6 +94,15 @@ def test_long_lines_are_found_as_counting_each_would(lengths: list[int]):
     assert fault(octets) == (LONG if max(lengths, default=0) > 998 else None)
 
 
+@given(st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"a", b"\xff", b"long text"]), max_size=40).map(b"".join), st.integers(1, 20))
+def test_bare_newlines_are_found_as_a_pattern_would_find_them(octets: bytes, block: int):
+    expected = re.search(rb"\r(?!\n)|(?<!\r)\n", octets) is None
+    assert content._only_crlf(octets) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "BLOCK", block)
+        assert content._only_crlf(octets) == expected
+
+
 def test_a_message_is_refused_by_the_size_that_its_sender_wrote():
     stuffed = b"..\r\n" * 100  # 300 octets without the stuffed dots
     assert taken(stuffed + b".\r\n", [], limit=300)[0] == b".\r\n" * 100
@@ -100,20 +111,20 @@ def test_a_message_is_refused_by_the_size_that_its_sender_wrote():
 
 def test_a_refused_message_keeps_nothing():
     budget = Budget(100)
-    content = Content(1_000, budget)
-    content.add(b"x" * 90, 0, 90)
+    coming = Content(1_000, budget)
+    coming.add(b"x" * 90, 0, 90)
     assert budget.used == 90
-    content.add(b"x" * 90, 0, 90)
+    coming.add(b"x" * 90, 0, 90)
     assert budget.used == 0
-    assert content.finish(False) == NO_ROOM
+    assert coming.finish(False) == NO_ROOM
 
 
 def test_a_finished_message_is_counted_until_it_is_released():
     budget = Budget(100)
-    content = Content(1_000, budget)
-    assert content.reserve(10)
-    content.add(b"x" * 48 + b"\r\n", 0, 50)
-    assert content.finish(False) == b"x" * 48 + b"\r\n"
+    coming = Content(1_000, budget)
+    assert coming.reserve(10)
+    coming.add(b"x" * 48 + b"\r\n", 0, 50)
+    assert coming.finish(False) == b"x" * 48 + b"\r\n"
     assert budget.used == 50
-    content.release()
+    coming.release()
     assert budget.used == 0
