@@ -261,6 +261,34 @@ async def test_a_refused_auth_is_answered_late(monkeypatch: pytest.MonkeyPatch):
         assert (await client.hear()).startswith(b"250")
 
 
+@pytest.mark.parametrize(
+    ("name", "trusted", "password", "answer"),
+    [
+        ("submission", False, b"", b"530"),
+        ("submission", False, b"wrong", b"530"),
+        ("submission", False, b"good", b"250"),
+        ("submission", True, b"", b"250"),
+        ("submissions", False, b"", b"530"),
+        ("submissions", False, b"wrong", b"530"),
+        ("submissions", False, b"good", b"250"),
+        ("submissions", True, b"", b"250"),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+async def test_nobody_submits_unproved(certificate: Certificate, trust: ssl.SSLContext, name: str, trusted: bool, password: bytes, answer: bytes):
+    options = ListenerOptions(name, "relay.test", certificate=certificate, trusted_networks=("127.0.0.0/8",) if trusted else ())
+    desk = Desk()
+    async with serving(options, desk) as (_, address):
+        client = await Client.to(address, trust, implicit=options.implicit_tls)
+        await client.hear()
+        await client.ask(b"EHLO client")
+        if password:
+            await client.ask(b"AUTH PLAIN " + base64.b64encode(b"\0api\0" + password))
+        assert (await client.ask(b"MAIL FROM:<a@example.com>"))[:3] == answer
+        assert (desk.log[-1:] == [] or desk.log[-1].startswith("authenticate")) == (answer == b"530")
+        await client.ask(b"QUIT")
+
+
 async def test_an_inherited_socket_is_served_without_nagle():
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)  # proto 0, as a socket rebuilt from a file descriptor may be
     sock.bind(("127.0.0.1", 0))
