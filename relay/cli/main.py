@@ -134,8 +134,13 @@ def relay(context: click.Context) -> None:
     context.ensure_object(Run)
 
 
+def commands() -> Group:
+    """The group with all its commands."""
+    from relay.cli import domains, explain, keys, operate, queue, suppress  # noqa: F401 (each adds its own)
+
+    return relay
+
+
 def main(serve: Callable[..., int | None]) -> None:
     """Run the command line; `serve` starts the relay."""
-    from relay.cli import domains, explain, keys, operate, queue, suppress  # noqa: F401 (each adds its commands to the group)
-
-    relay(obj=Run(serve), prog_name="relay")
+    commands()(obj=Run(serve), prog_name="relay")

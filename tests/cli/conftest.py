@@ -6,24 +6,46 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from relay.cli.main import Run, commands
 
 ROOT = Path(__file__).parent.parent.parent
 
 
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 class Relay:
-    """`relay(...)` runs a command and gives the process; `relay.json(...)` its JSON; `relay.text(...)` its output. The last two want exit status 0."""
+    """`relay(...)` runs a command and gives what came of it; `relay.json(...)` its JSON; `relay.text(...)` its output. The last two want exit status 0.
+
+    Commands run in this process, since importing everything anew takes longer than most of them; `relay.process(...)` starts one of its own.
+    """
 
     def __init__(self, config: Path):
         self.config = config
 
-    def __call__(self, *arguments: str, stdin: str = "", config: bool = True) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, stdin: str = "", config: bool = True) -> Done:
+        line = [*arguments, *(["--config", str(self.config)] if config else [])]
+        found = CliRunner().invoke(commands(), line, obj=Run(), input=stdin, env={name: None for name in os.environ if name.startswith("RELAY_")})
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return Done(found.exit_code, found.stdout, found.stderr)
+
+    def process(self, *arguments: str, config: bool = True, cwd: Path = ROOT, **environ: str) -> Done:
         command = [sys.executable, "-m", "relay", *arguments, *(["--config", str(self.config)] if config else [])]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-        return subprocess.run(command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=50)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+        done = subprocess.run(command, cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), **environ}, capture_output=True, text=True, timeout=50)
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def text(self, *arguments: str, **named: Any) -> str:
         done = self(*arguments, **named)

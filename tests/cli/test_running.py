@@ -183,7 +183,7 @@ def test_a_suppression_stops_mail_that_waits(running, ports):
 
 
 def test_a_second_relay_is_refused(running):
-    done = running("serve")
+    done = running.process("serve")
     assert done.returncode == 1
     assert "in use by the relay with pid" in done.stderr
 

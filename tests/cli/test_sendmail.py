@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,10 +196,16 @@ def test_nowhere_to_put_it_is_a_temporary_failure(sendmail, tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
-def test_any_user_may_leave_mail_and_none_may_look(sendmail, data_dir, need, tmp_path_factory):
-    for directory in (data_dir, *data_dir.parents):
-        if str(directory).startswith(str(tmp_path_factory.getbasetemp().parent)):
-            directory.chmod(0o711)
+def test_any_user_may_leave_mail_and_none_may_look():
+    with tempfile.TemporaryDirectory() as place:  # pytest's own directories are closed to others
+        data_dir = Path(place)
+        data_dir.chmod(0o711)
+        (data_dir / drop.DIRECTORY).mkdir()
+        (data_dir / drop.DIRECTORY).chmod(drop.MODE)
+        _leave_and_look(data_dir)
+
+
+def _leave_and_look(data_dir: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     become = f"os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})"  # after the imports: not everyone may read this Python
     code = f"import os, sys\nfrom relay.cli.sendmail import main\n{become}\nsys.exit(main(['a@example.com']))"
