@@ -38,7 +38,7 @@ def promtool(need, *arguments: str) -> str:
 def series() -> set[str]:
     """Every series that some room of Relay can expose, with the suffixes of histograms and counters."""
     for module in pkgutil.walk_packages(relay.__path__, "relay."):
-        if not module.name.endswith("__main__") and "_config" not in module.name:
+        if not re.search(r"__main__|_config|migrations", module.name):
             importlib.import_module(module.name)
     found = set()
     for family in REGISTRY.collect():
