@@ -27,10 +27,11 @@ from relay.store.engine import Store
 
 CAPACITY = 50_000  # recipients in memory
 SHARE = 0.25  # of the free room that one site may fill: one slow site holds a fifth of all, a thousand of them still leave room for the next
-PAGE = 1_000  # rows of one read
+PAGE = 500  # rows of one read: taking them holds the loop for a millisecond or two
 LOW = 50  # recipients left of a domain or site when more of it is read
 CATCH_UP = 60.0  # seconds between two looks back
 SLACK = 15.0  # seconds that a look back goes beyond the last one; clocks of nodes differ and commits take time
+DOMAIN = 3  # where the domain is in a row, beside the recipient's id in front; names cost a look-up each on a page of refused rows
 STEP = 5.0  # seconds that the clock may go back before the whole queue is walked again
 
 LOG = log.get("queue")
@@ -185,19 +186,25 @@ class Loader:
         finally:
             self._shadows = [each for each in self._shadows if each is not shadow]
         known = self._runner.known
-        return found, [row for row in found if row.recipient_id not in known and row.recipient_id not in shadow]
+        return found, [row for row in found if row[0] not in known and row[0] not in shadow]
 
     def _take(self, fresh: Sequence[Any]) -> None:
         """Take rows into memory as far as there is room; a domain that has none keeps the rest on disk."""
         runner, entering = self._runner, []
         counts: dict[str, int] = {}
         short: dict[str, Place] = {}
+        full: set[int] = set()  # sites that have no room, so that a page of their mail costs little
         for row in fresh:
-            place, extra = runner.place(row.domain), counts.get(row.domain, 0)
-            if not runner.room(place, extra, len(entering)):
-                short[row.domain] = place
+            domain = row[DOMAIN]
+            if domain in short:
                 continue
-            counts[row.domain] = extra + 1
+            place, extra = runner.place(domain), counts.get(domain, 0)
+            if id(place.site) in full or not runner.room(place, extra, len(entering)):
+                short[domain] = place
+                if place.site is not None:
+                    full.add(id(place.site))
+                continue
+            counts[domain] = extra + 1
             entering.append(_waiting(row))
         if entering:
             runner.enter(entering)
