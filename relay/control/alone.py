@@ -1,7 +1,7 @@
 """Acts with nobody else on the store: what a command does when no relay runs.
 
-Where SQLite is the store, data_dir's lock is held for as long as it is open, so a command and a relay never write at once. On PostgreSQL several may; nodes
-that run hear of a change within a second, when what they remember of domains and keys ends.
+Where SQLite is the store, data_dir's lock is held for as long as it is open, so a command and a relay never write at once. On PostgreSQL several may: the node
+that delivers hears of a change in the queue by NOTIFY, and what nodes remember of domains and keys ends within a second.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from relay.clock import Clock
 from relay.control import Control
 from relay.delivery.dns import Resolver
+from relay.delivery.route import Router
+from relay.leader import Leader
 from relay.mail.ids import Maker
 from relay.settings import Settings
+from relay.shaping import Shaping
 from relay.store import lock, projects, secrets
 from relay.store.engine import Store
 
@@ -32,6 +36,21 @@ def held(settings: Settings) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """What stands for the queue runner in a process that delivers nothing."""
+
+    router: Router
+    held: bool = False
+
+
+def _elsewhere(settings: Settings, store: Store, resolver: Resolver) -> Leader | None:
+    """The way to the node that delivers from the same database; on SQLite nobody does, or the lock would not be ours."""
+    if not shared(settings):
+        return None
+    return Leader(store, _Idle(Router(settings, resolver, Shaping.load(settings.delivery.connections).provider)))
+
+
 @contextlib.asynccontextmanager
 async def control(settings: Settings, migrate: bool | None = None) -> AsyncIterator[Control]:
     """A Control of our own on a store that is fit for use: made, migrated (on PostgreSQL only with `migrate`), with its project `default`."""
@@ -43,7 +62,9 @@ async def control(settings: Settings, migrate: bool | None = None) -> AsyncItera
         try:
             await store.write(secrets.agree, secrets.fingerprints(found))
             await store.write(projects.ensure, projects.Project(maker.next(), projects.DEFAULT, {}, clock.now()))
-            yield Control(store, settings, secrets.vault(found, "dkim"), Resolver(settings.dns.nameservers), clock=clock, maker=maker)
+            resolver = Resolver(settings.dns.nameservers)
+            yield Control(store, settings, secrets.vault(found, "dkim"), resolver, _elsewhere(settings, store, resolver), clock, maker,
+                          status=lambda: {"running": False, "pid": None})
         finally:
             await store.close()
 

@@ -34,6 +34,6 @@ async def schema(control: Control) -> dict[str, Any]:
 
 async def status(control: Control) -> dict[str, Any]:
     """Whether a relay runs here and how it is: pid, how many wait, whether the queue is held, and what the relay says of itself."""
-    running = control.runner is not None
-    return {"running": running, "pid": os.getpid() if running else None, "waiting": await control.store.read(queue.count),
-            "held": running and control.runner.held, "healthy": control.store.healthy, **control.status()}
+    held = control.runner is not None and control.runner.held
+    return {"running": True, "pid": os.getpid(), "waiting": await control.store.read(queue.count), "held": held, "healthy": control.store.healthy,
+            **control.status()}

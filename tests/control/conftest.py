@@ -20,6 +20,10 @@ def dns() -> Iterator[DnsServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path, store_url: str, dns: DnsServer) -> Settings:
+    return made(tmp_path, store_url, dns)
+
+
+def made(tmp_path: Path, store_url: str, dns: DnsServer) -> Settings:
     return load(None, {
         "RELAY_DATA_DIR": str(tmp_path / "data"), "RELAY_STORE__URL": store_url, "RELAY_SECRET_KEY": "s" * 32, "RELAY_HOSTNAME": "mail.relay.example",
         "RELAY_DNS__NAMESERVERS": dns.address, "RELAY_STORE__MIN_FREE": "1MB", "RELAY_STORE__RESERVE": "1MB", "RELAY_STORE__ACCEPT_OLD_SQLITE": "true"})
