@@ -108,6 +108,8 @@ class Relay:
         self.spawn(self.leader.keep_slot(), "slot")
         self.spawn(housekeeping.run(House(self.store, config, self.clock, self.control, self.tools.keeper, self.connector, self._certificate())), "chores")
         self.spawn(metrics.watch_loop(), "loop")
+        if (interval := systemd.watchdog_interval()) is not None:
+            self.spawn(systemd.watchdog(interval), "watchdog")
 
     async def _open_store(self) -> None:
         config = self.config
