@@ -32,6 +32,8 @@ STATUS = (SCHEDULED, QUEUED, DEFERRED, BOUNCED, FAILED, DELIVERED, SUPPRESSED, C
 SUBJECT = 998  # characters kept
 HOUR = 3_600.0
 
+_SHOWN = (b"from", b"subject", b"message-id")
+
 _PLAIN = Wishes()
 _DEFAULTS = asdict(_PLAIN)
 _DOMAIN_COLUMN = 7  # of a row as _row makes it
@@ -128,8 +130,9 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
     number, project, now, wishes = message.id, message.principal.project, message.received_at, message.wishes
     scheduled = wishes.send_at is not None and wishes.send_at > now
     state, due = (SCHEDULED, wishes.send_at) if scheduled else (QUEUED, now)
-    octets.append((number, message.octets(), now))
-    ledger.append(_row(message))
+    whole = message.octets()
+    octets.append((number, whole, now))
+    ledger.append(_row(message, len(whole)))
     event = f"email.{state}"
     topic = clean(wishes.topic, 64)
     for r in message.envelope.recipients:
@@ -143,19 +146,20 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
         happened.append((project, number, r.id, None, "email.suppressed", now, json({"to": r.address, "reason": words})))
 
 
-def _row(message: Message) -> tuple[Any, ...]:
+def _row(message: Message, size: int) -> tuple[Any, ...]:
     principal, envelope, origin, wishes = message.principal, message.envelope, message.origin, message.wishes
-    sender = message.header.value(b"from")
+    found = {f.name: f for f in reversed(message.header.fields) if f.name in _SHOWN}  # the first of each
+    sender, subject, message_id = (found[name].value if name in found else "" for name in _SHOWN)
     return (
         message.id, principal.project, principal.key_id, message.id, origin.protocol, envelope.sender, clean(sender, 998), _domain(sender),
-        _subject(message), clean(message.header.value(b"message-id").strip("<> "), 998), message.size, wishes.stream, clean(wishes.topic, 64),
+        _subject(subject), clean(message_id.strip("<> "), 998), size, wishes.stream, clean(wishes.topic, 64),
         json(wishes.tags), json(_envelope(envelope)), json(_origin(message)), json(_wishes(wishes)), json(message.facts),
         json([(d.policy, d.action, d.detail) for d in message.trace]), message.received_at, wishes.send_at,
     )
 
 
-def _subject(message: Message) -> str:
-    subject = message.header.value(b"subject")
+def _subject(subject: str) -> str:
+    """Decoded, as people read it."""
     if "=?" in subject:
         try:
             subject = str(make_header(decode_header(subject)))

@@ -8,6 +8,7 @@ savepoint, so that a bad message fails alone and never its neighbours (A5). Only
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -136,11 +137,19 @@ def _own(write: Write, error: Exception) -> Exception:
     """What the sender of this write hears: its own refusal, or a permanent one for data that no database takes, or that it is our fault."""
     if isinstance(error, RelayError) or not write.many:
         return error
-    LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), error=str(getattr(error, "orig", None) or repr(error)))
+    LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), **_told(error))
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)) or state[:2] in _DATA:
         return Refuse(CANNOT)
     return StoreError()
+
+
+def _told(error: Exception) -> dict[str, str]:
+    """What the log says of an error: its kind and its place. Its text may quote the mail."""
+    cause = getattr(error, "orig", error)
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or ""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return {"error": f"{type(error).__name__} {state}".strip(), "at": f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"}
 
 
 def fault(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from relay.errors import ConfigError, Conflict, Defer, Refuse, StoreError
-from relay.store import projects, writes
+from relay.store import engine, projects, writes
 from relay.store.engine import JOBS, OUTCOMES, Store
 from relay.store.projects import Project
 from relay.store.schema import meta, metadata
@@ -235,3 +235,22 @@ async def test_close_commits_what_waits(store_url, tmp_path):
     two = await Store.open(store_url, tmp_path / "data")
     assert await two.read(keys) == {f"k{n}" for n in range(20)}
     await two.close()
+
+
+async def test_an_sqlite_that_can_lose_pages_is_refused_unless_accepted(sqlite_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "VERSION", (3, 40, 1))
+    with pytest.raises(ConfigError, match=r"store\.accept_old_sqlite.*3\.40\.1"):
+        await Store.open(sqlite_url, tmp_path / "data")
+    await (await Store.open(sqlite_url, tmp_path / "data", accept_old_sqlite=True)).close()
+    await (await Store.open(sqlite_url, tmp_path / "data", read_only=True)).close()
+
+
+async def test_a_failed_write_never_quotes_the_mail(store, capfd):
+    def poisoned(conn, items):
+        put(conn, items[0])
+        put(conn, items[0])
+
+    with pytest.raises(Refuse) as refused:
+        await store.write_many(poisoned, "secret words")
+    assert "secret" not in str(refused.value)
+    assert "secret words" not in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -79,11 +80,8 @@ async def test_a_commit_whose_answer_is_lost_is_asked_for(store, postgres_url):
 
 @pytest.mark.limit(90)
 async def test_a_server_that_goes_away_and_comes_back(tmp_path):
-    directory = tmp_path / "cluster"
-    directory.mkdir()
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
-    with postgres.cluster(directory) as server:
+    with tempfile.TemporaryDirectory(prefix="relay-pg-") as name, postgres.cluster(Path(name)) as server:  # tmp_path is closed to the server's user
+        directory = Path(name)
         url = await server.create()
         store = await Store.open(url, tmp_path / "data", min_free=0, reserve=0)
         heard: asyncio.Queue[str] = asyncio.Queue()
