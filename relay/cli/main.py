@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from relay import __version__
+
 if TYPE_CHECKING:
     from relay.settings import Settings
 
@@ -127,7 +129,7 @@ project_option = click.option("--project", default="default", show_default=True,
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="relay-mta", prog_name="relay")
+@click.version_option(__version__, prog_name="relay")
 @click.pass_context
 def relay(context: click.Context) -> None:
     """Relay, a mail relay with its audience inside."""

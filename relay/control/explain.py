@@ -20,8 +20,8 @@ SHOWN = 20  # messages in one answer, newest first; an address may have thousand
 async def explain(control: Control, what: str, project: str = "", limit: int = SHOWN) -> dict[str, Any]:
     """{messages: [...], suppressions: [...]} for an em_ id, a Message-ID or a recipient's address; raises NotFound when nothing is known of it."""
     owner = (await control.store.read(projects.by_name, project)).id if project else None
-    text = _normal(what)
-    found = await control.store.read(messages.find, text, owner, max(1, min(limit, SHOWN)))
+    text, limit = _normal(what), max(1, min(limit, SHOWN))
+    found = await control.store.read(messages.find, what, owner, limit) or await control.store.read(messages.find, text, owner, limit)
     stopped = await _suppressions(control, text, owner)
     if not found and not stopped:
         raise NotFound(f"nothing is known of {what}; messages are kept for {control.settings.retention.messages / 86_400:.0f} days after they ended")
@@ -31,7 +31,7 @@ async def explain(control: Control, what: str, project: str = "", limit: int = S
 
 
 def _normal(what: str) -> str:
-    """An address in normal form; ids and Message-IDs as they are."""
+    """An address in normal form; what is none as it is."""
     try:
         return what if ids.internal(what, "em") is not None or "<" in what else mail_address.key(what)
     except Invalid:

@@ -86,7 +86,7 @@ def _send(port: int, key: str, to: str, subject: str = "hello") -> str:
         client.login("any", key)
         client.mail("app@a.example")
         client.rcpt(to)
-        code, text = client.data(f"From: app@a.example\r\nTo: {to}\r\nSubject: {subject}\r\n\r\nhello\r\n")
+        code, text = client.data(f"From: app@a.example\r\nTo: {to}\r\nMessage-ID: <Mixed.{time.time_ns()}@A.example>\r\nSubject: {subject}\r\n\r\nhello\r\n")
         assert code == 250, text
         return text.decode().split()[-1]
 
@@ -119,6 +119,8 @@ def test_a_delivered_message_is_explained(running, ports):
     assert (attempt["result"], attempt["phase"], attempt["address"]) == ("delivered", "dot", "127.0.0.1")
     assert attempt["reply"].startswith("250 2.0.0")
     assert any(d["policy"] == "headers" for d in told["decisions"])
+    for other in (told["message_id"], f"<{told['message_id']}>"):
+        assert running.json("explain", other)["messages"][0]["id"] == number
     text = running.text("explain", "Ann@B.example")
     for words in (number, "delivered", "250 2.0.0", "app@a.example", "Policies"):
         assert words in text
