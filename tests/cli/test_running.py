@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,21 @@ def ports() -> tuple[int, int]:
 @pytest.fixture(scope="module")
 def served(ports: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     """One relay for all tests of this file."""
-    directory = tmp_path_factory.mktemp("running")
-    relay, log = configured(directory, SETTINGS.format(*ports)), directory / "log"
+    relay = configured(tmp_path_factory.mktemp("running"), SETTINGS.format(*ports))
+    with serving(relay):
+        yield relay
+
+
+@contextmanager
+def serving(relay: Relay) -> Iterator[None]:
+    """`relay serve` in a process of its own, from when it answers commands; it must end well."""
+    directory = relay.config.parent
+    log = directory / "log"
     with log.open("wb") as file:
         process = subprocess.Popen([sys.executable, "-m", "relay", "serve", "--config", str(relay.config)], cwd=ROOT, stdout=file, stderr=file)
     try:
         _wait_for(directory / "data" / "control.sock", process, log)
-        yield relay
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0, log.read_text()
@@ -200,6 +209,23 @@ def test_a_running_relay_is_checked_and_backed_up(running, tmp_path):
     copy = Relay(tmp_path / "copy.toml")
     copy.config.write_text(f'data_dir = "{tmp_path / "copy"}"\nhostname = "copy.example"\n')
     assert "kept" in [key["name"] for key in copy.json("key", "list")]
+
+
+def test_a_restored_copy_sends_nothing_until_it_is_released(running, ports, tmp_path):
+    running.text("queue", "suspend", f"route:127.0.0.1:{ports[1]}")
+    number = _send(ports[0], running.text("key", "create").strip(), "kim@b.example")
+    running.text("backup", str(tmp_path / "data"))
+    running.text("queue", "resume", f"route:127.0.0.1:{ports[1]}")
+    _until(lambda: running.json("explain", number)["messages"][0], lambda told: told["status"] == "delivered")
+    copy = configured(tmp_path, SETTINGS.format(free_port(), free_port()))
+    with serving(copy):
+        copy.text("queue", "resume", f"route:127.0.0.1:{ports[1]}")
+        told = copy.json("explain", number)["messages"][0]
+        assert told["recipients"][0]["limited_by"] == "the queue is held until `relay queue release --all`"
+        copy.text("queue", "release", "--all")
+        _until(lambda: copy.json("explain", number)["messages"][0], lambda told: told["status"] == "delivered")
+    with serving(copy):
+        assert copy.json("queue", "list") == []
 
 
 def test_migrate_beside_a_running_relay_has_nothing_to_do(running):
