@@ -70,7 +70,8 @@ def test_the_environment_wins(tmp_path, environ, name, value):
     pytest.param('[smtp]\nsubmision = "a"', "smtp.submision: is not a setting; did you mean smtp.submission?", id="in-section"),
     pytest.param('submission = "a"', "submission: is not a setting; did you mean smtp.submission?", id="wrong-section"),
     pytest.param('[smpt]\nsubmission = "a"', "smpt: is not a setting", id="section"),
-    pytest.param('[[delivery.route]]\nhost = "a:1"\ndomian = "b"', "delivery.route[0].domian: is not a setting; did you mean delivery.route.domain?", id="in-table"),
+    pytest.param('[[delivery.route]]\nhost = "a:1"\ndomian = "b"', "delivery.route[0].domian: is not a setting; did you mean delivery.route.domain?",
+                 id="in-table"),
     pytest.param('[smtp]\nsubmission = "2525"', """smtp.submission: '2525' is not an address such as "127.0.0.1:2525\"""", id="address"),
     pytest.param('[smtp]\nsubmission = "a:99999"', "smtp.submission: 'a:99999' is not an address", id="port-range"),
     pytest.param('[smtp]\nmax_size = "25 lots"', "smtp.max_size: '25 lots' is not a size such as", id="size"),
@@ -140,7 +141,8 @@ def test_a_password_crosses_a_network_only_under_tls(tmp_path, route, tls):
     assert from_text(tmp_path, f"[[delivery.route]]\n{route}").delivery.route[0].tls == tls
 
 
-@pytest.mark.parametrize(("host", "means"), [("mx.example.com", "mx.example.com:25"), ("192.0.2.1", "192.0.2.1:25"), ("::1", "[::1]:25"), ("[::1]:26", "[::1]:26")])
+@pytest.mark.parametrize(("host", "means"), [
+    ("mx.example.com", "mx.example.com:25"), ("192.0.2.1", "192.0.2.1:25"), ("::1", "[::1]:25"), ("[::1]:26", "[::1]:26")])
 def test_a_route_has_a_port(tmp_path, host, means):
     assert from_text(tmp_path, f'[[delivery.route]]\nhost = "{host}"').delivery.route[0].host == means
 
