@@ -78,6 +78,16 @@ class Leader:
         for start in range(0, len(named), NAMES):
             self._store.notify("forget", ",".join(map(str, named[start:start + NAMES])))
 
+    def withhold(self, waiting: Iterable[Waiting]) -> None:
+        """Marked as gone, these are not taken from disk until `let_go`; on the node that delivers. Elsewhere `forget` must do."""
+        for each in waiting if self.leading else ():
+            self._runner.hold(each)
+
+    def let_go(self, waiting: Iterable[Waiting]) -> None:
+        """The store says again what is to become of these."""
+        for each in waiting if self.leading else ():
+            self._runner.drop(each)
+
     def wake(self) -> None:
         """Rows were made due."""
         if self.leading:

@@ -30,7 +30,7 @@ import orjson
 
 from relay import events, log
 from relay.clock import Clock
-from relay.errors import RelayError
+from relay.errors import NotFound, RelayError
 from relay.fetch import Fetch
 from relay.mail.ids import Maker
 from relay.metrics import counter
@@ -49,6 +49,7 @@ DOWN = 5  # failures in a row from which an endpoint is only probed
 BATCH = 100  # events read at once
 TOGETHER = 10  # requests to one endpoint at once
 PACE = 0.1  # seconds between two looks at a log that grows: a look reads the store, and mail may happen a thousand times a second
+FAULT = 60.0  # seconds that an endpoint rests after a fault of ours
 LOOK = 0.25  # seconds between two looks at the log
 ANSWER = 1_000  # characters of an answer that are kept
 
@@ -133,22 +134,30 @@ class Webhooks:
 
     async def run(self) -> None:
         """Watch the log, and keep a task for each endpoint that is switched on."""
-        async with asyncio.TaskGroup() as group:
+        told = True
+        try:
             while True:
                 try:
-                    await self._look(group)
+                    await self._look(told)
                 except RelayError as error:
                     LOG.warning("the store is away, webhooks wait", error=error.text)
-                try:
-                    async with asyncio.timeout(LOOK):
-                        await self._news.wait()
-                except TimeoutError:
-                    continue
-                await asyncio.sleep(PACE)
-                self._news.clear()
+                told = await self._told()
+        finally:
+            for endpoint in self._endpoints.values():
+                endpoint.stop()
 
-    async def _look(self, group: asyncio.TaskGroup) -> None:
-        """Start and end endpoints as the store has them, and wake those that wait when the log has grown."""
+    async def _told(self) -> bool:
+        """Whether somebody said that there is something new, after LOOK seconds at the latest."""
+        try:
+            async with asyncio.timeout(LOOK):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._news.clear()
+        return True
+
+    async def _look(self, told: bool) -> None:
+        """Start and end endpoints as the store has them, and wake those that wait when the log has grown or somebody said so."""
         latest = await self.store.point(stored_events.latest)
         found = {webhook.id: webhook for webhook in await self.store.read(stored.enabled)}
         for number in self._endpoints.keys() - found.keys():
@@ -156,9 +165,9 @@ class Webhooks:
         for number, webhook in found.items():
             endpoint = self._endpoints.get(number)
             if endpoint is None:
-                endpoint = self._endpoints[number] = Endpoint(self, webhook)
-                endpoint.task = group.create_task(endpoint.run())
-            elif latest != self._latest or self._news.is_set():
+                self._endpoints[number] = Endpoint(self, webhook)
+                self._endpoints[number].start()
+            elif latest != self._latest or told:
                 endpoint.news.set()
         self._latest = latest
 
@@ -192,24 +201,36 @@ class Endpoint:
         self.news = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        self.task = asyncio.get_running_loop().create_task(self.run(), name=f"webhook {self.webhook.public_id}")
+
     def stop(self) -> None:
         if self.task is not None:
             self.task.cancel()
 
     async def run(self) -> None:
-        """Deliver until it is switched off; a fault of the store is waited out."""
+        """Deliver until it is switched off or removed. A fault of ours rests this endpoint for a while and touches no other, nor mail."""
         while True:
             try:
-                self.webhook = await self._store.read(stored.get, self.webhook.project_id, self.webhook.id)
-                if not self.webhook.enabled:
+                if not await self._turns():
                     return
-                if await self.turn():
-                    continue
-                wait = await self._store.read(stored.next_at, self.webhook.id)
+            except NotFound:
+                return
             except RelayError as error:
                 LOG.warning("a webhook waits", webhook=self.webhook.public_id, error=error.text)
-                wait = self._clock.now() + LOOK * 4
-            await self._rest(wait)
+                await self._rest(self._clock.now() + LOOK * 4)
+            except Exception:
+                LOG.exception("a webhook failed", webhook=self.webhook.public_id)
+                await asyncio.sleep(FAULT)
+
+    async def _turns(self) -> bool:
+        """Deliver what there is and wait for more; False once it is switched off."""
+        self.webhook = await self._store.read(stored.get, self.webhook.project_id, self.webhook.id)
+        if not self.webhook.enabled:
+            return False
+        if not await self.turn():
+            await self._rest(await self._store.read(stored.next_at, self.webhook.id))
+        return True
 
     async def _rest(self, until: float | None) -> None:
         """Wait for news, or until an attempt is due."""

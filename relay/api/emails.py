@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,8 +16,8 @@ from relay.api.draft import AHEAD, Moment
 from relay.clock import iso
 from relay.errors import Invalid, Refuse
 from relay.mail import address, ids, mailbox, words
-from relay.mail.message import Principal
 from relay.mail.reply import Reply
+from relay.queue.waiting import Waiting
 from relay.store import domains, emails, messages, queue
 from relay.store.emails import Email, Filter, Whole
 from relay.store.events import Event
@@ -166,8 +168,8 @@ async def reschedule_email(here: Core, who: Sender, email_id: str, given: Resche
     number = number_of(email_id)
     if given.scheduled_at > here.clock.now() + AHEAD:
         raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")
-    await _take_back(here, who, number, "rescheduled")
-    await here.store.write(_reschedule, who.project, number, given.scheduled_at)
+    with withheld(here, await here.store.read(emails.get, who.project, number), "rescheduled"):
+        await here.store.write(_reschedule, who.project, number, given.scheduled_at)
     if here.control.runner is not None:
         here.control.runner.sooner(given.scheduled_at)
     return {"id": email_id, "status": messages.SCHEDULED, "scheduled_at": iso(given.scheduled_at)}
@@ -183,37 +185,50 @@ def _reschedule(conn: Any, project: int, number: int, send_at: float) -> None:
 async def cancel_email(here: Core, who: Sender, email_id: str) -> Any:
     """Cancel an email before it is sent. Works while its status is `queued`, `scheduled` or `deferred`."""
     number = number_of(email_id)
-    await _take_back(here, who, number, "cancelled")
-    cancelled = await here.store.write(_cancel, who.project, number, here.clock.now())
-    if here.control.runner is not None:
-        here.control.runner.forget(cancelled)
+    with withheld(here, await here.store.read(emails.get, who.project, number), "cancelled"):
+        await here.store.write(_cancel, who.project, number, here.clock.now())
     return {"id": email_id, "status": messages.CANCELLED}
 
 
-def _cancel(conn: Any, project: int, number: int, now: float) -> list[int]:
-    """The recipients that are cancelled; raises Refuse when none waits any more."""
-    email = emails.get(conn, project, number)
-    ended: list[int] = []
+def _cancel(conn: Any, project: int, number: int, now: float) -> None:
+    """End all who wait; raises Refuse when nobody does any more."""
+    email, ended = emails.get(conn, project, number), 0
     while some := queue.cancel(conn, queue.Filter(project=project, message=number), now, "cancelled by the API"):
-        ended += some
+        ended += len(some)
     if not ended:
         raise _too_late("cancelled", email.status)
-    return ended
 
 
-async def _take_back(here: Relay, who: Principal, number: int, act: str) -> None:
-    """Keep the runner from starting with this email; raises Refuse when it has started, so that either the act or the sending happens, never both."""
-    email = await here.store.read(emails.get, who.project, number)
+@contextmanager
+def withheld(here: Relay, email: Email, act: str) -> Iterator[None]:
+    """Within the block the runner does not begin with this email; raises Refuse when it has, so that either the act or the sending happens, never both.
+
+    Whoever waits is marked as gone in the runner's own index, which its loader asks before it takes a row that it may have read a moment ago.
+    """
+    runner = here.control.runner
+    if runner is None:
+        yield
+        return
     if sending(here, email):
         raise _too_late(act, SENDING)
-    if here.control.runner is not None:
-        here.control.runner.forget(recipient.id for recipient in email.recipients)
+    open_ones = [recipient for recipient in email.recipients if recipient.ended_at is None]
+    runner.forget([recipient.id for recipient in open_ones])
+    held = [Waiting(r.id, r.message_id, r.project_id, r.domain, email.row.stream, 0.0, gone=True) for r in open_ones]
+    leading = runner.leading  # it may become ours within the block
+    if leading:
+        runner.withhold(held)
+    try:
+        yield
+    finally:
+        if leading:
+            runner.let_go(held)
+        runner.sooner(here.clock.now())  # whoever still waits, perhaps past their time, is looked at again
 
 
 def sending(here: Relay, email: Email) -> bool:
-    """Whether some of it is on the wire just now."""
+    """Whether some of it is on the wire just now, or its outcome on its way to the disk."""
     known = here.control.runner.known if here.control.runner is not None else {}
-    return any((waiting := known.get(recipient.id)) is not None and waiting.out for recipient in email.recipients)
+    return any((waiting := known.get(recipient.id)) is not None and (waiting.out or waiting.done) for recipient in email.recipients)
 
 
 def _too_late(act: str, status: str) -> Refuse:
