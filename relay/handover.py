@@ -230,6 +230,8 @@ class Hub:
         self.workers: set[_Worker] = set()
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
+        self._unwanted: set[int] = set()  # process ids of workers told to stop before they had connected
 
     async def start(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -245,10 +247,20 @@ class Hub:
             worker.send(CHANGED, 0, kind.encode())
 
     def stop_worker(self, pid: int | None = None) -> None:
-        """Tell the worker with this process id, or every one, to finish its transactions and exit."""
-        for worker in self.workers:
-            if pid is None or worker.pid == pid:
-                worker.send(STOP, 0)
+        """Tell the worker with this process id, or every one, to finish its transactions and exit; one that is just starting hears it when it connects."""
+        found = [worker for worker in self.workers if pid is None or worker.pid == pid]
+        if pid is None:
+            self._ending = True
+        elif not found:
+            self._unwanted.add(pid)
+        for worker in found:
+            worker.send(STOP, 0)
+
+    def unwanted(self, pid: int) -> bool:
+        """Whether a worker that has just connected was told to stop before it could hear it."""
+        early = pid in self._unwanted
+        self._unwanted.discard(pid)
+        return early or self._ending
 
     async def close(self) -> None:
         if self._server is not None:
@@ -281,6 +293,8 @@ class _Worker(Stream):
             return
         self._hub.workers.add(self)
         self.send(WELCOME, self._hub.credit)
+        if self._hub.unwanted(self.pid):
+            self.send(STOP, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -86,6 +86,8 @@ def main() -> None:
     log.start(config.log.level, config.log.format)
     try:
         uvloop.run(work(config, told["number"], told["files"]))
+    except OSError as error:
+        sys.exit(f"relay: worker {told['number']} gives up: {error}")
     finally:
         log.stop()
 
