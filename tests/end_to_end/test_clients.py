@@ -1,31 +1,23 @@
-"""Real mail programs into a real relay process, out by MX lookup to a real Postfix: each message arrives once, as it was written, signed so that others agree.
-
-A DNS server of the tests says where example.net takes its mail: at Postfix on 127.0.0.2, with STARTTLS.
-"""
+"""Real mail programs into a real relay process, out by MX lookup to a real Postfix: each message arrives once, as it was written, signed so that others agree."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import smtplib
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-import trustme
 
+from tests.end_to_end.world import SENDER, World
 from tests.support import dkim, peers, postfix
-from tests.support.dns import DnsServer
-from tests.support.ports import free_port
-from tests.support.running import ROOT, Running
+from tests.support.running import ROOT
 
 HERE = Path(__file__).parent / "clients"
-SENDER = "app@example.com"
 MESSAGE = (
     "Date: Sat, 21 Nov 2026 08:00:00 +0000\r\nFrom: App <app@example.com>\r\nTo: Joe <%(to)s>\r\n"
     "Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?= folded\r\n\tover two lines\r\nMessage-ID: <%(name)s@example.com>\r\n"
@@ -33,56 +25,17 @@ MESSAGE = (
     "\r\nHallo Jörg,  \r\n.\r\n..two dots\r\n\r\n%(name)s\r\n\r\n"
 )
 
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A relay, the far Postfix, and what a client must know."""
-
-    relay: Running
-    mx: postfix.Postfix
-    dns: DnsServer
-    key: str
-    authority: Path
-    records: dict[str, str]  # TXT by name, as a verifier looks them up
-
-    @property
-    def words(self) -> list[str]:
-        """HOST PORT USER KEY FROM, as the scripts of clients/ take them."""
-        return ["localhost", str(self.relay.smtp), "app", self.key, SENDER]
+Client = Callable[[World, str, bytes], bytes | None]  # gives what it sent where that is a message of its own making
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Iterator[World]:
-    top = tmp_path_factory.mktemp("world")
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(top / "ca.pem"))
-    for name in ("localhost", "mx.example.net"):
-        authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(str(top / f"{name}.pem"))
-    zones = {"example.net": {"MX": "10 mx.example.net."}, "mx.example.net": {"A": "127.0.0.2"}}
-    port = free_port("127.0.0.2")
-    with contextlib.ExitStack() as stack:
-        dns = stack.enter_context(DnsServer(zones))
-        mx = stack.enter_context(postfix.mx(["example.net"], "127.0.0.2", port, top / "mx.example.net.pem"))
-        settings = {
-            "RELAY_SMTP__TLS_CERT": str(top / "localhost.pem"), "RELAY_SMTP__TLS_KEY": str(top / "localhost.pem"), "RELAY_DNS__NAMESERVERS": dns.address,
-            "RELAY_SMTP__SUBMISSIONS": f"127.0.0.1:{free_port()}", "RELAY_DELIVERY__PORT": str(port), "RELAY_DELIVERY__ALLOW_PRIVATE": "true",
-            "RELAY_DOMAINS__REQUIRE_VERIFIED": "false",
-        }
-        (top / "data").mkdir()
-        relay = stack.enter_context(Running(top / "data", settings))
-        relay.run("domain", "add", "example.com")
-        (domain,) = relay.command("domain", "list")
-        records = {record["name"].rstrip("."): record["value"] for record in domain["dns_records"] if record["type"] == "TXT"}
-        yield World(relay, mx, dns, relay.key(), top / "ca.pem", records)
+def message(world: World, to: str) -> bytes:
+    return (MESSAGE % {"to": to, "name": f"{to.partition('@')[0]}"}).encode()
 
 
-def run(command: list[str], octets: bytes = b"", **environ: str) -> str:
+def run(command: list[str], octets: bytes = b"", **environ: str) -> bytes:
     done = subprocess.run(command, input=octets, capture_output=True, env={**os.environ, **environ}, check=False, timeout=60)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
-    return done.stdout.decode(errors="replace")
-
-
-Client = Callable[[World, str, bytes], None]
+    return done.stdout
 
 
 def swaks(world: World, to: str, octets: bytes) -> None:
@@ -134,8 +87,26 @@ def perl(world: World, to: str, octets: bytes) -> None:
     run([peers.need_perl("Authen::SASL"), str(HERE / "send.pl"), *world.words, to, str(world.authority)], octets.replace(b"\r\n", b"\n"))
 
 
+def django(world: World, to: str, octets: bytes) -> bytes:
+    return run([sys.executable, str(HERE / "send_django.py"), *world.words, to, str(world.authority)])
+
+
+def phpmailer(world: World, to: str, octets: bytes) -> bytes:
+    if not Path("/usr/share/php/libphp-phpmailer/autoload.php").exists():
+        peers.absent("libphp-phpmailer")
+    return run([peers.need("php"), str(HERE / "send.php"), *world.words, to, str(world.authority)]) + b"\r\n"  # what its SMTP class adds to what it shows
+
+
 def sendmail(world: World, to: str, octets: bytes) -> None:
-    command = [sys.executable, "-m", "relay.cli.sendmail", "-i", "-f", SENDER, to]
+    local(world, octets, "-i", "-f", SENDER, to)
+
+
+def sendmail_reads_recipients(world: World, to: str, octets: bytes) -> None:
+    local(world, octets, "-t", "-i", "-f", SENDER)
+
+
+def local(world: World, octets: bytes, *arguments: str) -> None:
+    command = [sys.executable, "-m", "relay.cli.sendmail", *arguments]
     run(command, octets.replace(b"\r\n", b"\n"), PYTHONPATH=str(ROOT), RELAY_DATA_DIR=str(world.relay.directory))
 
 
@@ -146,87 +117,75 @@ def postfix_client(world: World, to: str, octets: bytes) -> None:
         client.wait_log("status=sent .*queued as em_")
 
 
-CLIENTS = [swaks, msmtp, nodemailer, python, python_implicit_tls, curl, perl, sendmail, postfix_client]
+CLIENTS = [
+    swaks, msmtp, nodemailer, python, python_implicit_tls, curl, perl, django, phpmailer, sendmail, sendmail_reads_recipients, postfix_client,
+]
+PUT_ON_TOP = {
+    django: ["dkim-signature", "dkim-signature", "received", "content-transfer-encoding"],  # its 8-bit multiparts do not say that they are
+    postfix_client: ["dkim-signature", "dkim-signature", "received", "received"],
+}
+ROWS = [("one", client) for client in CLIENTS] + [("workers", client) for client in CLIENTS] + [("postgres", client) for client in (python, swaks, sendmail)]
 
 
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.__name__)
+@pytest.mark.parametrize(("world", "client"), ROWS, ids=[f"{kind}-{client.__name__}" for kind, client in ROWS], indirect=["world"])
 def test_a_message_arrives_once_and_unchanged(world, client: Client):
-    to = f"{client.__name__}@example.net"
-    original = (MESSAGE % {"to": to, "name": client.__name__}).encode()
-    client(world, to, original)
-    mail = arrived(world, to)
-    assert mail.sender.endswith("example.com")
-    signed = mail.sent
-    if client is postfix_client:  # it has put its own trace on top before it came to us
-        assert signed.endswith(original)
-    else:
-        header = signed[: len(signed) - len(original)]
-        assert signed.endswith(original), signed.decode(errors="replace")
-        assert {line.split(b":")[0].lower() for line in header.split(b"\r\n") if line[:1] not in (b"", b"\t", b" ")} == {b"received", b"dkim-signature"}
+    to = world.address(client.__name__)
+    given = message(world, to)
+    original = client(world, to, given) or given
+    mail = world.arrived(to)
+    assert mail.sender == SENDER
+    assert mail.sent.endswith(original), mail.sent.decode(errors="replace")
+    assert names(mail.sent[:-len(original)]) == PUT_ON_TOP.get(client, ["dkim-signature", "dkim-signature", "received"])
     assert "TLSv1" in mail.received
-    assert dkim.dkimpy(signed, world.records) == [True, True]
-    peers.need_perl("Mail::DKIM::Verifier")
-    assert dkim.mail_dkim(signed, world.records)[0] == ("pass", "rsa-sha256")
-
-
-def arrived(world: World, to: str) -> postfix.Mail:
-    """The one message for this address, once the relay has nothing more for it."""
-    world.mx.wait_log(rf"to=<{to}>.*status=sent")
-    (mail,) = [mail for mail in world.mx.mails() if mail.recipient == to]
-    return mail
-
-
-def test_phpmailer_as_wordpress_uses_it(world):
-    php = peers.need("php")
-    if not Path("/usr/share/php/libphp-phpmailer/autoload.php").exists():
-        peers.absent("libphp-phpmailer")
-    run([php, str(HERE / "send.php"), *world.words, "php@example.net", str(world.authority)])
-    mail = arrived(world, "php@example.net")
     assert dkim.dkimpy(mail.sent, world.records) == [True, True]
-    assert b"Hello\r\n.\r\n..from PHP" in mail.sent
+    peers.need_perl("Mail::DKIM::Verifier")
+    assert dkim.mail_dkim(mail.sent, world.records)[0] == ("pass", "rsa-sha256")
+
+
+def names(header: bytes) -> list[str]:
+    """The names of header fields, in their order."""
+    return [line.partition(b":")[0].decode().lower() for line in header.split(b"\r\n") if line[:1] not in (b"", b"\t", b" ")]
 
 
 def test_php_mail_through_sendmail(world):
+    to = world.address("mail")
     command = f"{sys.executable} -m relay.cli.sendmail -t -i"
-    code = "exit(mail('mail@example.net', 'from mail()', \"Hello\\n.\\nthere\\n\", \"From: app@example.com\") ? 0 : 1);"
+    code = f"exit(mail('{to}', 'from mail()', \"Hello\\n.\\nthere\\n\", \"From: app@example.com\", '-fapp@example.com') ? 0 : 1);"
     run([peers.need("php"), "-d", f"sendmail_path={command}", "-r", code], PYTHONPATH=str(ROOT), RELAY_DATA_DIR=str(world.relay.directory))
-    mail = arrived(world, "mail@example.net")
-    assert mail.sent.endswith(b"\r\n\r\nHello\r\n.\r\nthere\r\n\r\n")  # PHP ends each message with a line end of its own
+    assert world.arrived(to).sent.endswith(b"\r\n\r\nHello\r\n.\r\nthere\r\n\r\n")  # PHP ends each message with a line end of its own
 
 
+@pytest.mark.parametrize("world", ["one", "workers"], indirect=True)
 def test_many_recipients_of_one_message_each_get_it_once(world):
     host, port, user, key, sender = world.words
-    message = EmailMessage()
-    message["From"], message["To"], message["Subject"] = sender, "all@example.net", "all"
-    message.set_content("hi")
-    names = [f"all{n}@example.net" for n in range(30)]
+    written = EmailMessage()
+    written["From"], written["To"], written["Subject"] = sender, "all@example.net", "all"
+    written.set_content("hi")
+    people = [world.address(f"all{n}") for n in range(30)]
     with smtplib.SMTP(host, int(port), timeout=30) as line:
         line.starttls(context=ssl.create_default_context(cafile=str(world.authority)))
         line.login(user, key)
-        refused = line.send_message(message, sender, [*names, "nobody@example.net"])
-    assert refused == {}
-    world.mx.wait_log(rf"to=<{names[-1]}>.*status=sent")
-    for name in names:
-        arrived(world, name)
+        assert line.send_message(written, sender, people) == {}
+    for name in people:
+        world.arrived(name)
 
 
 def test_explain_tells_what_became_of_it(world):
-    original = (MESSAGE % {"to": "explain@example.net", "name": "explain"}).encode()
-    python(world, "explain@example.net", original)
-    arrived(world, "explain@example.net")
-    told = world.relay.run("explain", "explain@example.net").stdout
+    to = world.address("explain")
+    python(world, to, message(world, to))
+    world.arrived(to)
+    told = world.relay.run("explain", to).stdout
     for words in ("127.0.0.2", "mx.example.net", "TLS", "250"):
         assert words in told
 
 
+@pytest.mark.parametrize("world", ["one", "workers"], indirect=True)
 def test_mail_that_sendmail_took_while_we_were_down_is_sent_after(world):
-    """Also when the relay is killed again and again around its pickup: the key in the message keeps it single."""
     world.relay.kill()
-    original = (MESSAGE % {"to": "down@example.net", "name": "down"}).encode()
-    sendmail(world, "down@example.net", original)
+    to = world.address("down")
+    sendmail(world, to, message(world, to))
     assert len(list((world.relay.directory / "maildrop").glob("*.mail"))) == 1
     world.relay.start()
-    mail = arrived(world, "down@example.net")
-    assert mail.sent.endswith(original)
+    assert world.arrived(to).sent.endswith(message(world, to))
     assert list((world.relay.directory / "maildrop").iterdir()) == []

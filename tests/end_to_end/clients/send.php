@@ -1,4 +1,4 @@
-<?php // PHPMailer, as WordPress uses it: send.php HOST PORT USER KEY FROM TO CA_FILE
+<?php // PHPMailer, as WordPress uses it: send.php HOST PORT USER KEY FROM TO CA_FILE; prints the message as it went out
 require '/usr/share/php/libphp-phpmailer/autoload.php';
 [, $host, $port, $user, $key, $from, $to, $ca] = $argv;
 $mail = new PHPMailer\PHPMailer\PHPMailer(true);
@@ -16,3 +16,4 @@ $mail->CharSet = 'UTF-8';
 $mail->Subject = 'Grüße from PHPMailer';
 $mail->Body = "Hello\n.\n..from PHP\n";
 $mail->send();
+echo $mail->getSentMIMEMessage();
