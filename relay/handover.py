@@ -23,6 +23,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from relay import log
 from relay.errors import Defer, Refuse, RelayError
 from relay.mail.message import Message
 from relay.mail.reply import Reply
+from relay.store import faults
 
 HEAD = struct.Struct("<IBQ")  # payload octets, kind, number
 LARGEST = 512 << 20  # octets of a payload; a message is far below, so more is a broken stream
@@ -138,6 +140,7 @@ class Link(Stream):
         self._in_flight += len(payload)
         answer = self._expect(messages[0].id)
         self.send(SUBMIT, messages[0].id, payload)
+        faults.point("handover.sent")
         try:
             return await asyncio.shield(answer)
         finally:
@@ -161,6 +164,7 @@ class Link(Stream):
 
     def frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == COMMITTED:
+            faults.point("handover.heard")
             self._answer(number, _decode(payload))
         elif kind == REFUSED:
             self._answer(number, _error(payload))
@@ -217,13 +221,13 @@ class Link(Stream):
 class Hub:
     """The main process's end: a Unix socket where workers connect.
 
-    commit  makes messages durable, gives the id
+    commit  makes messages durable, gives the id; may raise a RelayError at once
     have    whether the store has the message of this id
     count   (name, limit, period, amount) -> seconds to wait, 0.0 when counted
     absorb  takes a worker's metric deltas; `forget` takes its gauges out of the totals when it has gone
     """
 
-    def __init__(self, commit: Callable[[Sequence[Message]], Awaitable[int]], have: Callable[[int], Awaitable[bool]],
+    def __init__(self, commit: Callable[[Sequence[Message]], asyncio.Future[int]], have: Callable[[int], Awaitable[bool]],
                  count: Callable[..., Awaitable[float]], absorb: Callable[[Any, str], None], forget: Callable[[str], None] = lambda worker: None,
                  credit: int = CREDIT):
         self.commit, self.have, self.count, self.absorb, self.forget, self.credit = commit, have, count, absorb, forget, credit
@@ -303,7 +307,7 @@ class _Worker(Stream):
 
     def frame(self, kind: int, number: int, payload: bytes) -> None:
         if kind == SUBMIT:
-            self._hub.spawn(self._commit(number, payload))
+            self._commit(number, payload)
         elif kind == HAVE:
             self._hub.spawn(self._have(number))
         elif kind == COUNT:
@@ -311,15 +315,23 @@ class _Worker(Stream):
         elif kind == METRICS:
             self._hub.absorb(_decode(payload), str(self.pid))
 
-    async def _commit(self, number: int, payload: bytes) -> None:
+    def _commit(self, number: int, payload: bytes) -> None:
+        """Begin the commit; its answer goes out when it is done. No task: this runs for every message."""
         try:
-            committed = await self._hub.commit(unpack(payload))
-        except Exception as error:  # the worker must have its answer; what the store did not take is a 4yz there
-            if not isinstance(error, RelayError):
-                LOG.exception("commit failed", number=number)
+            committing = self._hub.commit(unpack(payload))
+        except RelayError as error:
             self.send(REFUSED, number, _refusal(error))
-        else:
-            self.send(COMMITTED, number, _encode(committed))
+            return
+        committing.add_done_callback(partial(self._committed, number))
+
+    def _committed(self, number: int, committing: asyncio.Future[int]) -> None:
+        error = committing.exception()
+        if error is None:
+            self.send(COMMITTED, number, _encode(committing.result()))
+            return
+        if not isinstance(error, RelayError):
+            LOG.error("commit failed", number=number, error=repr(error))
+        self.send(REFUSED, number, _refusal(error))
 
     async def _have(self, number: int) -> None:
         try:

@@ -1,7 +1,7 @@
 """The intake: makes admitted messages durable and tells the queue runner, while they are still in memory.
 
 New mail is refused, temporarily, while the store is unhealthy or the disk is nearly full. A write that the store has not begun within WITHDRAW seconds is
-taken back and the client hears 451; one that has begun is waited for, so nobody hears 451 for mail that goes out (A3).
+taken back and the client hears 451; one that has begun is waited for, so nobody hears 451 for mail that goes out (A3). Who stops waiting undoes nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from relay.clock import Clock
@@ -36,26 +37,34 @@ class Intake:
         self._store = store
         self._runner = runner
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, Write]] = deque()
 
-    async def commit(self, messages: Sequence[Message]) -> int:
-        """The id of the first message once all are durable, or of the one that had its idempotency key before; raises Defer or StoreError."""
+    def commit(self, messages: Sequence[Message]) -> asyncio.Future[int]:
+        """The id of the first message once all are durable, or of the one that had its idempotency key before; it fails with Defer or StoreError.
+
+        A future and callbacks, no task: this runs for every message. Raises Defer at once where nothing more can be taken.
+        """
         refusal = self._store.intake_open()
         if refusal is not None:
             raise Defer(refusal)
-        size = sum(message.size for message in messages)
-        write = self._store.begin(noun.accept_many, tuple(messages), many=True, size=size)
+        write = self._store.begin(noun.accept_many, tuple(messages), many=True, size=sum(message.size for message in messages))
         self._waiting.append((self._clock.elapsed(), write))
-        try:
-            committed = await asyncio.shield(write.future)
-        except asyncio.CancelledError:
-            if write.future.cancelled():
-                raise Defer(TOO_LONG) from None
-            raise
-        if committed == messages[0].id:
+        answer = self._loop.create_future()
+        write.future.add_done_callback(partial(self._committed, messages, answer))
+        return answer
+
+    def _committed(self, messages: Sequence[Message], answer: asyncio.Future[int], written: asyncio.Future[int]) -> None:
+        error = Defer(TOO_LONG) if written.cancelled() else written.exception()
+        if error is None and written.result() == messages[0].id:
             for message in messages:
                 self._runner.accepted(message)
-        return committed
+        if answer.done():  # who asked has gone; the message goes its way
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(written.result())
 
     async def have(self, number: int) -> bool:
         """Whether the store has the message of this id."""

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from relay import log
 from relay.errors import StoreError
 from relay.metrics import gauge
+from relay.store import faults
 from relay.store import queue as rows
 from relay.store.engine import Store
 from relay.store.queue import Settlement
 from relay.store.writes import OUTCOMES
 
 UNWRITTEN = 200  # outcomes that are not on disk; what a crash can repeat
+GATHER = 0.02  # seconds that outcomes gather before they are written, well under the 100 ms after which they must be on disk
+ENOUGH = 50  # outcomes that are written without gathering more
 AGAIN = 1.0  # seconds between attempts to write while the store fails
 
 LOG = log.get("queue")
@@ -37,6 +40,8 @@ class Recorder:
         self._failing = False
         self._some = asyncio.Event()
         self._room: list[asyncio.Future[None]] = []
+        self._enough = asyncio.Event()
+        self._hurry = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -55,6 +60,8 @@ class Recorder:
         if len(self._pending) == 1:
             self._idle.clear()
             self._some.set()
+        elif len(self._pending) == ENOUGH:
+            self._enough.set()
 
     async def room(self) -> None:
         """Wait until an attempt may start."""
@@ -68,6 +75,8 @@ class Recorder:
 
     async def flushed(self, patience: float) -> bool:
         """Whether everything is on disk within so many seconds."""
+        self._hurry = True
+        self._enough.set()
         try:
             async with asyncio.timeout(patience):
                 await self._idle.wait()
@@ -82,14 +91,27 @@ class Recorder:
             await self._some.wait()
             self._some.clear()
             while self._pending:
+                await self._gather()
                 batch, self._pending = self._pending, []
                 self._writing = len(batch)
                 WAITING.set(self._writing)
-                self._committed(await self._write(batch))
+                faults.point("settle.gathered")
+                written = await self._write(batch)
+                faults.point("settle.written")
+                self._committed(written)
                 self._writing = 0
                 self._let_in()
             WAITING.set(0)
             self._idle.set()
+
+    async def _gather(self) -> None:
+        """Let outcomes gather for a moment: ten in a commit cost a fifth of ten commits."""
+        if len(self._pending) >= ENOUGH or self._hurry:
+            return
+        self._enough.clear()
+        timer = asyncio.get_running_loop().call_later(GATHER, self._enough.set)
+        await self._enough.wait()
+        timer.cancel()
 
     async def _write(self, batch: Sequence[Settlement]) -> Sequence[Settlement]:
         """Those that are on disk: all, but for one that no database takes, whose recipient stays where it is until somebody looks."""
