@@ -14,7 +14,7 @@ import orjson
 from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 from relay.clock import Clock
@@ -90,7 +90,11 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key: sk_live_... or s
 
 
 async def principal(request: Request) -> Principal:
-    """Whom the Authorization header proves; raises Unauthorized."""
+    """Whom the Authorization header proves; raises Unauthorized. No route ever sees a NUL in its path or query: PostgreSQL has no text with one."""
+    if "\0" in request.scope["path"]:
+        raise NotFound("Not found")
+    if b"%00" in request.scope["query_string"] or b"\0" in request.scope["query_string"]:
+        raise Invalid("query", "the query contains a NUL")
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
         raise Unauthorized("Missing API key: send the header Authorization: Bearer sk_...")
@@ -157,6 +161,22 @@ class Input(BaseModel):
     """A request body: snake_case names, their camelCase spelling accepted too, unknown fields ignored as the platforms do."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+    @model_validator(mode="after")
+    def _without_nul(self) -> Input:
+        for name, value in self.__dict__.items():
+            if _has_nul(value):
+                raise ValueError(f"{name} contains a NUL")
+        return self
+
+
+def _has_nul(value: Any) -> bool:
+    """Whether a text anywhere in it has a NUL, which no text column of PostgreSQL takes."""
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(_has_nul(each) for each in value)
 
 
 class Json(Response):

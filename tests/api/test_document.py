@@ -1,0 +1,54 @@
+"""The OpenAPI document describes the API, and nothing that it allows makes the API fail: schemathesis finds no 5xx."""
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import GenerationMode
+
+EXAMPLES = 4  # of each operation and mode
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as the document says", "against it"])
+def test_nothing_makes_a_5xx(served, tenant, mode):
+    if served.relay.store.dialect == "sqlite":
+        pytest.skip("PostgreSQL refuses all that SQLite does, and more")
+    document = schemathesis.openapi.from_url(f"{served.base}/openapi.json")
+    headers, asked = {"Authorization": f"Bearer {tenant.key}"}, set()
+
+    def ask(operation):
+        @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.explicit, Phase.generate])
+        @given(case=operation.as_strategy(generation_mode=mode))
+        def run(case):
+            answer = case.call(base_url=served.base, headers=headers)
+            asked.add((operation.method, operation.path))
+            assert answer.status_code < 500 or "Retry-After" in answer.headers, f"{case.as_curl_command()}\n{answer.text}"
+
+        run()
+
+    for found in document.get_all_operations():
+        operation = found.ok()
+        if mode is GenerationMode.POSITIVE or operation.body or operation.query or operation.path_parameters:
+            ask(operation)
+    assert len(asked) > 30
+
+
+def test_the_document_is_openapi_3_1_and_names_every_route(tenant):
+    document = tenant.get("/openapi.json")
+    assert document["openapi"].startswith("3.1")
+    assert {"/emails", "/emails/send", "/emails/batch", "/emails/{email_id}", "/suppressions", "/templates", "/domains", "/api-keys", "/webhooks", "/events",
+            "/usage", "/project"} <= set(document["paths"])
+    assert document["paths"]["/emails"]["post"]["requestBody"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/SendInput"}
+    assert {"from", "to", "cc", "bcc", "reply_to", "attachments", "scheduled_at", "idempotency_key", "tracking", "unsubscribe", "topic_id"} <= set(
+        document["components"]["schemas"]["SendInput"]["properties"])
+    assert not any(path.startswith(("/u/", "/t/", "/metrics")) for path in document["paths"])
+
+
+def test_docs_are_served(tenant):
+    assert tenant.http.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nosuch", 404), ("DELETE", "/emails", 405), ("PUT", "/project", 405)])
+def test_errors_outside_the_routes_have_the_same_shape(tenant, method, path, status):
+    answer = tenant.http.request(method, path)
+    assert (answer.status_code, set(answer.json())) == (status, {"error", "code"})
