@@ -317,6 +317,7 @@ class _Worker(Stream):
 
     def _commit(self, number: int, payload: bytes) -> None:
         """Begin the commit; its answer goes out when it is done. No task: this runs for every message."""
+        faults.point("handover.taken")
         try:
             committing = self._hub.commit(unpack(payload))
         except RelayError as error:
@@ -327,6 +328,7 @@ class _Worker(Stream):
     def _committed(self, number: int, committing: asyncio.Future[int]) -> None:
         error = committing.exception()
         if error is None:
+            faults.point("handover.committed")
             self.send(COMMITTED, number, _encode(committing.result()))
             return
         if not isinstance(error, RelayError):

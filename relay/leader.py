@@ -10,8 +10,6 @@ Each node also takes one of SLOTS numbers, so that the ids made by its processes
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from relay import log
@@ -21,7 +19,7 @@ from relay.mail import ids
 from relay.mail.message import Message
 from relay.queue.runner import Runner
 from relay.queue.waiting import Waiting
-from relay.store import leases, sites
+from relay.store import leases, lock, sites
 from relay.store.engine import Store
 from relay.store.leases import DOUBT, RENEW
 
@@ -38,7 +36,7 @@ class Leader:
 
     def __init__(self, store: Store, runner: Runner):
         self._store, self._runner = store, runner
-        self._node = f"{socket.gethostname()}:{os.getpid()}"
+        self._node = ""
         self._woken = False
         self.leading = store.dialect == "sqlite"
         self.slot = 0
@@ -47,6 +45,7 @@ class Leader:
         """Take a number among the nodes of this database; raises ConfigError when all are taken."""
         if self._store.dialect == "sqlite":
             return
+        self._node = lock.node(self._store.data_dir)
         for slot in range(SLOTS):
             if await self._store.write(leases.take, f"node:{slot}", self._node):
                 self.slot = slot

@@ -21,7 +21,7 @@ from relay.mail.reply import Reply
 from relay.metrics import counter
 from relay.schedule import deadline
 from relay.settings import Settings
-from relay.store import events, messages
+from relay.store import events, faults, messages
 from relay.store import reports as rows
 from relay.store.engine import Store
 from relay.store.reports import Report
@@ -71,6 +71,7 @@ class Reports:
                 replace(self._principal, kind="system", project=message.principal.project), self._envelope(message),
                 self._content(owed, message, people), Origin("dsn"), self._wishes(owed))
             SENT.labels(owed.kind, "sent").inc()
+            faults.point("report.submitted")
         except (Defer, StoreError) as deferral:
             SENT.labels(owed.kind, "deferred").inc()
             LOG.warning("report deferred", id=ids.public("em", owed.message_id), kind=owed.kind, reply=str(deferral.reply))

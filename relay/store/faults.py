@@ -1,13 +1,28 @@
 """Points where a test kills the process, as a power cut would: RELAY_FAULT="name:count" in the environment.
 
 The process ends itself with SIGKILL when it comes to the point of that name for the `count`-th time (1 if none is given). Without the variable a point costs
-one call and one comparison. Names are "room.moment", such as "store.before-commit"; the crash suite lists them.
+one call and one comparison. POINTS are all there are; the crash suite goes through them (tests/crash).
 """
 
 from __future__ import annotations
 
 import os
 import signal
+
+POINTS = {
+    "store.begun": "a transaction is open, nothing is in it",
+    "store.before-commit": "all of a batch is in the transaction, bodies are flushed",
+    "store.committed": "the batch is durable, nobody has been told",
+    "body.appended": "octets are in a segment file, not flushed",
+    "body.flushed": "they are on the disk, the row that names them is not",
+    "settle.gathered": "remotes have answered, none of it is recorded",
+    "settle.written": "outcomes are recorded, the runner has not heard",
+    "report.submitted": "a DSN is accepted, the row that asked for it is still there",
+    "handover.sent": "a worker has handed a message over and waits",
+    "handover.taken": "the main process has it, nothing is written",
+    "handover.committed": "the main process has committed it, the worker has not heard",
+    "handover.heard": "the worker knows of the commit, the client does not",
+}
 
 _name, _, _count = os.environ.get("RELAY_FAULT", "").partition(":")
 _left = int(_count or 1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,3 +50,16 @@ def holder(data_dir: Path | str) -> int | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def node(data_dir: Path | str) -> str:
+    """The name of the relay of this directory among those of a database: the same after a crash, so that it takes its own leases back at once.
+
+    The host is part of it, because images of machines are copied with their files; the caller holds the directory.
+    """
+    path = Path(data_dir) / "node"
+    token = path.read_text("ascii").strip() if path.exists() else ""
+    if not token:  # new, or the disk was full when it was made
+        token = secrets.token_hex(8)
+        path.write_text(f"{token}\n", "ascii")
+    return f"{socket.gethostname()[:40]}:{token}"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay.errors import StoreError
+from relay.store import faults
 
 LENGTH = 64_000_000  # bytes of a segment before the next one is begun
 PIECE = 262_144  # bytes read at a time (B11)
@@ -47,6 +48,7 @@ class Segments:
             left = left[written:]
         self.position += len(data)
         self._dirty = True
+        faults.point("body.appended")
         return self.number, offset, zlib.crc32(data)
 
     def flush(self) -> None:
@@ -54,6 +56,7 @@ class Segments:
         if self._dirty:
             os.fdatasync(self._file)
             self._dirty = False
+            faults.point("body.flushed")
         self._mark = (self.number, self.position)
 
     def rewind(self) -> None:

@@ -38,3 +38,13 @@ def test_a_lock_dies_with_its_process(tmp_path):
 
 def test_nobody_holds_what_is_not_there(tmp_path):
     assert lock.holder(tmp_path / "none") is None
+
+
+def test_the_name_of_a_directory_lasts(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = lock.node(tmp_path / "one")
+    assert lock.node(tmp_path / "one") == first != lock.node(tmp_path / "two")
+    assert len(first) <= 64
+    (tmp_path / "one" / "node").write_text("")
+    assert not lock.node(tmp_path / "one").endswith(":")

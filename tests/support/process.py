@@ -90,6 +90,14 @@ class RelayProcess:
         self.process.kill()
         self.process.wait()
 
+    def workers_now(self) -> list[int]:
+        """The process ids of its workers."""
+        assert self.process
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process
