@@ -15,6 +15,7 @@ from relay.clock import Clock
 from relay.control import domains as acts
 from relay.delivery.connect import Connector
 from relay.errors import RelayError
+from relay.metrics import counter
 from relay.services import Doorkeeper
 from relay.settings import Settings
 from relay.smtp.tls import Certificate
@@ -23,6 +24,7 @@ from relay.store.engine import JOBS, Store
 from relay.store.retention import Keep
 
 LOG = log.get("housekeeping")
+CHANGED = counter("domain_status_changes_total", "Domains whose status a look at DNS changed, by the new status", "status")
 STALE = 3_600.0  # seconds after which a domain's DNS is looked at again
 DOMAINS = 50  # domains looked at in one turn
 
@@ -71,6 +73,7 @@ async def look_at_dns(house: House) -> None:
         before = domain.status
         after = await acts.looked_at(house.control, domain)
         if after.status != before:
+            CHANGED.labels(after.status).inc()
             LOG.warning("domain changed", domain=after.name, project=after.project_id, was=before, status=after.status)
 
 

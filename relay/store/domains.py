@@ -17,6 +17,8 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
+from relay.store import events
+from relay.store.events import Event
 from relay.store.schema import dkim_keys, domains
 from relay.store.upsert import insert as upsert
 
@@ -59,7 +61,8 @@ class Domain:
 
     @property
     def verified(self) -> bool:
-        return self.status == VERIFIED
+        """Whether its owner has proven it. A record that is gone later warns (`failed`) and stops no mail."""
+        return self.verified_at is not None
 
     @property
     def opens(self) -> bool:
@@ -158,11 +161,20 @@ def signing(conn: Connection, project_id: int, name: str) -> list[DkimKey]:
 
 
 def checked(conn: Connection, domain: Domain, now: float) -> Domain:
-    """What a look at DNS found: status, checks, checked_at and verified_at are stored. Raises Conflict when it would verify a domain of another project."""
-    if domain.verified:
+    """What a look at DNS found: status, checks, checked_at and verified_at are stored, and a change of status is an event.
+
+    Raises Conflict when it would verify a domain of another project. Who proves it takes it from a project whose record is gone.
+    """
+    if domain.status == VERIFIED:
         _unclaimed(conn, domain)
+        lapsed = (domains.c.name == domain.name, domains.c.id != domain.id, domains.c.verified_at.is_not(None))
+        conn.execute(update(domains).where(*lapsed).values(verified_at=None))
+    before = conn.scalar(select(domains.c.status).where(domains.c.id == domain.id))
     conn.execute(update(domains).where(domains.c.id == domain.id), {
         "status": domain.status, "checks": domain.checks, "checked_at": now, "verified_at": domain.verified_at})
+    if before is not None and before != domain.status and domain.status in (VERIFIED, FAILED):
+        told = {"domain_id": domain.public_id, "name": domain.name}
+        events.append(conn, [Event(domain.project_id, f"domain.{domain.status}", now, data=told)])
     return domain
 
 
