@@ -22,6 +22,7 @@ import smtplib
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +48,10 @@ PEOPLE = 3  # recipients of one message at most
 IN_FLIGHT = UNWRITTEN + 10 * PEOPLE  # outcomes that a kill can repeat: not written, or on one of a site's ten connections
 SENDER = "app@crash.example"
 GONE = "nobody"  # the local part that the sink refuses
+
+PASSINGS = {"store": 15, "body": 4, "settle": 10, "report": 1, "handover": 10}  # of a fault point before it kills, at most, by room
+PATIENCE = {"report": 3.0}  # seconds that a life with a fault point may last, by room; a report is due after two
+SHORT = 1.0  # the others
 
 MAIN, WORKER = "main", "worker"
 
@@ -131,14 +136,14 @@ class Run:
         self.threads: list[threading.Thread] = []
 
     def run(self, kills: int) -> Books:
-        """`kills` deaths under load, then peace, then the books."""
+        """So many deaths under load, then peace, then the books."""
         key = self.relay.cli("key", "create")
         turns = list(POINTS if self.workers else [p for p in POINTS if not p.startswith("handover")])
         self.chance.shuffle(turns)
         self._clients(key)
         try:
-            for number in range(kills):
-                self._die(turns[number // 2 % len(turns)] if number % 2 else "")
+            while self.kills.total() < kills:
+                self._die(turns[self.life // 2 % len(turns)] if self.life % 2 else "")
             self._start("")
             self.ledger.stop.wait(0.5)
         finally:
@@ -159,9 +164,9 @@ class Run:
     def _start(self, point: str) -> None:
         """Another life, which may end before it has greeted anybody."""
         self.life += 1
-        environ = {"RELAY_HOSTNAME": f"life{self.life}.relay.test"}
+        environ = {"RELAY_HOSTNAME": f"life{self.life}.relay.test", "RELAY_HTTP__LISTEN": ""}  # a start without HTTP takes two thirds of the time
         if point:
-            environ["RELAY_FAULT"] = f"{point}:{1 if point.startswith('report') else self.chance.randint(1, 40)}"
+            environ["RELAY_FAULT"] = f"{point}:{self.chance.randint(1, PASSINGS[point.partition('.')[0]])}"
         with contextlib.suppress(RuntimeError):
             self.relay.start(**environ)
 
@@ -171,7 +176,7 @@ class Run:
         process = self.relay.process
         assert process
         with contextlib.suppress(Exception):
-            process.wait(self.chance.uniform(0.3, 1.0) + 3 * point.startswith("report") if point else self.chance.uniform(0.0, 0.4))
+            process.wait(PATIENCE.get(point.partition(".")[0], SHORT) if point else self.chance.uniform(0.0, 0.5))
         if process.poll() is not None:
             self.kills[point or "startup"] += 1
             return
@@ -261,11 +266,18 @@ def _decided(row: Any, told: Counter) -> bool:
 
 def run(directory: Path, kills: int, seed: int, *, workers: int = 0, store_url: str = "") -> Books:
     """The books after so many kills of one relay."""
-    print(f"crash suite: seed {seed}, {kills} kills, {workers} workers, {'PostgreSQL' if store_url else 'SQLite'}")
     with Sink(Script(rcpt={GONE: "550 5.1.1 no such user"})) as sink:
         books = Run(directory, sink, seed, workers, store_url).run(kills)
-        print(f"  {books}")
-        return books
+    print(f"seed {seed}, {'PostgreSQL' if store_url else 'SQLite'}, {workers} workers: {books}", flush=True)
+    return books
+
+
+def together(relays: Sequence[tuple[Path, int, str]], kills: int, seed: int) -> list[Books]:
+    """`run` for each of these relays (directory, workers, store url), side by side: a start keeps one core busy for a second."""
+    print(f"crash suite: seed {seed}, {kills} kills each", flush=True)
+    with ThreadPoolExecutor(len(relays)) as threads:
+        running = [threads.submit(run, directory, kills, seed, workers=workers, store_url=url) for directory, workers, url in relays]
+    return [each.result() for each in running]
 
 
 assert Delivery().connections >= 40  # a site's quarter is then ten connections, as IN_FLIGHT counts

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from relay.store.faults import POINTS
-from tests.crash.suite import run
+from tests.crash.suite import together
 
 KILLS = int(os.environ.get("RELAY_TEST_KILLS", "13"))  # of each of the four relays; `make bench` has 250 (bench.crash)
 SEED = int(os.environ.get("RELAY_TEST_SEED", random.randrange(10**6)))
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.limit(120 + KILLS * 6)
-@pytest.mark.parametrize("workers", [0, 2], ids=["one process", "two workers"])
-def test_nothing_acknowledged_is_lost(tmp_path: Path, store_url: str, workers: int) -> None:
-    url = store_url if store_url.startswith("postgresql") else ""
-    run(tmp_path, KILLS, SEED, workers=workers, store_url=url).check()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stores(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Two empty stores, by url."""
+    if request.param == "sqlite":
+        yield ["", ""]
+        return
+    server = request.getfixturevalue("postgres_server")
+    urls = [asyncio.run(server.create()) for _ in range(2)]
+    yield urls
+    for url in urls:
+        asyncio.run(server.drop(url))
+
+
+@pytest.mark.limit(120 + KILLS * 8)
+def test_nothing_acknowledged_is_lost(tmp_path: Path, stores: list[str]) -> None:
+    """One relay without workers and one with two, side by side."""
+    for books in together([(tmp_path / "alone", 0, stores[0]), (tmp_path / "workers", 2, stores[1])], KILLS, SEED):
+        books.check()
 
 
 def test_the_list_of_fault_points_is_whole() -> None:
