@@ -96,7 +96,7 @@ class Relay:
         self._stack.push_async_callback(self.leader.leave)
         self.maker = self.leader.maker()
         self.intake = Intake(self.store, self.leader, self.clock)
-        self.door = entrance.door(config, self.tools.services, self.intake.commit, self.maker)
+        self.door = entrance.door(config, self.tools, self.intake.commit, self.maker)
         self.control = Control(
             self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status)
         await self._start_listeners()
@@ -264,7 +264,7 @@ class Relay:
         try:
             fresh = settings.load(self.path, os.environ)
             tools = entrance.tools(fresh, self.store, self.secrets, self.clock, self.tools.services.counters)
-            door = entrance.door(fresh, tools.services, self.intake.commit, self.maker)
+            door = entrance.door(fresh, tools, self.intake.commit, self.maker)
             copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
             depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
         except RelayError as error:

@@ -15,7 +15,9 @@ from relay import policy
 from relay.clock import Clock
 from relay.desks import SubmissionDesk
 from relay.fetch import Fetch
+from relay.mail.header import Header
 from relay.mail.ids import Maker
+from relay.mail.message import Wishes
 from relay.mail.tokens import Tokens
 from relay.policy import Chain, Services
 from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSenders, StoredSuppressions
@@ -25,7 +27,7 @@ from relay.smtp.server import Listener, ListenerOptions
 from relay.smtp.tls import Certificate
 from relay.store.engine import Store
 from relay.store.secrets import vault
-from relay.submission import Commit, Door
+from relay.submission import Commit, Door, Fill
 
 NAMES = ("submission", "submissions")
 BACKLOG = 1_024
@@ -39,6 +41,7 @@ class Tools:
     keeper: Doorkeeper
     domains: StoredDomains
     keys: StoredKeys
+    fill: Fill
 
     def changed(self, kind: str) -> None:
         """Drop what is remembered of "domains" (and so of signing keys); API keys are never remembered."""
@@ -53,13 +56,25 @@ def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock
         clock, settings.hostname, settings, StoredSuppressions(store), domains, keys, counters,
         Fetch(allow_private=True), Tokens(tuple(secrets), clock), StoredSenders(store, clock),
     )
-    return Tools(services, Doorkeeper(store, clock), domains, keys)
+    return Tools(services, Doorkeeper(store, clock), domains, keys, _filler(store))
 
 
-def door(settings: Settings, services: Services, commit: Commit, maker: Maker) -> Door:
+def _filler(store: Store) -> Fill:
+    """What fills templates; Liquid is loaded by the first message that names one."""
+
+    async def fill(project: int, fields: Header, wishes: Wishes) -> tuple[Header, bytes]:
+        from relay.filling import Filler
+
+        return await Filler(store).fill(project, fields, wishes)
+
+    return fill
+
+
+def door(settings: Settings, tools: Tools, commit: Commit, maker: Maker) -> Door:
     """The door with the chains of relay.toml; raises ConfigError for a policy that cannot be loaded."""
+    services = tools.services
     system = policy.load("policies.submit", [{"use": "policies.headers"}], services)
-    return Door(admit(settings, services), system, commit, maker, services.clock)
+    return Door(admit(settings, services), system, commit, maker, services.clock, tools.fill)
 
 
 def admit(settings: Settings, services: Services) -> Chain:

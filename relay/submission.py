@@ -30,6 +30,7 @@ RECEIVED = counter("messages_received_total", "Messages accepted, by protocol", 
 LOG = log.get("door")
 
 Commit = Callable[[Sequence[Message]], Awaitable[int]]
+Fill = Callable[[int, header.Header, Wishes], Awaitable[tuple[header.Header, bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Door:
 
     admit   the chain that decides
     system  the chain for our own mail (`headers` only): a DSN is not judged by the customer's policies
+    fill    header and body of a message that names a template by X-Relay-Template-Id
     commit  makes the messages durable, all or none; gives the id of the first, or of the message that had its idempotency key before
     """
 
@@ -55,6 +57,7 @@ class Door:
     commit: Commit
     maker: ids.Maker
     clock: Clock
+    fill: Fill | None = None
 
     async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
         """The refusal of this recipient before any octet is read, or None."""
@@ -80,6 +83,8 @@ class Door:
         now = self.clock.now()
         fields, body = header.split(content)
         fields, asked = take(fields, wishes is None and principal.kind in OBEYED, now)
+        if asked.template and self.fill is not None:
+            fields, body = await self.fill(principal.project, fields, asked)
         return await self._admit(Message(
             id=self.maker.next(), principal=principal, envelope=envelope, header=fields, body=body, origin=origin,
             wishes=wishes or asked, received_at=now, dropped=tuple(dropped), facts=facts or {},

@@ -25,7 +25,8 @@ LOOPS = 20_000  # iterations of all loops of a render
 MEMORY = 2_000_000  # bytes of variables that a template assigns
 SOURCE = 2_000_000  # characters of a template's text
 COMPILED = 256  # texts kept compiled
-GIVEN = frozenset(("unsubscribe_url", "properties"))  # names that Relay fills in itself
+LATER = {"unsubscribe_url": "{{unsubscribe_url}}"}  # what is known only when the copy is made: left as the copy policies look for it
+GIVEN = frozenset((*LATER, "properties"))  # names that Relay fills in itself
 
 _HANDLEBARS = re.compile(r"\{\{\{|\{\{[~]?\s*(?:[#/>^&!]|else\b)")
 _INSTEAD = ("this is Handlebars; Relay's templates are Liquid: {% if x %}...{% endif %} for {{#if x}}, "

@@ -14,7 +14,7 @@ import orjson
 
 from relay.errors import Invalid
 from relay.mail.header import Header
-from relay.mail.message import Wishes, replace
+from relay.mail.message import MARKETING, Wishes, replace
 from relay.mail.reply import Reply
 
 TAGS = 10  # tags of a message
@@ -111,6 +111,8 @@ def take(header: Header, obey: bool, now: float) -> tuple[Header, Wishes]:
             wishes = replace(wishes, **reader(field.value))
         except ValueError as error:
             raise _refused(field.raw, f"takes {error}") from None
+    if wishes.unsubscribe or wishes.topic:
+        wishes = replace(wishes, stream=MARKETING)  # list-style mail, as over the API
     if wishes.send_at is not None and wishes.send_at > now + AHEAD:
         raise Invalid("X-Relay-Send-At", "the time is over a year ahead", Reply(550, "5.6.0", "X-Relay-Send-At is over a year ahead"))
     return Header(tuple(field for field in header.fields if not field.name.startswith(PREFIXES))), wishes

@@ -52,7 +52,7 @@ async def work(config: Settings, number: int, files: dict[str, int]) -> None:
     tools = entrance.tools(config, store, ensure(config.data_dir, config.secret_key), clock, LinkCounters(link))
     changed.append(tools.changed)
     maker = Maker(number)
-    door = entrance.door(config, tools.services, link.commit, maker)
+    door = entrance.door(config, tools, link.commit, maker)
     listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker)
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))

@@ -18,7 +18,7 @@ LAYERS = (
     {"mail", "eager", "errors", "clock", "log", "metrics", "kinds", "shipped", "systemd"},  # nouns, errors and what needs nothing; these may import each other
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
-    {"submission", "consent", "services"},
+    {"submission", "filling", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
     {"leader"},
     {"control", "intake", "entrance"},

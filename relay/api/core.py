@@ -157,10 +157,14 @@ def known(prefix: str, text: str, what: str) -> int:
     return number
 
 
-class Input(BaseModel):
-    """A request body: snake_case names, their camelCase spelling accepted too, unknown fields ignored as the platforms do."""
+class Shape(BaseModel):
+    """A JSON object: snake_case names, their camelCase spelling accepted too, unknown fields ignored as the platforms do."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class Input(Shape):
+    """A request body, without a NUL anywhere."""
 
     @model_validator(mode="after")
     def _without_nul(self) -> Input:

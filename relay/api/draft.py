@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from relay.api.core import Input
+from relay.api.core import Shape
 from relay.errors import Invalid
-from relay.mail import address, mailbox
+from relay.mail import mime
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING, TRANSACTIONAL, Recipient, Wishes
 from relay.mail.mime import Attachment, Draft, Texts
@@ -45,7 +45,7 @@ Addresses = Annotated[list[Annotated[str, Field(max_length=1_000)]], BeforeValid
 Tag = Annotated[str, Field(min_length=1, max_length=TAG), AfterValidator(str.strip)]
 
 
-class AttachmentInput(Input):
+class AttachmentInput(Shape):
     """A file, base64 in `content`; with `content_id` it is an inline image that the HTML names as `cid:...`."""
 
     filename: str
@@ -54,14 +54,14 @@ class AttachmentInput(Input):
     content_id: str | None = None
 
 
-class TrackingInput(Input):
+class TrackingInput(Shape):
     """What to track of this email; what is not said is as the domain has it."""
 
     opens: bool | None = None
     clicks: bool | None = None
 
 
-class ContentInput(Input):
+class ContentInput(Shape):
     """What an email says, in words of its own or by a template."""
 
     from_: str = Field(alias="from", max_length=1_000, examples=["PostStack <you@yourdomain.com>"])
@@ -104,40 +104,26 @@ def draft(given: SendInput, texts: Texts) -> Draft:
 
 def author(given: ContentInput) -> str:
     """The bare address of From, which is the reverse-path too; raises Invalid."""
-    boxes = mailbox.mailboxes(given.from_, "from")
-    if len(boxes) != 1:
+    found = mime.mailboxes(given.from_, "from")
+    if len(found) != 1:
         raise Invalid("from", "from takes one address")
-    return _wired(boxes[0])
-
-
-def _wired(box: mailbox.Mailbox) -> str:
-    return f"{box.address.rpartition('@')[0]}@{box.domain}"
+    return found[0].address
 
 
 def recipients(given: SendInput, maker: Maker) -> list[Recipient]:
     """Everybody who gets it, once each, in the order given; raises Invalid naming the list at fault."""
     people: dict[str, Recipient] = {}
-    for field in ("to", "cc", "bcc"):
-        for box in boxes(getattr(given, field), field):
-            spec = _wired(box)
-            key = address.key(spec)
-            if key not in people:
-                people[key] = Recipient(maker.next(), spec, key, box.domain)
+    for field, texts in (("to", given.to), ("cc", given.cc), ("bcc", given.bcc)):
+        for text in texts:
+            for box in mime.mailboxes(text, field):
+                if box.key not in people:
+                    people[box.key] = Recipient(maker.next(), box.address, box.key, box.domain)
     return list(people.values())
 
 
-def boxes(texts: Iterable[str], field: str) -> list[mailbox.Mailbox]:
-    found = []
-    for text in texts:
-        each = mailbox.mailboxes(text, field)
-        if not each:
-            raise Invalid(field, f"{field} has no address in {text[:80]!r}")
-        found.extend(each)
-    return found
-
-
 def bare(texts: Iterable[str], field: str) -> list[str]:
-    return [box.address for box in boxes(texts, field)]
+    """The addresses of a list without their names."""
+    return [box.address for text in texts for box in mime.mailboxes(text, field)]
 
 
 def wishes(given: SendInput, key: str, digest: str, now: float) -> Wishes:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from relay.api import draft, insights, sending
-from relay.api.core import Core, Relay, Sender
+from relay.api.core import Core, Input, Relay, Sender
 from relay.api.draft import Addresses, ContentInput
 from relay.errors import Invalid
 from relay.mail import mime
@@ -22,7 +22,7 @@ SKIPPED = {"score": None, "action": "no_action", "symbols": [], "skipped": True}
 router = APIRouter(tags=["Emails"])
 
 
-class PreviewInput(ContentInput):
+class PreviewInput(ContentInput, Input):
     """An email as it would be sent, to at most five."""
 
     to: Addresses = Field(min_length=1, max_length=5)

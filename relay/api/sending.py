@@ -9,6 +9,7 @@ answer says was on the disk before.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ BATCH = 100  # emails of one request
 LARGE = 500_000  # characters of attachments from which a message is built in a thread
 TOGETHER = 20  # emails of a batch that are under way at once
 HEADER_KEY = 255  # characters of an Idempotency-Key field
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # an escaped NUL, not an escaped backslash before "u0000"
 REPLAY = {"X-Idempotent-Replay": "true"}
 
 REUSED = "this idempotency key was used for a different email"
@@ -105,7 +107,7 @@ async def _texts(here: Relay, who: Principal, given: SendInput) -> Texts:
     if number is None:
         raise NotFound("Template not found")
     source = await here.store.read(stored.published, who.project, number)
-    return templates.render(source, given.variables or {})
+    return templates.render(source, given.variables or {}, templates.LATER)
 
 
 async def _allowed(here: Relay, who: Principal, sender: str, people: Sequence[Recipient]) -> tuple[list[Recipient], list[tuple[Recipient, Reply]]]:
@@ -157,7 +159,9 @@ async def _kept(here: Relay, admitted: Sequence[Message]) -> Receipt:
 
 
 def parsed(octets: bytes) -> Any:
-    """The body's JSON; raises Malformed."""
+    """The body's JSON; raises Malformed, or Invalid for a NUL in any text, which no route and no column takes."""
+    if b"\\u0000" in octets and _NUL.search(octets):
+        raise Invalid("body", "a text contains a NUL")
     try:
         return orjson.loads(octets)
     except orjson.JSONDecodeError:

@@ -16,10 +16,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from relay.errors import Invalid
-from relay.mail import header, mailbox, words
+from relay.mail import address, header, mailbox, words
 
 FILES = 10  # attachments of a message
 FILE = 25 * 1024 * 1024  # octets of an attachment, decoded
@@ -31,6 +32,7 @@ FORBIDDEN = frozenset((
 FORBIDDEN_PREFIXES = ("content-", "x-relay-", "x-poststack-", "arc-", "dkim-", "resent-")
 
 CHUNK = 1 << 20  # base64 letters decoded at a time, so that proving a file costs no second copy of it
+REMEMBERED = 2_000  # mailboxes that were read
 WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 
 _HIGH = bytes(range(128, 256))
@@ -119,17 +121,40 @@ def _fields(draft: Draft) -> list[bytes]:
     return out
 
 
-def _boxes(name: str, field: str, given: Sequence[str]) -> bytes:
-    """An address field, one mailbox a line (lists of fifty are common); domains as A-labels, which every hop can carry."""
-    if any(_BREAK.search(each) for each in given):
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A mailbox ready for a field and for the envelope: `text` as the field has it, `key` in normal form, domains as A-labels, which every hop can carry."""
+
+    text: str
+    address: str
+    key: str
+    domain: str
+
+
+@lru_cache(maxsize=REMEMBERED)
+def mailboxes(given: str, field: str) -> tuple[Box, ...]:
+    """The mailboxes of `Name <a@b>` or of a list of such; raises Invalid(field) for what is none, or has a line break."""
+    if _BREAK.search(given):
         raise Invalid(field, f"{field} contains a line break or NUL")
-    boxes = [box for each in given for box in mailbox.mailboxes(each, field)]
-    if not boxes or (field == "from" and len(boxes) > 1):
-        raise Invalid(field, f"{field} takes one address" if boxes else f"{field} has no address")
+    found = mailbox.mailboxes(given, field)
+    if not found:
+        raise Invalid(field, f"{field} has no address in {given[:80]!r}")
     try:
-        texts = [mailbox.text(box.name, f"{box.address.rpartition('@')[0]}@{box.domain}") for box in boxes]
+        return tuple(_box(each) for each in found)
     except Invalid as error:
         raise Invalid(field, error.text) from None
+
+
+def _box(found: mailbox.Mailbox) -> Box:
+    wired = f"{found.address.rpartition('@')[0]}@{found.domain}"
+    return Box(mailbox.text(found.name, wired), wired, address.key(wired), found.domain)
+
+
+def _boxes(name: str, field: str, given: Sequence[str]) -> bytes:
+    """An address field, one mailbox a line (lists of fifty are common)."""
+    texts = [box.text for each in given for box in mailboxes(each, field)]
+    if field == "from" and len(texts) > 1:
+        raise Invalid(field, "from takes one address")
     return (f"{name}: " + ",\r\n ".join(texts) + "\r\n").encode()
 
 
@@ -169,6 +194,11 @@ def _content(draft: Draft) -> Part:
     plain = None if draft.text is None else text_part("plain", draft.text)
     body = html if plain is None else plain if html is None else multipart("alternative", [plain, html])
     return multipart("mixed", [body, *(_file(number, a) for number, a in files)]) if files else body  # type: ignore[list-item,return-value]
+
+
+def texts(given: Texts) -> Part:
+    """The body of a message that has these texts and nothing else; raises Invalid when it has none."""
+    return _content(Draft("", (), given.subject, given.html, given.text))
 
 
 def text_part(subtype: str, value: str) -> Part:
