@@ -1,28 +1,36 @@
 """Consent: what a person's act means for the mail that they still get, one function an act, each one transaction.
 
-    act                                             entry                         event
-    ----------------------------------------------  ----------------------------  ------------------
-    unsubscribe, mail with a topic                  unsubscribe, topic:<id>       email.unsubscribed
-    unsubscribe, mail sent with unsubscribe: true   unsubscribe, all (or          email.unsubscribed
+    act                                             entry                         contact          event
+    ----------------------------------------------  ----------------------------  ---------------  --------------------------------------
+    unsubscribe, mail with a topic                  unsubscribe, topic:<id>       topic opted out  email.unsubscribed
+    unsubscribe, mail sent with unsubscribe: true   unsubscribe, all (or          unsubscribed     email.unsubscribed, contact.unsubscribed
                                                     marketing, by [suppress])
-    unsubscribe, other marketing mail               unsubscribe, marketing        email.unsubscribed
-    resubscribe                                     lifts what unsubscribe wrote  contact.subscribed
+    unsubscribe, other marketing mail               unsubscribe, marketing        unsubscribed     email.unsubscribed, contact.unsubscribed
+    resubscribe                                     lifts what unsubscribe wrote  as it was        contact.subscribed
+    leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
+    join                                            lifts that                    subscribed       contact.subscribed
+    leave_topic, join_topic                         the same for topic:<id>       the topic's      -
 
-An act writes the entry with its evidence and the event, and ends the queued copies that it stops. What is on the wire already is stopped too as long as MAIL
-is not written: the entry is read again just before it. Hard bounces and complaints are no acts of consent and are never lifted here.
+An act writes the entry with its evidence, the contact and its history, and the event, and ends the queued copies that it stops. What is on the wire already
+is stopped too as long as MAIL is not written: the entry is read again just before it. Hard bounces and complaints are no acts of consent and are never
+lifted here.
 
 Whoever calls is given by argument what came of it, and tells the runner which recipients to forget.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING
 from relay.mail.reply import Reply
 from relay.store import events, queue, recipients, suppressions
+from relay.store.audience import contacts, history, topics
+from relay.store.audience.contacts import Contact
+from relay.store.audience.history import Entry
 from relay.store.events import Event
 from relay.store.recipients import Addressee
 from relay.store.suppressions import ALL, Suppression
@@ -39,6 +47,7 @@ class Act:
     client: str = ""  # IP address
     agent: str = ""  # User-Agent
     at: float = 0.0  # UTC seconds
+    more: Mapping[str, Any] = field(default_factory=dict)  # further evidence: key, import ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +77,22 @@ def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> 
     evidence = {"source": act.source, "client": act.client, "agent": act.agent[:200], "message_id": addressee.message_id, "recipient_id": addressee.id}
     entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, LEFT, wide,
                         {name: value for name, value in evidence.items() if value}, act.at)
-    if not suppressions.add(conn, entry):
-        return Done(addressee, wide, False, _stop(conn, addressee, wide, act.at))
-    told = {"to": addressee.address, "source": act.source, "scope": wide}
-    events.append(conn, [Event(addressee.project_id, "email.unsubscribed", act.at, addressee.message_id, addressee.id, data=told)])
-    return Done(addressee, wide, True, _stop(conn, addressee, wide, act.at))
+    new = suppressions.add(conn, entry)
+    if new:
+        told = {"to": addressee.address, "source": act.source, "scope": wide}
+        events.append(conn, [Event(addressee.project_id, "email.unsubscribed", act.at, addressee.message_id, addressee.id, data=told)])
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    if contact is not None:
+        _refused(conn, contact, wide, act, entry.evidence)
+    return Done(addressee, wide, new, _stop(conn, addressee.project_id, addressee.key, wide, act.at))
 
 
-def _stop(conn: Any, addressee: Addressee, wide: str, now: float) -> tuple[int, ...]:
+def _stop(conn: Any, project: int, key: str, wide: str, now: float) -> tuple[int, ...]:
     """End the queued copies to this address that the scope stops."""
     wanted = queue.Filter(
-        project=addressee.project_id, address=addressee.key, topic=wide.removeprefix("topic:") if wide.startswith("topic:") else None,
+        project=project, address=key, topic=wide.removeprefix("topic:") if wide.startswith("topic:") else None,
         stream=MARKETING if wide == MARKETING else None)
-    reply, stopped = Reply(550, "5.7.1", f"<{addressee.address}> has unsubscribed"), []
+    reply, stopped = Reply(550, "5.7.1", f"<{key}> has unsubscribed"), []
     while some := queue.end(conn, wanted, "suppressed", reply, now, SLICE):
         stopped += some
     return tuple(stopped)
@@ -94,8 +106,12 @@ def resubscribe(conn: Any, number: int, native: str, act: Act) -> Done:
     if not standing:
         return Done(addressee, wide, False)
     suppressions.remove(conn, addressee.project_id, addressee.key, wide)
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
     told = {"to": addressee.address, "source": act.source, "scope": wide}
-    events.append(conn, [Event(addressee.project_id, "contact.subscribed", act.at, addressee.message_id, addressee.id, data=told)])
+    number = contact.id if contact else None
+    events.append(conn, [Event(addressee.project_id, "contact.subscribed", act.at, addressee.message_id, addressee.id, number, told)])
+    if contact is not None:
+        _agreed(conn, contact, wide, act)
     return Done(addressee, wide, True)
 
 
@@ -104,3 +120,70 @@ def unsubscribed(conn: Any, number: int, native: str) -> bool:
     addressee = recipients.get(conn, number)
     wide = scope(addressee, native)
     return any(entry.scope in (wide, ALL) for entry in suppressions.of(conn, addressee.project_id, addressee.key))
+
+
+# Acts on a contact, by its own project or by the person.
+
+
+def leave(conn: Any, contact: Contact, act: Act, maker: Maker) -> tuple[int, ...]:
+    """No marketing mail to the contact any more; the recipients whose copies no longer wait. A second time changes nothing."""
+    return _leave(conn, contact, MARKETING, act, maker)
+
+
+def leave_topic(conn: Any, contact: Contact, topic: int, act: Act, maker: Maker) -> tuple[int, ...]:
+    """No mail of this topic to the contact any more; otherwise as `leave`."""
+    return _leave(conn, contact, topics.scope(topic), act, maker)
+
+
+def _leave(conn: Any, contact: Contact, wide: str, act: Act, maker: Maker) -> tuple[int, ...]:
+    evidence = _evidence(act)
+    suppressions.add(conn, Suppression(maker.next(), contact.project_id, contact.key, contact.email, LEFT, wide, evidence, act.at))
+    _refused(conn, contact, wide, act, evidence)
+    return _stop(conn, contact.project_id, contact.key, wide, act.at)
+
+
+def join(conn: Any, contact: Contact, act: Act) -> None:
+    """The contact wants marketing mail: their unsubscribe is lifted, of whatever width; bounces, complaints and manual entries stay."""
+    for entry in suppressions.of(conn, contact.project_id, contact.key):
+        if entry.reason == LEFT and entry.scope in (ALL, MARKETING):
+            suppressions.remove(conn, contact.project_id, contact.key, entry.scope)
+    if _agreed(conn, contact, MARKETING, act):
+        events.append(conn, [Event(contact.project_id, "contact.subscribed", act.at, contact_id=contact.id, data=_told(contact, act))])
+
+
+def join_topic(conn: Any, contact: Contact, topic: int, act: Act) -> None:
+    """The contact wants mail of this topic."""
+    wide = topics.scope(topic)
+    if any(entry.reason == LEFT for entry in suppressions.of(conn, contact.project_id, contact.key) if entry.scope == wide):
+        suppressions.remove(conn, contact.project_id, contact.key, wide)
+    _agreed(conn, contact, wide, act)
+
+
+def _refused(conn: Any, contact: Contact, wide: str, act: Act, evidence: dict[str, Any]) -> None:
+    """Write on the contact that this is not wanted, unless it says so already."""
+    topic = topics.scoped(wide)
+    if topic is not None:
+        if topics.set_state(conn, contact, topic, False, act.at):
+            history.append(conn, [Entry(contact.id, act.at, "topic_unsubscribed", act.source, {**evidence, "topic_id": topics.public(topic)})])
+    elif contacts.set_unsubscribed(conn, contact.id, True, act.at):
+        history.append(conn, [Entry(contact.id, act.at, "unsubscribed", act.source, evidence)])
+        events.append(conn, [Event(contact.project_id, "contact.unsubscribed", act.at, contact_id=contact.id, data=_told(contact, act))])
+
+
+def _agreed(conn: Any, contact: Contact, wide: str, act: Act) -> bool:
+    """Write on the contact that this is wanted; whether that is new."""
+    topic = topics.scoped(wide)
+    flip = topic is None and contacts.set_unsubscribed(conn, contact.id, False, act.at)
+    new = flip or (topic is not None and topics.set_state(conn, contact, topic, True, act.at))
+    if new:
+        evidence = _evidence(act) | ({} if topic is None else {"topic_id": topics.public(topic)})
+        history.append(conn, [Entry(contact.id, act.at, "subscribed" if topic is None else "topic_subscribed", act.source, evidence)])
+    return new
+
+
+def _evidence(act: Act) -> dict[str, Any]:
+    return {name: value for name, value in {"source": act.source, "client": act.client, "agent": act.agent[:200], **act.more}.items() if value}
+
+
+def _told(contact: Contact, act: Act) -> dict[str, Any]:
+    return {"email": contact.email, "source": act.source}

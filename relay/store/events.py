@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, tuple_
+from sqlalchemy import Connection, func, select, text, tuple_, update
 
 from relay.errors import Invalid
 from relay.mail import ids
@@ -59,6 +59,11 @@ def append_rows(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Write events that are tuples already: project, message, recipient, contact, type, at, data as JSON text."""
     following = conn.info["ids"].next
     bulk.insert(conn, events, [(following(), *row) for row in rows])
+
+
+def forget_contacts(conn: Connection, contact_ids: Sequence[int]) -> None:
+    """Take what names a person out of the events about these contacts; what happened stays."""
+    conn.execute(update(events).where(events.c.contact_id.in_(list(contact_ids))).values(data={}))
 
 
 def since(conn: Connection, cursor: str = START, *, project: int | None = None, types: Sequence[str] = (), limit: int = LIMIT) -> tuple[list[Event], str]:

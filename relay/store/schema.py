@@ -207,6 +207,7 @@ events = Table(
     Column("data", Json, nullable=False),
     Column("xid", BigInteger, nullable=False, server_default=Xid()),
     Index("events_by_project", "project_id", "id"),
+    Index("events_by_contact", "contact_id", "id", **_where("contact_id IS NOT NULL")),
     Index("events_by_xid", "xid", "id").ddl_if(dialect="postgresql"),
 )
 

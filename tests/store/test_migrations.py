@@ -1,6 +1,6 @@
 """Versions of the schema: a new database has all of it, an older one is brought up or refused, a newer one is refused.
 
-There is one release so far, so the next one is made up here: a revision that adds a column, in a directory of its own.
+The release after this one is made up here: a revision that adds a column, in a directory of its own.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from relay.store.schema import metadata
 from tests.store.conftest import PROJECT, made
 from tests.store.test_engine import keys, put
 
+HEAD, REVISIONS = migrations.HEAD, migrations.REVISIONS
 NEXT = """
 from alembic import op
 from sqlalchemy import Column, Text
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "9001", "{head}"
 
 
 def upgrade():
@@ -46,10 +47,10 @@ def next_release(monkeypatch, tmp_path):
     def release(more="pass"):
         versions = tmp_path / "versions"
         shutil.copytree(migrations.VERSIONS, versions, ignore=shutil.ignore_patterns("__pycache__"))
-        (versions / "0002_next.py").write_text(NEXT.format(more=more))
+        (versions / "9001_next.py").write_text(NEXT.format(more=more, head=HEAD))
         monkeypatch.setattr(migrations, "VERSIONS", versions)
-        monkeypatch.setattr(migrations, "HEAD", "0002")
-        monkeypatch.setattr(migrations, "REVISIONS", ("0001", "0002"))
+        monkeypatch.setattr(migrations, "HEAD", "9001")
+        monkeypatch.setattr(migrations, "REVISIONS", (*REVISIONS, "9001"))
 
     return release
 
@@ -87,9 +88,9 @@ async def test_an_older_sqlite_store_is_copied_and_migrated(sqlite_url, tmp_path
     next_release()
     two = await Store.open(sqlite_url, tmp_path / "data")
     assert "note" in await two.read(columns)
-    assert await two.read(migrations.revision) == "0002"
+    assert await two.read(migrations.revision) == "9001"
     assert await two.read(messages.load, message.id) == message
-    copy = two.path.with_name("relay.db.before-0002")
+    copy = two.path.with_name("relay.db.before-9001")
     await two.close()
     old = await Store.open(f"sqlite:///{copy}", tmp_path / "data2", migrate=True)
     assert await old.read(messages.have, message.id)
@@ -103,7 +104,7 @@ async def test_a_migration_that_fails_leaves_the_store_as_it_was(sqlite_url, tmp
     next_release(more='raise RuntimeError("half way")')
     with pytest.raises(RuntimeError, match="half way"):
         await Store.open(sqlite_url, tmp_path / "data")
-    migrations.HEAD, migrations.REVISIONS = "0001", ("0001",)
+    migrations.HEAD, migrations.REVISIONS = HEAD, REVISIONS
     again = await Store.open(sqlite_url, tmp_path / "data")
     assert await again.read(keys) == {"kept"}
     assert "note" not in await again.read(columns)

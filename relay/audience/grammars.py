@@ -1,0 +1,387 @@
+"""The three grammars in which a segment's rules come, each read into the one tree of relay.store.audience.rules.
+
+    a list             [{field, operator, value}]                                           all must hold
+    the SDK's tree     {operator: and|or, conditions: [{field, comparator, value, windowDays}]}
+    nested groups      {logic: AND|OR, groups: [{filters: [{field, operator, value, unit}], conditions: {logic, groups}}]}
+
+The list and the tree share their fields and operators, the tables NATIVE and WORDS below; groups have their own, in which negations do not match what is
+missing and equality is that of JSON. Rules are stored as they came: `read` is called whenever a segment is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.errors import Invalid
+from relay.mail import address, ids
+from relay.store import bulk
+from relay.store.audience.operators import SHAPES, decimal, fits
+from relay.store.audience.rules import DAY, All, Moment, Not, Number, Rule, Some, Subject, Test
+
+CONDITIONS = 50  # of a list or tree
+FILTERS = 200  # of nested groups in all
+DEPTH = 5  # of nested groups
+LONGEST = 500  # characters of a value
+MOST_DAYS = 3_650  # of a window
+
+_UNITS = {"minutes": 60.0, "hours": 3_600.0, "days": DAY}
+_FORBIDDEN = frozenset('"\\')
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """An operator of a grammar: ours it stands for, `negated`, and how its value reads: "text" | "range" | "date" | "days" | "window" | ""."""
+
+    operator: str
+    negated: bool = False
+    value: str = "text"
+
+
+WORDS = {
+    "equals": Word("is"), "not_equals": Word("is", True), "contains": Word("contains"), "not_contains": Word("contains", True),
+    "starts_with": Word("starts"), "ends_with": Word("ends"),
+    "greater_than": Word("above", value="range"), "less_than": Word("below", value="range"),
+    "greater_than_or_equal": Word("from", value="range"), "less_than_or_equal": Word("until", value="range"),
+    "before": Word("below", value="date"), "after": Word("above", value="date"),
+    "in_last_days": Word("within", value="days"), "not_in_last_days": Word("within", True, "days"),
+    "is_set": Word("set", value=""), "is_not_set": Word("set", True, ""),
+    "gt": Word("above", value="range"), "lt": Word("below", value="range"), "gte": Word("from", value="range"), "lte": Word("until", value="range"),
+    ">": Word("above", value="range"), "<": Word("below", value="range"), ">=": Word("from", value="range"), "<=": Word("until", value="range"),
+    "=": Word("is"), "!=": Word("is", True), "eq": Word("is"), "neq": Word("is", True),
+}
+
+GROUPED = {
+    "equals": Word("same"), "notEquals": Word("same", True), "contains": Word("contains_exactly"), "notContains": Word("contains_exactly", True),
+    "greaterThan": Word("above", value="range"), "lessThan": Word("below", value="range"),
+    "greaterThanOrEqual": Word("from", value="range"), "lessThanOrEqual": Word("until", value="range"),
+    "within": Word("within", value="window"), "olderThan": Word("older", value="window"),
+    "exists": Word("set", value=""), "notExists": Word("set", True, ""),
+    "triggered": Word("set", value=""), "notTriggered": Word("set", True, ""),
+    "triggeredWithin": Word("within", value="window"), "notTriggeredWithin": Word("within", True, "window"),
+    "triggeredOlderThan": Word("older", value="window"),
+    "memberOfSegment": Word("member", value=""), "notMemberOfSegment": Word("member", True, ""),
+}
+
+_PLAIN = {
+    "email": "email", "first_name": "first_name", "firstname": "first_name", "last_name": "last_name", "lastname": "last_name", "tags": "tags", "tag": "tags",
+    "unsubscribed": "unsubscribed", "subscribed": "subscribed", "suppressed": "suppressed", "created_at": "created_at", "createdat": "created_at",
+    "updated_at": "updated_at", "updatedat": "updated_at", "last_active": "last_active", "lastactive": "last_active", "last_active_at": "last_active",
+    "last_engaged_at": "last_active", "lastengagedat": "last_active", "engagement_segment": "engagement", "engagementsegment": "engagement",
+    "segment": "segment", "segment_id": "segment", "audience": "audience", "audience_id": "audience", "topic": "topic", "topic_id": "topic",
+}
+_COUNTS = {"emails_opened": "email.opened", "emailsopened": "email.opened", "emails_clicked": "email.clicked", "emailsclicked": "email.clicked",
+           "emails_delivered": "email.delivered", "emails_bounced": "email.bounced", "emails_sent": "email.sent"}
+_PREFIXES = ("properties.", "customFields.", "custom_fields.", "data.")
+ACTIVITIES = {"open": "opened", "opened": "opened", "click": "clicked", "clicked": "clicked", "bounce": "bounced", "bounced": "bounced", "sent": "sent",
+              "complaint": "complained", "complained": "complained", "delivery": "delivered", "delivered": "delivered"}
+_MEMBERS = {"segment": "seg", "audience": "aud", "topic": "top"}
+
+
+def read(rules: Any) -> Rule:
+    """The tree; raises Invalid that names the part at fault as it was written, `rules[0].operator`."""
+    if isinstance(rules, list):
+        return All(tuple(_conditions(rules, "rules")))
+    if isinstance(rules, Mapping) and "groups" in rules:
+        return _group(rules, "rules", DEPTH, [0])
+    if isinstance(rules, Mapping) and "conditions" in rules:
+        word = str(rules.get("operator", "and")).lower()
+        if word not in ("and", "or"):
+            raise Invalid("rules.operator", "rules.operator is and or or")
+        found = tuple(_conditions(rules["conditions"], "rules.conditions"))
+        return All(found) if word == "and" else Some(found)
+    raise Invalid("rules", "rules is a list of {field, operator, value}, or {operator, conditions}, or {logic, groups}")
+
+
+# The list and the tree.
+
+
+def _conditions(given: Any, at: str) -> list[Rule]:
+    if not isinstance(given, list) or not 0 < len(given) <= CONDITIONS:
+        raise Invalid(at, f"{at} has 1 to {CONDITIONS} conditions")
+    return [_condition(each, f"{at}[{number}]") for number, each in enumerate(given)]
+
+
+def _condition(given: Any, at: str) -> Rule:
+    if not isinstance(given, Mapping):
+        raise Invalid(at, f"{at} is {{field, operator, value}}")
+    spelled = "comparator" if "comparator" in given else "operator"
+    name = str(given.get(spelled) or "")
+    word = WORDS.get(name) or WORDS.get(_snake(name))
+    if word is None:
+        raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: there is no {name[:80]!r}; there are {', '.join(list(WORDS)[:16])}")
+    subject, special = _native(_field(given, at), at)
+    if special == "engagement":
+        return _engagement(word, given, at)
+    if special == "subscribed":
+        return _flagged(subject, word, given, at, False)
+    if SHAPES[subject.kind] == "flag":
+        return _flagged(subject, word, given, at, True)
+    if SHAPES[subject.kind] == "member":
+        return _belongs(subject, word, given, at)
+    if subject.kind == "activity":
+        return _did(subject, special, word, given, at)
+    if subject.kind == "tags":
+        word = {"contains": Word("has", word.negated), "is": Word("has", word.negated)}.get(word.operator, word)
+    return _test(subject, word, given, at)
+
+
+def _native(field: str, at: str) -> tuple[Subject, str]:
+    """What a field of the list or tree is; the second part names a field with a meaning of its own."""
+    for prefix in _PREFIXES:
+        if field.startswith(prefix):
+            return Subject("property", (_name(field[len(prefix):], at),)), ""
+    head, _, rest = field.partition(".")
+    if head == "event" and rest:
+        return Subject("activity", (_name(rest, at),)), "event"
+    if head == "email" and rest in ACTIVITIES:
+        return Subject("activity", (f"email.{ACTIVITIES[rest]}",)), "event"
+    if head in _MEMBERS and rest:
+        return Subject(head, (_number(head, rest, at),)), "named"
+    plain = field.lower() if field.lower() in _COUNTS or field.lower() in _PLAIN else field
+    if plain in _COUNTS:
+        return Subject("activity", (_COUNTS[plain],)), "count"
+    kind = _PLAIN.get(plain)
+    if kind in ("engagement", "subscribed"):
+        return Subject("unsubscribed"), kind
+    return (Subject("property", (_name(field, at),)), "") if kind is None else (Subject(kind), "")
+
+
+def _flagged(subject: Subject, word: Word, given: Mapping[str, Any], at: str, yes: bool) -> Rule:
+    if word.operator != "is":
+        raise _unsupported(given, at)
+    wanted = _text(given, at).lower()
+    if wanted not in ("true", "false"):
+        raise Invalid(f"{at}.value", f"{at}.value is true or false")
+    return Test(subject, "is", ((wanted == "true") == yes) != word.negated)
+
+
+def _belongs(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Rule:
+    if not subject.path:
+        subject = Subject(subject.kind, (_number(subject.kind, _text(given, at), f"{at}.value"),))
+        if word.operator not in ("is", "contains"):
+            raise _unsupported(given, at)
+        return _perhaps(Test(subject, "member"), word)
+    if word.operator == "is" and str(given.get("value", "true")).lower() in ("true", "false"):
+        return _perhaps(Test(subject, "member"), Word("is", word.negated != (str(given.get("value", "true")).lower() == "false")))
+    if word.operator == "set":
+        return _perhaps(Test(subject, "member"), word)
+    raise _unsupported(given, at)
+
+
+def _did(subject: Subject, special: str, word: Word, given: Mapping[str, Any], at: str) -> Rule:
+    """Whether somebody did something, ever or in a window; or how often in one."""
+    if special == "event" and word.operator in ("set", "within"):
+        return _test(subject, word, given, at)
+    if word.operator not in ("is", "above", "from", "below", "until") or word.value == "date":
+        raise _unsupported(given, at)
+    number = decimal(_text(given, at))
+    if number is None or not number.value.is_integer():
+        raise Invalid(f"{at}.value", f"{at}.value is a whole number")
+    days = given.get("windowDays", given.get("window_days", 30))
+    return _perhaps(Test(subject, word.operator, number, _days(days, f"{at}.windowDays")), word)
+
+
+def _engagement(word: Word, given: Mapping[str, Any], at: str) -> Rule:
+    """active: within 30 days, at_risk: within 90, dormant: longer ago or never."""
+    last = Subject("last_active")
+    recent, seen = Test(last, "within", seconds=30 * DAY), Test(last, "within", seconds=90 * DAY)
+    rules: dict[str, Rule] = {"active": recent, "at_risk": All((seen, Not(recent))), "dormant": Not(seen)}
+    if word.operator != "is" or str(given.get("value")) not in rules:
+        raise Invalid(f"{at}.value", f"{at}: engagement_segment equals {', '.join(rules)}")
+    return _perhaps(rules[str(given["value"])], word)
+
+
+# Nested groups.
+
+
+def _group(given: Any, at: str, depth: int, seen: list[int]) -> Rule:
+    if not isinstance(given, Mapping) or not depth:
+        raise Invalid(at, f"{at} is {{logic, groups}}, nested up to {DEPTH} deep")
+    logic, groups = str(given.get("logic", "AND")).upper(), given.get("groups")
+    if logic not in ("AND", "OR"):
+        raise Invalid(f"{at}.logic", f"{at}.logic is AND or OR")
+    if not isinstance(groups, list) or not groups:
+        raise Invalid(f"{at}.groups", f"{at}.groups has at least one group")
+    found = tuple(_filters(each, f"{at}.groups[{number}]", depth, seen) for number, each in enumerate(groups))
+    return All(found) if logic == "AND" else Some(found)
+
+
+def _filters(given: Any, at: str, depth: int, seen: list[int]) -> Rule:
+    if not isinstance(given, Mapping):
+        raise Invalid(at, f"{at} is {{filters, conditions}}")
+    filters = given.get("filters") or []
+    if not isinstance(filters, list):
+        raise Invalid(f"{at}.filters", f"{at}.filters is a list")
+    seen[0] += len(filters)
+    if seen[0] > FILTERS:
+        raise Invalid(at, f"there are at most {FILTERS} filters")
+    found = [_filter(each, f"{at}.filters[{number}]") for number, each in enumerate(filters)]
+    if given.get("conditions") is not None:
+        found.append(_group(given["conditions"], f"{at}.conditions", depth - 1, seen))
+    if not found:
+        raise Invalid(at, f"{at} has at least one filter or nested conditions")
+    return All(tuple(found))
+
+
+def _filter(given: Any, at: str) -> Rule:
+    if not isinstance(given, Mapping):
+        raise Invalid(at, f"{at} is {{field, operator, value}}")
+    word = GROUPED.get(str(given.get("operator") or ""))
+    subject = _grouped(_field(given, at), at)
+    if word is None or (subject.kind == "activity") != str(given["operator"]).lower().replace("not", "").startswith("triggered"):
+        raise _unsupported(given, at)
+    if subject.kind == "unsubscribed":
+        if word.operator != "same":
+            raise _unsupported(given, at)
+        return Test(subject, "is", (given.get("value") is True) == word.negated)
+    if subject.kind == "email":
+        if word.operator not in ("same", "contains_exactly"):
+            raise _unsupported(given, at)
+        return _test(subject, Word("is" if word.operator == "same" else "contains", word.negated), given, at)
+    if subject.kind == "activity" and word.operator == "older":
+        return All((Test(subject, "set"), Not(_test(subject, Word("within", value="window"), given, at))))
+    if SHAPES[subject.kind] == "time" and word.operator == "same":
+        return _perhaps(_test(subject, Word("is", value="date"), given, at), word)
+    found = _test(subject, Word(word.operator, False, word.value), given, at)
+    if word.negated and subject.kind == "property" and word.operator != "set":
+        return All((Test(subject, "set"), Not(found)))
+    return _perhaps(found, word)
+
+
+def _grouped(field: str, at: str) -> Subject:
+    """What a field of nested groups is."""
+    head, _, rest = field.partition(".")
+    if field in ("email", "subscribed", "createdAt", "updatedAt"):
+        return Subject({"subscribed": "unsubscribed", "createdAt": "created_at", "updatedAt": "updated_at"}.get(field, field))
+    if head == "data" and rest:
+        return Subject("property", tuple(_name(part, at) for part in rest.split(".")))
+    if head == "event" and rest:
+        return Subject("activity", (_name(rest, at),))
+    if head == "email" and rest in ACTIVITIES:
+        return Subject("activity", (f"email.{ACTIVITIES[rest]}",))
+    if head == "segment" and rest:
+        return Subject("segment", (_number("segment", rest, at),))
+    raise Invalid(f"{at}.field", f"Unsupported field {field[:80]!r}")
+
+
+# What the grammars share.
+
+
+def _test(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Rule:
+    """One question, with its value read as the word wants it."""
+    if not fits(word.operator, subject):
+        raise _unsupported(given, at)
+    return _perhaps(_VALUES[word.value](subject, word.operator, given, at), word)
+
+
+def _plain_value(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+    value = given.get("value")
+    if operator == "same":
+        if isinstance(value, bool):
+            return Test(subject, operator, value)
+        if isinstance(value, (int, float)):
+            return Test(subject, operator, Number(float(value), str(value)))
+        return Test(subject, operator, _text(given, at))
+    text = _text(given, at)
+    if SHAPES[subject.kind] == "time":
+        return _dated(subject, operator, given, at)
+    if subject.kind == "email":
+        text = _folded(text) if operator == "is" else text.lower()
+    return Test(subject, operator, text)
+
+
+def _ranged(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+    text = _text(given, at)
+    number = decimal(text)
+    if number is not None and SHAPES[subject.kind] != "time":
+        return Test(subject, operator, number)
+    return _dated(subject, operator, given, at, "a number or a date such as 2026-03-23")
+
+
+def _dated(subject: Subject, operator: str, given: Mapping[str, Any], at: str, form: str = "a date such as 2026-03-23") -> Test:
+    moment = Moment.read(_text(given, at))
+    if moment is None:
+        raise Invalid(f"{at}.value", f"{at}.value is {form}")
+    return Test(subject, operator, moment)
+
+
+def _last_days(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+    return Test(subject, operator, seconds=_days(given.get("value"), f"{at}.value"))
+
+
+def _window(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+    unit, number = _UNITS.get(str(given.get("unit"))), decimal(str(given.get("value")))
+    if unit is None:
+        raise Invalid(f"{at}.unit", f"{at}.unit is days, hours or minutes")
+    if number is None or not 0 <= number.value * unit <= MOST_DAYS * DAY:
+        raise Invalid(f"{at}.value", f"{at}.value is a number of {given['unit']}")
+    return Test(subject, operator, seconds=number.value * unit)
+
+
+_VALUES: dict[str, Callable[[Subject, str, Mapping[str, Any], str], Test]] = {
+    "text": _plain_value, "range": _ranged, "date": _dated, "days": _last_days, "window": _window,
+    "": lambda subject, operator, _given, _at: Test(subject, operator),
+}
+
+
+def _perhaps(rule: Rule, word: Word) -> Rule:
+    return Not(rule) if word.negated else rule
+
+
+def _field(given: Mapping[str, Any], at: str) -> str:
+    field = given.get("field")
+    if not isinstance(field, str) or not 0 < len(field) <= LONGEST:
+        raise Invalid(f"{at}.field", f"{at}.field is the name of a field")
+    return field
+
+
+def _name(text: str, at: str) -> str:
+    if not text or len(text) > 64 or not text.isprintable() or not _FORBIDDEN.isdisjoint(text):
+        raise Invalid(f"{at}.field", f"{at}.field: {text[:80]!r} is not a name that properties or events can have")
+    return text
+
+
+def _number(kind: str, text: str, at: str) -> int:
+    number = ids.internal(text, _MEMBERS[kind])
+    if number is None:
+        raise Invalid(at, f"{at}: {text[:80]!r} is not the id of one; it begins with {_MEMBERS[kind]}_")
+    return number
+
+
+def _text(given: Mapping[str, Any], at: str) -> str:
+    """The value as a text: numbers and booleans as JSON writes them."""
+    value = given.get("value")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        value = bulk.json(value)
+    if not isinstance(value, str) or not value:
+        raise Invalid(f"{at}.value", f"{at}.value is required")
+    if len(value) > LONGEST:
+        raise Invalid(f"{at}.value", f"{at}.value has at most {LONGEST} characters")
+    return bulk.clean(value, LONGEST)
+
+
+def _days(value: Any, at: str) -> float:
+    number = decimal(str(value))
+    if number is None or not number.value.is_integer() or not 0 < number.value <= MOST_DAYS:
+        raise Invalid(at, f"{at} is a whole number of days, 1 to {MOST_DAYS}")
+    return number.value * DAY
+
+
+def _folded(text: str) -> str:
+    try:
+        return address.key(text.strip())
+    except Invalid:
+        return text.lower()  # no address is it, which is an answer too
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
+
+
+def _unsupported(given: Mapping[str, Any], at: str) -> Invalid:
+    operator = given.get("comparator", given.get("operator"))
+    return Invalid(f"{at}.operator", f"Unsupported operator {str(operator)[:80]!r} for field {str(given.get('field'))[:80]!r}")

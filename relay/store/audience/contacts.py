@@ -1,0 +1,154 @@
+"""Contacts: the people a project writes to, found by id or by the normal form of their address, which is unique in a project."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, update
+
+from relay.errors import NotFound
+from relay.mail import ids
+from relay.store import pages
+from relay.store.audience.schema import audience_members, contacts
+from relay.store.pages import Found, Page
+from relay.store.upsert import insert
+
+KEYS = 500  # addresses or ids of one question
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """`key` is the address in normal form, `email` as it was given; times in UTC seconds."""
+
+    id: int
+    project_id: int
+    key: str
+    email: str
+    first_name: str | None
+    last_name: str | None
+    properties: dict[str, Any]
+    tags: list[str]
+    unsubscribed: bool
+    unsubscribed_at: float | None
+    last_active_at: float | None
+    created_at: float
+    updated_at: float
+    import_id: int | None = None
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("ct", self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which contacts: what is None does not filter.
+
+    search    a part of the address or of the names, in any case
+    rule      a condition that relay.store.audience.segments made
+    """
+
+    search: str | None = None
+    unsubscribed: bool | None = None
+    audience: int | None = None
+    rule: ColumnElement[bool] | None = None
+
+
+COLUMNS = tuple(contacts.c[name] for name in Contact.__slots__)
+CHANGED = ("key", "email", "first_name", "last_name", "properties", "tags", "unsubscribed", "unsubscribed_at", "updated_at")
+
+
+def fold(text: str) -> str:
+    """The text as a search compares it."""
+    return unicodedata.normalize("NFC", text.casefold()).replace("\0", "\ufffd")
+
+
+def made(row: Any) -> Contact:
+    return Contact(*row)
+
+
+def _search(contact: Contact) -> str:
+    return fold(" ".join(part for part in (contact.key, contact.first_name, contact.last_name) if part))
+
+
+def values(contact: Contact) -> dict[str, Any]:
+    """The row of a contact."""
+    return {**{name: getattr(contact, name) for name in Contact.__slots__}, "search": _search(contact)}
+
+
+def add(conn: Connection, contact: Contact) -> bool:
+    """Whether it was added: the address may be there already."""
+    return conn.execute(insert(conn, contacts).values(values(contact)).on_conflict_do_nothing(index_elements=["project_id", "key"])).rowcount == 1
+
+
+def get(conn: Connection, project: int, number: int) -> Contact:
+    """Raises NotFound."""
+    row = conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.id == number)).one_or_none()
+    if row is None:
+        raise NotFound("Contact not found")
+    return made(row)
+
+
+def by_key(conn: Connection, project: int, key: str) -> Contact | None:
+    row = conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.key == key)).one_or_none()
+    return None if row is None else made(row)
+
+
+def by_keys(conn: Connection, project: int, keys: Iterable[str]) -> dict[str, Contact]:
+    """Those of up to KEYS addresses that there are, by their normal form."""
+    query = select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.key.in_(list(keys)))
+    return {row.key: made(row) for row in conn.execute(query)}
+
+
+def by_ids(conn: Connection, project: int, numbers: Iterable[int]) -> list[Contact]:
+    """Those of up to KEYS ids that are the project's."""
+    return [made(row) for row in conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.id.in_(list(numbers))))]
+
+
+def save(conn: Connection, contact: Contact) -> None:
+    """Write what may change of a contact."""
+    row = values(contact)
+    conn.execute(update(contacts).where(contacts.c.id == contact.id).values({name: row[name] for name in (*CHANGED, "search")}))
+
+
+def set_unsubscribed(conn: Connection, number: int, flag: bool, at: float) -> bool:
+    """Whether the contact's flag flipped."""
+    changed = update(contacts).where(contacts.c.id == number, contacts.c.unsubscribed != flag)
+    return conn.execute(changed.values(unsubscribed=flag, unsubscribed_at=at if flag else None, updated_at=at)).rowcount == 1
+
+
+def erase(conn: Connection, numbers: Sequence[int]) -> int:
+    """Delete contacts and all that hangs on them; gives how many."""
+    return conn.execute(delete(contacts).where(contacts.c.id.in_(list(numbers)))).rowcount
+
+
+def where(project: int, wanted: Filter) -> ColumnElement[bool]:
+    tests = [contacts.c.project_id == project]
+    if wanted.search:
+        tests.append(contacts.c.search.contains(fold(wanted.search), autoescape=True))
+    if wanted.unsubscribed is not None:
+        tests.append(contacts.c.unsubscribed == wanted.unsubscribed)
+    if wanted.audience is not None:
+        tests.append(exists().where(audience_members.c.audience_id == wanted.audience, audience_members.c.contact_id == contacts.c.id))
+    if wanted.rule is not None:
+        tests.append(wanted.rule)
+    return and_(*tests)
+
+
+def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
+    """A page of contacts, newest first."""
+    found = pages.take(conn, select(*COLUMNS).where(where(project, wanted)), contacts.c.id, which)
+    return Found([made(row) for row in found.rows], found.total, found.last)
+
+
+def after(conn: Connection, project: int, number: int, wanted: Filter, limit: int) -> list[Contact]:
+    """The next contacts by id, oldest first: how exports and bulk acts walk."""
+    query = select(*COLUMNS).where(where(project, wanted), contacts.c.id > number).order_by(contacts.c.id).limit(limit)
+    return [made(row) for row in conn.execute(query)]
+
+
+def count(conn: Connection, project: int, wanted: Filter) -> int:
+    return conn.scalar(select(func.count()).select_from(contacts).where(where(project, wanted))) or 0

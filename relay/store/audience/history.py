@@ -1,0 +1,69 @@
+"""What contacts agreed to and took back: one row for each change of consent, with time, source and evidence; and the opt-outs that outlive them.
+
+A deleted contact leaves no address here, only a hash of its normal form under a secret of ours: enough to know it again when it is imported or created anew,
+and to keep what the person said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, select
+
+from relay.store import bulk, pages
+from relay.store.audience.schema import contact_history as table
+from relay.store.audience.schema import optouts
+from relay.store.pages import Found, Page
+from relay.store.upsert import insert
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`act` created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed; `at` UTC seconds. The id is given by the store."""
+
+    contact_id: int
+    at: float
+    act: str
+    source: str
+    evidence: dict[str, Any]
+
+
+def append(conn: Connection, entries: Sequence[Entry]) -> None:
+    following = conn.info["ids"].next
+    bulk.insert(conn, table, [(following(), e.contact_id, e.at, e.act, e.source, bulk.json(e.evidence)) for e in entries])
+
+
+def paged(conn: Connection, contact: int, which: Page) -> Found:
+    """A page of a contact's history, newest first."""
+    query = select(table.c.id, *(table.c[name] for name in Entry.__slots__)).where(table.c.contact_id == contact)
+    found = pages.take(conn, query, table.c.id, which)
+    return Found([Entry(*row[1:]) for row in found.rows], found.total, found.last)
+
+
+def hashed(key: str, secret: bytes) -> str:
+    """What stands for an address after it is forgotten."""
+    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
+
+
+def forget(conn: Connection, project: int, hash_: str, scopes: Sequence[str], at: float) -> None:
+    """Remember that whoever this hash stands for had opted out of these scopes."""
+    for scope in scopes:
+        row = insert(conn, optouts).values(project_id=project, hash=hash_, scope=scope, at=at)
+        conn.execute(row.on_conflict_do_nothing(index_elements=["project_id", "hash", "scope"]))
+
+
+def remembered(conn: Connection, project: int, hashes: Sequence[str]) -> dict[str, set[str]]:
+    """The scopes that people behind these hashes had opted out of."""
+    found: dict[str, set[str]] = {}
+    for row in conn.execute(select(optouts.c.hash, optouts.c.scope).where(optouts.c.project_id == project, optouts.c.hash.in_(list(hashes)))):
+        found.setdefault(row.hash, set()).add(row.scope)
+    return found
+
+
+def relent(conn: Connection, project: int, hashes: Sequence[str], scope: str) -> None:
+    """The person opted in again."""
+    conn.execute(delete(optouts).where(optouts.c.project_id == project, optouts.c.hash.in_(list(hashes)), optouts.c.scope == scope))

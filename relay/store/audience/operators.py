@@ -1,0 +1,374 @@
+"""Rules as SQL: OPERATORS is the table of what can be asked, `compiled` turns a tree into one condition on `contacts` for SQLite or PostgreSQL.
+
+Every condition is true or false, never NULL, whatever a contact holds: a comparison looks only at values of the type that it can compare. A text is taken as a
+number when it is a decimal number of up to 15 digits (CSV files know no other), and as a moment when it is an ISO 8601 date or a time in UTC; moments in
+properties are compared by the second. Texts are compared by code point; where case does not matter, that is the case of A to Z, since neither database folds
+more in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, func, literal, not_, null, or_, select, true
+from sqlalchemy import collate as collated
+from sqlalchemy.dialects.postgresql import JSONB
+
+from relay.store.audience.rules import DAY, All, Moment, Not, Number, Rule, Some, Subject, Test
+from relay.store.audience.schema import activity, audience_members, contacts, segment_members, subscriptions
+from relay.store.schema import suppressions
+
+TEXT, VALUE, TIME, FLAG, TAGS, ACTIVITY, MEMBER = "text", "value", "time", "flag", "tags", "activity", "member"
+SHAPES = {"email": TEXT, "first_name": TEXT, "last_name": TEXT, "property": VALUE, "created_at": TIME, "updated_at": TIME, "last_active": TIME,
+          "unsubscribed": FLAG, "suppressed": FLAG, "tags": TAGS, "activity": ACTIVITY, "segment": MEMBER, "audience": MEMBER, "topic": MEMBER}
+DIGITS = 15  # of a decimal number in a text; both databases read as many exactly
+NESTED = 10  # segments that ask about segments
+
+Sql = Any  # a SQLAlchemy expression
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """What a rule is compiled for.
+
+    postgres   the dialect, else SQLite
+    now        UTC seconds, where windows end
+    segments   rules of the segments that rules may ask about; None for a static one; one that is not there has no members
+    """
+
+    postgres: bool
+    now: float
+    segments: dict[int, Rule | None]
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """`sql(compiler, test)` for the shapes of subject it fits."""
+
+    name: str
+    shapes: tuple[str, ...]
+    sql: Callable[[Compiler, Test], Sql]
+
+
+def compiled(rule: Rule, compiler: Compiler) -> Sql:
+    """The condition on `contacts`."""
+    if isinstance(rule, All):
+        return and_(true(), *(compiled(each, compiler) for each in rule.rules))
+    if isinstance(rule, Some):
+        return or_(false(), *(compiled(each, compiler) for each in rule.rules))
+    if isinstance(rule, Not):
+        return not_(compiled(rule.rule, compiler))
+    return _BY_NAME[rule.operator, SHAPES[rule.subject.kind]].sql(compiler, rule)
+
+
+def fits(operator: str, subject: Subject) -> bool:
+    """Whether the table has this operator for the subject."""
+    return (operator, SHAPES[subject.kind]) in _BY_NAME
+
+
+# What a subject is to SQL: a text, a number, a moment, each NULL when it is none.
+
+
+def _json(compiler: Compiler, subject: Subject) -> tuple[Sql, Sql]:
+    """The kind of JSON value at a path, as the database calls it, and its text."""
+    if compiler.postgres:
+        value: Sql = contacts.c.properties
+        for name in subject.path[:-1]:
+            value = value.op("->", return_type=JSONB)(literal(name, Text))
+        last = literal(subject.path[-1], Text)
+        return func.jsonb_typeof(value.op("->", return_type=JSONB)(last)), value.op("->>", return_type=Text)(last)
+    path = "$" + "".join(f'."{name}"' for name in subject.path)
+    return func.json_type(contacts.c.properties, path), func.json_extract(contacts.c.properties, path, type_=Text)
+
+
+_STRING, _NUMBERS = {True: "string", False: "text"}, {True: ("number",), False: ("integer", "real")}
+_EMPTY = "null"
+
+
+def _text(compiler: Compiler, subject: Subject) -> Sql:
+    if SHAPES[subject.kind] == TEXT:
+        return contacts.c.key if subject.kind == "email" else contacts.c[subject.kind]
+    kind, value = _json(compiler, subject)
+    return case((kind == _STRING[compiler.postgres], value))
+
+
+def _binary(compiler: Compiler, text: Sql) -> Sql:
+    """The text, compared by code point."""
+    return collated(text, "C") if compiler.postgres else text
+
+
+def _lower(compiler: Compiler, text: Sql) -> Sql:
+    return func.lower(_binary(compiler, text))
+
+
+def _glob(text: Sql, pattern: str) -> Sql:
+    return text.op("GLOB", is_comparison=True)(pattern)
+
+
+def _decimal(compiler: Compiler, text: Sql) -> Sql:
+    """The number that a decimal text means, NULL for another text."""
+    if compiler.postgres:
+        fits_ = and_(text.regexp_match(r"^-?[0-9]+(\.[0-9]+)?$"), func.length(text) <= DIGITS)
+    else:
+        plain = func.ltrim(text, "-")
+        signs = func.length(text) - func.length(plain)
+        fits_ = and_(func.length(text) <= DIGITS, signs <= 1, _glob(plain, "[0-9]*[0-9]") | _glob(plain, "[0-9]"), not_(_glob(plain, "*[^0-9.]*")),
+                     not_(_glob(plain, "*.*.*")))
+    return case((fits_, cast(text, Double)))
+
+
+def _number(compiler: Compiler, subject: Subject) -> Sql:
+    if SHAPES[subject.kind] == TEXT:
+        return _decimal(compiler, _text(compiler, subject))
+    kind, value = _json(compiler, subject)
+    return case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double)), (kind == _STRING[compiler.postgres], _decimal(compiler, value)))
+
+
+def _moment(compiler: Compiler, subject: Subject) -> Sql:
+    """The second that a text means, as 2026-03-23T10:00:00."""
+    text = _text(compiler, subject)
+    zone = func.ltrim(func.substr(text, 20), ".0123456789").in_(("", "Z", "+00:00"))
+    if compiler.postgres:
+        day, second = text.regexp_match("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), text.regexp_match("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+    else:
+        date = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+        day, second = _glob(text, date), _glob(text, date + "T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*")
+    return _binary(compiler, case((day, text.concat("T00:00:00")), (and_(second, zone), func.substr(text, 1, 19))))
+
+
+def second(at: float) -> str:
+    """UTC seconds as _moment writes them."""
+    return datetime.fromtimestamp(math.floor(at), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _sure(condition: Sql) -> Sql:
+    return func.coalesce(condition, false(), type_=Boolean)
+
+
+# Operators on texts and values.
+
+
+def _is(compiler: Compiler, test: Test) -> Sql:
+    """Equal as texts; a number in a property also to its decimal text, a boolean to true or false."""
+    if SHAPES[test.subject.kind] == TEXT:
+        return _sure(_text(compiler, test.subject) == test.value)
+    kind, value = _json(compiler, test.subject)
+    found = [and_(kind == _STRING[compiler.postgres], value == test.value)]
+    number = decimal(str(test.value))
+    if number is not None:
+        found.append(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == number.value), else_=false()))
+    if test.value in ("true", "false"):
+        found.append(_boolean(compiler, kind, value, test.value == "true"))
+    return _sure(or_(*found))
+
+
+def _boolean(compiler: Compiler, kind: Sql, value: Sql, wanted: bool) -> Sql:
+    word = "true" if wanted else "false"
+    return and_(kind == "boolean", value == word) if compiler.postgres else kind == word
+
+
+def _same(compiler: Compiler, test: Test) -> Sql:
+    """Equal as JSON: 1 is neither "1" nor true."""
+    kind, value = _json(compiler, test.subject)
+    if isinstance(test.value, bool):
+        return _sure(_boolean(compiler, kind, value, test.value))
+    if isinstance(test.value, Number):
+        return _sure(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == test.value.value), else_=false()))
+    return _sure(and_(kind == _STRING[compiler.postgres], value == test.value))
+
+
+def _set(compiler: Compiler, test: Test) -> Sql:
+    if SHAPES[test.subject.kind] == TEXT:
+        return _text(compiler, test.subject).is_not(None)
+    return _sure(_json(compiler, test.subject)[0] != _EMPTY)
+
+
+def _find(compiler: Compiler, text: Sql, part: str) -> Sql:
+    return _sure((func.strpos(text, part) if compiler.postgres else func.instr(text, part)) > 0)
+
+
+def _contains(compiler: Compiler, test: Test) -> Sql:
+    return _find(compiler, _lower(compiler, _text(compiler, test.subject)), folded(test.value))
+
+
+def _contains_exactly(compiler: Compiler, test: Test) -> Sql:
+    return _find(compiler, _text(compiler, test.subject), str(test.value))
+
+
+def _starts(compiler: Compiler, test: Test) -> Sql:
+    wanted = folded(test.value)
+    return _sure(func.substr(_lower(compiler, _text(compiler, test.subject)), 1, len(wanted)) == wanted)
+
+
+def _ends(compiler: Compiler, test: Test) -> Sql:
+    wanted, text = folded(test.value), _lower(compiler, _text(compiler, test.subject))
+    return _sure(and_(func.length(text) >= len(wanted), func.substr(text, func.length(text) - len(wanted) + 1) == wanted))
+
+
+def folded(text: Any) -> str:
+    """A to Z in lower case, as both databases fold."""
+    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in str(text))
+
+
+def decimal(text: str) -> Number | None:
+    """The number that a decimal text of up to 15 characters means."""
+    digits = text.removeprefix("-")
+    whole, dot, rest = digits.partition(".")
+    if len(text) > DIGITS or not (whole + rest).isascii() or not whole.isdigit() or (dot and not rest.isdigit()):
+        return None
+    return Number(float(text), text)
+
+
+def _range(wanted: str) -> Callable[[Compiler, Test], Sql]:
+    """above, from, below or until: of a number, or of a moment by its edges."""
+
+    def sql(compiler: Compiler, test: Test) -> Sql:
+        if isinstance(test.value, Number):
+            return _sure(_compared(wanted, _number(compiler, test.subject), test.value.value, test.value.value))
+        moment = test.value
+        assert isinstance(moment, Moment)
+        end = moment.end if moment.end - moment.start > 1 else math.floor(moment.start) + 1.0
+        return _sure(_compared(wanted, _moment(compiler, test.subject), second(moment.start), second(end), later=True))
+
+    return sql
+
+
+def _compared(wanted: str, value: Sql, start: Any, end: Any, later: bool = False) -> Sql:
+    """`later`: `end` is the first that is too late, not the last that still belongs."""
+    if wanted == "above":
+        return value >= end if later else value > end
+    if wanted == "from":
+        return value >= start
+    if wanted == "below":
+        return value < start
+    return value < end if later else value <= end
+
+
+def _value_within(compiler: Compiler, test: Test) -> Sql:
+    return _sure(_moment(compiler, test.subject) >= second(compiler.now - test.seconds))
+
+
+def _value_older(compiler: Compiler, test: Test) -> Sql:
+    return _sure(_moment(compiler, test.subject) < second(compiler.now - test.seconds))
+
+
+# Times.
+
+
+def _time(subject: Subject) -> Sql:
+    return contacts.c.last_active_at if subject.kind == "last_active" else contacts.c[subject.kind]
+
+
+def _time_on(_compiler: Compiler, test: Test) -> Sql:
+    return _sure(and_(_time(test.subject) >= test.value.start, _time(test.subject) < test.value.end))  # type: ignore[union-attr]
+
+
+def _time_range(wanted: str) -> Callable[[Compiler, Test], Sql]:
+    return lambda _compiler, test: _sure(_compared(wanted, _time(test.subject), test.value.start, test.value.end, later=True))  # type: ignore[union-attr]
+
+
+def _time_within(compiler: Compiler, test: Test) -> Sql:
+    return _sure(_time(test.subject) >= compiler.now - test.seconds)
+
+
+def _time_older(compiler: Compiler, test: Test) -> Sql:
+    return _sure(_time(test.subject) < compiler.now - test.seconds)
+
+
+# Flags, tags, what people did, where they belong.
+
+
+def _flag(_compiler: Compiler, test: Test) -> Sql:
+    if test.subject.kind == "unsubscribed":
+        return contacts.c.unsubscribed.is_(bool(test.value))
+    held = exists().where(suppressions.c.project_id == contacts.c.project_id, suppressions.c.key == contacts.c.key, suppressions.c.scope == "all")
+    return held if test.value else not_(held)
+
+
+def _tagged(compiler: Compiler, test: Test) -> Sql:
+    if compiler.postgres:
+        return cast(contacts.c.tags, JSONB).contains([test.value])
+    each = func.json_each(contacts.c.tags).table_valued("value")
+    seen = func.instr(contacts.c.tags, orjson.dumps(test.value).decode(), type_=Text) > 0  # cheap, and nearly sure
+    return and_(seen, exists(select(1).select_from(each).where(each.c.value == test.value)))
+
+
+def _tags_set(compiler: Compiler, _test: Test) -> Sql:
+    length = func.jsonb_array_length if compiler.postgres else func.json_array_length
+    return length(contacts.c.tags) > 0
+
+
+def _acts(test: Test) -> Sql:
+    return and_(activity.c.contact_id == contacts.c.id, activity.c.name == test.subject.path[0])
+
+
+def _did(_compiler: Compiler, test: Test) -> Sql:
+    return exists().where(_acts(test))
+
+
+def _did_within(compiler: Compiler, test: Test) -> Sql:
+    return exists().where(_acts(test), activity.c.last_at >= compiler.now - test.seconds)
+
+
+def _counted(wanted: str) -> Callable[[Compiler, Test], Sql]:
+    """How often in the window, by whole days in UTC."""
+
+    def sql(compiler: Compiler, test: Test) -> Sql:
+        first = math.floor((compiler.now - test.seconds) / DAY)
+        total = func.coalesce(select(func.sum(activity.c.count)).where(_acts(test), activity.c.day >= first).scalar_subquery(), 0)
+        number = test.value.value  # type: ignore[union-attr]
+        return total == number if wanted == "is" else _compared(wanted, total, number, number)
+
+    return sql
+
+
+def _member(compiler: Compiler, test: Test) -> Sql:
+    number = test.subject.path[0]
+    if test.subject.kind == "audience":
+        return exists().where(audience_members.c.audience_id == number, audience_members.c.contact_id == contacts.c.id)
+    if test.subject.kind == "topic":
+        return not_(exists().where(subscriptions.c.topic_id == number, subscriptions.c.contact_id == contacts.c.id, subscriptions.c.subscribed.is_(False)))
+    if number not in compiler.segments or compiler.depth >= NESTED:
+        return false()
+    rule = compiler.segments[number]  # type: ignore[index]
+    if rule is None:
+        return listed(number)
+    return compiled(rule, Compiler(compiler.postgres, compiler.now, compiler.segments, compiler.depth + 1))
+
+
+def listed(number: Any) -> Sql:
+    """Whether a contact is on the list of a static segment."""
+    return exists().where(segment_members.c.segment_id == number, segment_members.c.contact_id == contacts.c.id, segment_members.c.left_at.is_(null()))
+
+
+OPERATORS = (
+    Operator("is", (TEXT, VALUE), _is),
+    Operator("same", (VALUE,), _same),
+    Operator("set", (TEXT, VALUE), _set),
+    Operator("contains", (TEXT, VALUE), _contains),
+    Operator("contains_exactly", (VALUE,), _contains_exactly),
+    Operator("starts", (TEXT, VALUE), _starts),
+    Operator("ends", (TEXT, VALUE), _ends),
+    *(Operator(name, (TEXT, VALUE), _range(name)) for name in ("above", "from", "below", "until")),
+    Operator("within", (TEXT, VALUE), _value_within),
+    Operator("older", (TEXT, VALUE), _value_older),
+    Operator("is", (TIME,), _time_on),
+    Operator("set", (TIME,), lambda _compiler, test: _time(test.subject).is_not(None)),
+    *(Operator(name, (TIME,), _time_range(name)) for name in ("above", "from", "below", "until")),
+    Operator("within", (TIME,), _time_within),
+    Operator("older", (TIME,), _time_older),
+    Operator("is", (FLAG,), _flag),
+    Operator("has", (TAGS,), _tagged),
+    Operator("set", (TAGS,), _tags_set),
+    Operator("set", (ACTIVITY,), _did),
+    Operator("within", (ACTIVITY,), _did_within),
+    *(Operator(name, (ACTIVITY,), _counted(name)) for name in ("is", "above", "from", "below", "until")),
+    Operator("member", (MEMBER,), _member),
+)
+_BY_NAME = {(each.name, shape): each for each in OPERATORS for shape in each.shapes}

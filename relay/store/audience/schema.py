@@ -1,0 +1,147 @@
+"""The tables of the audience; conventions as in relay.store.schema.
+
+Whatever hangs on a contact goes with it (ON DELETE CASCADE): deleting a person is one statement that forgets nothing. `optouts` outlives it, and has a keyed
+hash in place of the address.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+
+from relay.store.schema import Id, Json, _id, _project, _where, metadata
+
+
+def _contact(**more: bool) -> Column:
+    return Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), nullable=False, **more)
+
+
+contacts = Table(
+    "contacts", metadata, _id(), _project(),
+    Column("key", String(320), nullable=False),  # the address in normal form
+    Column("email", String(320), nullable=False),
+    Column("first_name", String(255)),
+    Column("last_name", String(255)),
+    Column("properties", Json, nullable=False),
+    Column("tags", Json, nullable=False),  # a list of texts
+    Column("unsubscribed", Boolean, nullable=False),
+    Column("unsubscribed_at", Float),
+    Column("search", Text, nullable=False),  # address and names, folded: what a search looks through
+    Column("last_active_at", Float),  # the last open, click or tracked event by a person
+    Column("import_id", Id),  # the import that made it
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("project_id", "key"),
+    Index("contacts_by_project", "project_id", "id"),
+    Index("contacts_by_import", "import_id", **_where("import_id IS NOT NULL")),
+)
+
+contact_properties = Table(
+    "contact_properties", metadata, _id(), _project(),
+    Column("name", String(64), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("type", String(8), nullable=False),  # text | number | boolean | date | select
+    Column("options", Json, nullable=False),  # of a select: a list of texts
+    Column("required", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+contact_history = Table(
+    "contact_history", metadata, _id(), _contact(),
+    Column("at", Float, nullable=False),
+    Column("act", String(32), nullable=False),  # created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed
+    Column("source", String(32), nullable=False),  # api | import | one-click | page | mailto | bounce | complaint | earlier
+    Column("evidence", Json, nullable=False),
+    Index("contact_history_by_contact", "contact_id", "id"),
+)
+
+optouts = Table(
+    "optouts", metadata,
+    Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("hash", String(64), primary_key=True),  # HMAC of the normal form, hex
+    Column("scope", String(64), primary_key=True),  # all | marketing | topic:<id>
+    Column("at", Float, nullable=False),
+)
+
+audiences = Table(
+    "audiences", metadata, _id(), _project(),
+    Column("name", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+audience_members = Table(
+    "audience_members", metadata,
+    Column("audience_id", Id, ForeignKey("audiences.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("added_at", Float, nullable=False),
+    Index("audience_members_by_contact", "contact_id"),
+)
+
+segments = Table(
+    "segments", metadata, _id(), _project(index=True),
+    Column("name", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("rules", Json),  # as given, in any grammar; null = static
+    Column("audience_id", Id, ForeignKey("audiences.id", ondelete="SET NULL")),
+    Column("tracked", Boolean, nullable=False),  # entries and exits become events
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+segment_members = Table(
+    "segment_members", metadata,
+    Column("segment_id", Id, ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("added_at", Float, nullable=False),
+    Column("left_at", Float),  # None while a member; the row stays for the growth of the segment
+    Index("segment_members_by_contact", "contact_id"),
+)
+
+topics = Table(
+    "topics", metadata, _id(), _project(),
+    Column("name", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+subscriptions = Table(
+    "subscriptions", metadata,
+    Column("topic_id", Id, ForeignKey("topics.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("subscribed", Boolean, nullable=False),  # no row = subscribed
+    Column("updated_at", Float, nullable=False),
+    Index("subscriptions_by_contact", "contact_id"),
+)
+
+activity = Table(
+    "activity", metadata,
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("name", String(64), primary_key=True),  # email.opened, email.clicked ..., or the name of an event of the project's own
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970, UTC
+    Column("count", Integer, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+)
+
+imports = Table(
+    "imports", metadata, _id(), _project(index=True),
+    Column("state", String(12), nullable=False),  # running | completed | failed | undone
+    Column("figures", Json, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
+import_errors = Table(
+    "import_errors", metadata,
+    Column("import_id", Id, ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("row", Integer, primary_key=True, autoincrement=False),  # of the file, its header being row 1
+    Column("email", String(320), nullable=False),
+    Column("error", Text, nullable=False),
+)
+
+TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,
+          imports, import_errors)

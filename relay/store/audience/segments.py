@@ -1,0 +1,181 @@
+"""Segments of a project: saved questions about contacts, asked anew each time, and lists that are kept by hand.
+
+A dynamic segment keeps its rules as they were given; relay.audience.grammars reads them. What is in it is never stored, so it is never stale. A static one has
+rows in `segment_members`; those who left keep theirs, which is how its growth is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, delete, func, select, true, update
+
+from relay.errors import NotFound
+from relay.mail import ids
+from relay.store import pages
+from relay.store.audience import contacts as people
+from relay.store.audience.contacts import Contact, Filter
+from relay.store.audience.operators import NESTED, Compiler, compiled, listed
+from relay.store.audience.rules import DAY, Rule
+from relay.store.audience.rules import segments as asked
+from relay.store.audience.schema import audience_members, contacts
+from relay.store.audience.schema import segment_members as members
+from relay.store.audience.schema import segments as table
+from relay.store.pages import Found, Page
+from relay.store.upsert import insert
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`rules` as given, None for a static segment; `tracked` if entries and exits become events."""
+
+    id: int
+    project_id: int
+    name: str
+    description: str
+    rules: Any
+    audience_id: int | None
+    tracked: bool
+    created_at: float
+    updated_at: float
+
+    @property
+    def public_id(self) -> str:
+        return ids.public("seg", self.id)
+
+
+Read = Callable[[Any], Rule]  # relay.audience.grammars.read: rules as given to a tree
+
+_COLUMNS = tuple(table.c[name] for name in Segment.__slots__)
+
+
+def add(conn: Connection, segment: Segment) -> Segment:
+    conn.execute(table.insert(), {name: getattr(segment, name) for name in Segment.__slots__})
+    return segment
+
+
+def find(conn: Connection, project: int, number: int) -> Segment | None:
+    row = conn.execute(select(*_COLUMNS).where(table.c.project_id == project, table.c.id == number)).one_or_none()
+    return None if row is None else Segment(*row)
+
+
+def get(conn: Connection, project: int, number: int) -> Segment:
+    """Raises NotFound."""
+    found = find(conn, project, number)
+    if found is None:
+        raise NotFound("Segment not found")
+    return found
+
+
+def paged_list(conn: Connection, project: int, which: Page, audience: int | None = None) -> Found:
+    query = select(*_COLUMNS).where(table.c.project_id == project)
+    if audience is not None:
+        query = query.where(table.c.audience_id == audience)
+    found = pages.take(conn, query, table.c.id, which)
+    return Found([Segment(*row) for row in found.rows], found.total, found.last)
+
+
+def change(conn: Connection, project: int, number: int, changes: dict[str, Any]) -> Segment:
+    get(conn, project, number)
+    conn.execute(update(table).where(table.c.id == number).values(changes))
+    return get(conn, project, number)
+
+
+def remove(conn: Connection, project: int, number: int) -> None:
+    """Delete the segment; its contacts stay."""
+    get(conn, project, number)
+    conn.execute(delete(table).where(table.c.id == number))
+
+
+# Who is in it.
+
+
+def condition(conn: Connection, segment: Segment, now: float, read: Read) -> ColumnElement[bool]:
+    """The members of a segment, as a condition on contacts."""
+    within = true()
+    if segment.audience_id is not None:
+        within = select(1).where(audience_members.c.audience_id == segment.audience_id, audience_members.c.contact_id == contacts.c.id).exists()
+    if segment.rules is None:
+        return and_(within, listed(segment.id))
+    return and_(within, where(conn, segment.project_id, read(segment.rules), now, read))
+
+
+def where(conn: Connection, project: int, rule: Rule, now: float, read: Read) -> ColumnElement[bool]:
+    """The contacts that a rule is true of, as a condition."""
+    return compiled(rule, Compiler(conn.dialect.name == "postgresql", now, needed(conn, project, rule, read)))
+
+
+def needed(conn: Connection, project: int, rule: Rule, read: Read) -> dict[int, Rule | None]:
+    """The rules of all segments that a rule asks about, and of those that these ask about; None for a static one."""
+    found: dict[int, Rule | None] = {}
+    wanted = asked(rule)
+    for _ in range(NESTED):
+        if not wanted:
+            break
+        rows = conn.execute(select(table.c.id, table.c.rules).where(table.c.project_id == project, table.c.id.in_(sorted(wanted)))).all()
+        news = {row.id: None if row.rules is None else read(row.rules) for row in rows}
+        found |= news
+        wanted = {each for rule_ in news.values() if rule_ is not None for each in asked(rule_)} - found.keys()
+    return found
+
+
+def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: int | None, now: float, read: Read) -> Found:
+    """A page of contacts; with the number of a segment that exists, of its members."""
+    segment = find(conn, project, number) if number is not None else None
+    if segment is not None:
+        wanted = Filter(wanted.search, wanted.unsubscribed, wanted.audience, condition(conn, segment, now, read))
+    return people.paged(conn, project, which, wanted)
+
+
+def members_after(conn: Connection, project: int, number: int, after: int, limit: int, now: float, read: Read) -> list[Contact]:
+    """The next members of a segment by id; raises NotFound."""
+    segment = get(conn, project, number)
+    return people.after(conn, project, after, Filter(rule=condition(conn, segment, now, read)), limit)
+
+
+def counted(conn: Connection, segment: Segment, now: float, read: Read) -> int:
+    return people.count(conn, segment.project_id, Filter(rule=condition(conn, segment, now, read)))
+
+
+def preview(conn: Connection, project: int, rule: Rule, now: float, read: Read, audience: int | None = None) -> int:
+    """How many contacts a rule is true of."""
+    return people.count(conn, project, Filter(audience=audience, rule=where(conn, project, rule, now, read)))
+
+
+# Static ones.
+
+
+def put(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> int:
+    """How many of these contacts were not on the list before."""
+    again = insert(conn, members).on_conflict_do_update(
+        index_elements=["segment_id", "contact_id"], set_={"added_at": at, "left_at": None}, where=members.c.left_at.is_not(None))
+    row = again.returning(members.c.contact_id)
+    return sum(len(conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()) for each in contact_ids)
+
+
+def take(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> int:
+    """How many of these contacts were on the list and no longer are."""
+    gone = update(members).where(members.c.segment_id == number, members.c.contact_id.in_(list(contact_ids)), members.c.left_at.is_(None))
+    return conn.execute(gone.values(left_at=at)).rowcount
+
+
+def growth(conn: Connection, number: int, days: int, now: float) -> list[tuple[float, int]]:
+    """Members at the end of each of the last days, oldest first: (start of the day in UTC seconds, members)."""
+    today = math.floor(now / DAY)
+    came, left = _by_day(conn, number, members.c.added_at), _by_day(conn, number, members.c.left_at)
+    total = sum(came.values()) - sum(left.values())
+    found = []
+    for day in range(today, today - days, -1):
+        found.append((day * DAY, total))
+        total += left.get(day, 0) - came.get(day, 0)
+    return found[::-1]
+
+
+def _by_day(conn: Connection, number: int, column: Any) -> dict[int, int]:
+    """How many rows have a time on each day since 1970."""
+    day = cast(column / DAY - 0.5, Integer) if conn.dialect.name == "postgresql" else cast(column / DAY, Integer)  # PostgreSQL rounds, SQLite cuts off
+    query = select(day, func.count()).where(members.c.segment_id == number, column.is_not(None)).group_by(day)
+    return {row[0]: row[1] for row in conn.execute(query)}
