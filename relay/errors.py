@@ -14,6 +14,7 @@
     ├── NoRoute(reply)          there is no host for this domain: permanent (NXDOMAIN, null MX, loop) or for now (DNS fails), as the reply says
     ├── ConnectFailed(reply)    no host of a route took the connection; carries phase, mx, address, tls of the last one tried
     └── StoreError(text)        the store could not commit or read; the caller answers 4yz
+        └── InUse(text)         another process has the data directory
 
 HTTP status is mapped once, in relay/api/errors.py; the SMTP reply is `error.reply`.
 """
@@ -137,6 +138,10 @@ class StoreError(RelayError):
 
     def __init__(self, text: str = "the message store is not available, try again later"):
         super().__init__(text, Reply(451, "4.3.0", text))
+
+
+class InUse(StoreError):
+    """Another process has the data directory; this one has done nothing."""
 
 
 class NoRoute(RelayError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from relay import __version__
 if TYPE_CHECKING:
     from relay.settings import Settings
 
+START = 20.0  # seconds that a command waits for a relay that is just starting, or for another command that has the store
 PLACES = ("relay.toml", "/etc/relay/relay.toml")  # where the settings are looked for without --config and $RELAY_CONFIG
 
 
@@ -40,15 +42,30 @@ class Run:
 
     @property
     def settings(self) -> Settings:
-        """Raises ConfigError."""
+        """Raises ConfigError, also where nothing at all is configured: a command would make a store of its own beside the one that was meant."""
         if not self._settings:
             from relay.settings import load
 
-            self._settings.append(load(self.file, os.environ))
+            found = load(self.file, os.environ)
+            if self.file is None and not any(name.startswith("RELAY_") for name in os.environ) and not found.data_dir.exists():
+                raise nowhere()
+            self._settings.append(found)
         return self._settings[0]
 
     def act(self, name: str, /, **arguments: Any) -> Any:
         """The result of an act, wherever it has to run; raises the errors of relay.errors."""
+        from relay.errors import InUse
+
+        until = time.monotonic() + START
+        while True:
+            try:
+                return self._act(name, arguments)
+            except InUse:  # by a relay that does not answer yet, or by another command
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+
+    def _act(self, name: str, arguments: dict[str, Any]) -> Any:
         from relay.control.client import Client
 
         running = Client.connect(self.settings.data_dir)
@@ -64,6 +81,13 @@ class Run:
         text = json.dumps(result, indent=2, ensure_ascii=False) if self.as_json else human(result)
         if text:
             click.echo(text)
+
+
+def nowhere() -> Exception:
+    """What to say where no settings are."""
+    from relay.errors import ConfigError
+
+    return ConfigError("", "there are no settings: name a file with --config FILE or $RELAY_CONFIG; `make run` has config/local.toml")
 
 
 def _config(context: click.Context, _: click.Parameter, value: str | None) -> None:
@@ -145,4 +169,5 @@ def commands() -> Group:
 
 def main(serve: Callable[..., int | None]) -> None:
     """Run the command line; `serve` starts the relay."""
+    os.umask(0o077)  # what a command makes in data_dir is as private as what the relay makes there
     commands()(obj=Run(serve), prog_name="relay")

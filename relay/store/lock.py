@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.errors import StoreError
+from relay.errors import InUse
 
 
 @contextmanager
 def hold(data_dir: Path | str) -> Iterator[None]:
-    """Hold the directory (made if missing, 0700) as long as the context lasts; raises StoreError naming the pid that has it."""
+    """Hold the directory (made if missing, 0700) as long as the context lasts; raises InUse naming the pid that has it."""
     directory = Path(data_dir)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -28,7 +28,7 @@ def hold(data_dir: Path | str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise StoreError(f"{directory} is in use by the relay with pid {holder}; stop it first, or give this one its own data_dir") from None
+            raise InUse(f"{directory} is in use by the relay with pid {holder}; stop it first, or give this one its own data_dir") from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

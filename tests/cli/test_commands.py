@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from relay.cli.main import PLACES
 from tests.cli.conftest import ROOT
 
 
@@ -37,6 +38,33 @@ def test_the_settings_are_found_by_environment_and_here(relay, tmp_path):
     assert relay.process("key", "list", config=False, RELAY_CONFIG=str(relay.config)).returncode == 0
     assert relay.process("key", "list", config=False, cwd=tmp_path).returncode == 0
     assert (tmp_path / "data" / "relay.db").exists()
+
+
+def test_without_any_settings_no_store_is_made(relay, tmp_path):
+    """Whoever runs `make run` and then a bare `relay key create` would get the key of another relay."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    if any(os.path.exists(place) for place in (*PLACES, "/var/lib/relay")):
+        pytest.skip("a relay is installed on this machine")
+    found = relay.process("key", "create", config=False, cwd=empty)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert "--config" in found.stderr
+    assert not os.path.exists("/var/lib/relay")
+
+
+def test_what_a_command_makes_is_private(relay):
+    assert relay.process("key", "list").returncode == 0
+    modes = {path.name: path.stat().st_mode & 0o077 for path in (relay.config.parent / "data").iterdir()}
+    assert "relay.db" in modes
+    assert not any(modes.values()), modes
+
+
+def test_a_command_waits_for_another_that_has_the_store(relay):
+    relay.text("project", "create", "shop")
+    together = [subprocess.Popen([sys.executable, "-m", "relay", "key", "create", "--config", str(relay.config)], cwd=ROOT, stdout=subprocess.DEVNULL)
+                for _ in range(3)]
+    assert [process.wait(50) for process in together] == [0, 0, 0]
+    assert len(relay.json("key", "list")) == 3
 
 
 def test_a_key_is_rotated_and_revoked(relay):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from relay.control.place import NAME
+from relay.store import lock
 from tests.cli.conftest import ROOT, Relay, configured
 from tests.support.ports import free_port
 
@@ -118,6 +120,21 @@ def test_a_key_counts_at_once_and_is_dead_at_once(running, ports):
         assert client.mail("app@a.example")[0] == 535
     with smtplib.SMTP("127.0.0.1", ports[0], timeout=10) as client, pytest.raises(smtplib.SMTPAuthenticationError):
         client.login("any", key)
+
+
+def test_a_command_waits_for_a_relay_that_is_starting(tmp_path):
+    """`relay serve & relay key create`, as scripts do."""
+    relay = configured(tmp_path, "[store]\nmin_free = \"1MB\"\nreserve = \"1MB\"\n")
+    process = subprocess.Popen([sys.executable, "-m", "relay", "serve", "--config", str(relay.config)], cwd=ROOT)
+    try:
+        _until(lambda: lock.holder(tmp_path / "data") if (tmp_path / "data").exists() else None, lambda pid: pid == process.pid)
+        assert not (tmp_path / "data" / NAME).exists()
+        key = relay.text("key", "create").strip()
+        assert relay.json("key", "list")[0]["prefix"] == key[:len("sk_live_0000")]
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_a_delivered_message_is_explained(running, ports):
