@@ -5,6 +5,7 @@ Only config/local.toml (its capture server) or a terminal gets a fresh key, at t
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ TEXT = """
 Relay is ready.
 
   SMTP        {smtp}   any user name, the API key as password
-  API key     {key}   (relay key create --config FILE makes another)
+  API key     {key}   ({command} makes another)
   Dashboard   http://{http}/dashboard
 
 Try it:
@@ -41,5 +42,6 @@ async def greet(relay: Relay) -> None:
     if not config.smtp.submission or not (config.capture.listen or sys.stdout.isatty()):
         return
     key = LATER if await keys.every(relay.control) else (await keys.create(relay.control, name="laptop"))["key"]
-    sys.stdout.write(TEXT.format(smtp=config.smtp.submission, key=key, http=config.http.listen or "(off)"))
+    command = "relay key create" + (f" --config {shlex.quote(relay.path)}" if relay.path else "")
+    sys.stdout.write(TEXT.format(smtp=config.smtp.submission, key=key, http=config.http.listen or "(off)", command=command))
     sys.stdout.flush()
