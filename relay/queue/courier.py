@@ -57,15 +57,15 @@ class Courier:
                 turn = await self._serve(turn)
         finally:
             self._close()
-            self.runner.left(self)
+            self.runner.dispatch.left(self)
 
     async def _serve(self, turn: Turn) -> Turn | None:
         """Carry one turn; the next one."""
         if not await self._carry(turn):
             return None
         self.run_length += 1
-        following = self.runner.following(self)
-        if following is None and self.runner.lingers(self):
+        following = self.runner.dispatch.following(self)
+        if following is None and self.runner.dispatch.lingers(self):
             following = await self._wait()
         return following
 
@@ -75,7 +75,7 @@ class Courier:
         for each in left.values():
             each.out = True
         try:
-            message = self.runner.bodies.get(turn.message_id) or await self.runner.bodies.load(turn.message_id)
+            message = self.runner.memory.bodies.get(turn.message_id) or await self.runner.memory.bodies.load(turn.message_id)
             people = [] if message is None else [r for r in message.envelope.recipients if r.id in left]
             if message is None or len(people) < len(left):
                 self._vanish(message, people, left)
@@ -90,7 +90,7 @@ class Courier:
         except Exception as fault:
             LOG.error("delivery failed", id=ids.public("em", turn.message_id), exception=repr(fault), exc_info=fault)
             for waiting in left.values():
-                self.runner.postpone(waiting, FAULT)
+                self.runner.outcomes.postpone(waiting, FAULT)
             return False
 
     def _vanish(self, message: Message | None, people: Sequence[Recipient], left: dict[int, Waiting]) -> None:
@@ -101,13 +101,13 @@ class Courier:
         for number in [n for n in left if n not in found]:
             waiting = left.pop(number)
             if message is None:
-                self.runner.postpone(waiting, UNREADABLE)
+                self.runner.outcomes.postpone(waiting, UNREADABLE)
             else:
-                self.runner.drop(waiting)
+                self.runner.memory.drop(waiting)
 
     def _simulate(self, people: Sequence[Recipient], left: dict[int, Waiting]) -> None:
         for recipient in people:
-            self.runner.simulated(left.pop(recipient.id), recipient)
+            self.runner.outcomes.simulated(left.pop(recipient.id), recipient)
 
     async def _depart(self, turn: Turn, message: Message, left: dict[int, Waiting]) -> bool:
         """Connection, chains, transaction; False when the courier is to end."""
@@ -116,15 +116,15 @@ class Courier:
                 return False
             if not await self._granted(turn):
                 return False
-            await self.runner.recorder_room()
+            await self.runner.outcomes.recorder_room()
             if self.runner.stopping or not self.connection.usable:  # it took a while; the next look makes a new connection
-                self.runner.put_back(self, turn)
+                self.runner.dispatch.put_back(self, turn)
                 return not self.runner.stopping
-            self.runner.starts(turn)
+            self.runner.outcomes.starts(turn)
             return await self._transactions(turn, message, left)
         except NoRoute as none:
             for recipient in message.recipients:
-                self.runner.unroutable(left.pop(recipient.id), message, recipient, none.reply)
+                self.runner.outcomes.unroutable(left.pop(recipient.id), message, recipient, none.reply)
             return False
 
     async def _connected(self, turn: Turn, message: Message, left: dict[int, Waiting]) -> bool:
@@ -134,25 +134,25 @@ class Courier:
         self._close()
         route = await self.runner.router.route(turn.domain)
         if route.site != self.site.name or route.key != self.key:
-            self.runner.moved(turn)
+            self.runner.routing.moved(turn)
             return False
         if self.site.limits.tls == "required" and route.tls.level == "opportunistic":
             route = replace(route, tls=TlsRule("required"))
         try:
             self.connection = await self.runner.connector.connect(route)
         except ConnectFailed as failure:
-            self.runner.connect_failed(self, turn, message, left, failure)
+            self.runner.outcomes.connect_failed(self, turn, message, left, failure)
             return False
         self.carried = 0
-        self.runner.connected(self)
+        self.runner.outcomes.connected(self)
         return True
 
     async def _granted(self, turn: Turn) -> bool:
         """Wait for the site's rate; too long a wait gives the turn back."""
         while (wait := self.site.grant(self.runner.clock.elapsed())) > 0:
-            self.runner.delayed("rate")
+            self.runner.outcomes.delayed("rate")
             if wait > PATIENT or self.runner.stopping:
-                self.runner.put_back(self, turn)
+                self.runner.dispatch.put_back(self, turn)
                 return False
             await asyncio.sleep(wait)
         return True
@@ -166,7 +166,7 @@ class Courier:
                 for leaving in await runner.depart.apply(copy) if runner.depart.policies else (copy,):
                     for recipient, reply in leaving.dropped:
                         if recipient.id in left:
-                            runner.suppressed(left.pop(recipient.id), recipient, reply)
+                            runner.outcomes.suppressed(left.pop(recipient.id), recipient, reply)
                     people = tuple(r for r in leaving.envelope.recipients if r.id in left and not left[r.id].gone)
                     if not people:
                         continue
@@ -178,15 +178,15 @@ class Courier:
         except Refuse as refusal:
             for recipient in message.recipients:
                 if recipient.id in left:
-                    runner.stopped(left.pop(recipient.id), message, recipient, refusal.reply)
+                    runner.outcomes.stopped(left.pop(recipient.id), message, recipient, refusal.reply)
         except Defer as deferral:
             LOG.warning("departure deferred", id=ids.public("em", message.id), reply=str(deferral.reply), cause=repr(deferral.__cause__))
             for recipient in message.recipients:
                 if recipient.id in left:
-                    runner.postpone(left.pop(recipient.id), deferral.reply)
+                    runner.outcomes.postpone(left.pop(recipient.id), deferral.reply)
         if left:
             turn.waiting = list(left.values())
-            runner.put_back(self, turn)
+            runner.dispatch.put_back(self, turn)
         return True
 
     async def _deliver(self, message: Message) -> list[Outcome]:
@@ -201,7 +201,7 @@ class Courier:
             turn.again = True
             return
         for recipient, outcome in zip(people, outcomes, strict=True):
-            self.runner.settled(self, left.pop(recipient.id), message, recipient, outcome)
+            self.runner.outcomes.settled(self, left.pop(recipient.id), message, recipient, outcome)
 
     # waiting for more
 
@@ -211,18 +211,18 @@ class Courier:
         self._given = loop.create_future()
         self._timer = loop.call_later(self.site.limits.idle, self.give, None)
         self.run_length = 0
-        self.runner.rests(self)
+        self.runner.dispatch.rests(self)
         try:
             return await self._given
         finally:
             self._timer.cancel()
-            self.runner.wakes(self)
+            self.runner.dispatch.wakes(self)
             self._given = None
 
     def give(self, turn: Turn | None) -> None:
         """Hand a turn to a courier that waits; None sends it home."""
         if self._given is not None and not self._given.done():
-            self.runner.wakes(self)
+            self.runner.dispatch.wakes(self)
             self._given.set_result(turn)
 
     def _close(self) -> None:

@@ -29,7 +29,7 @@ async def test_a_store_is_empty_and_ours(store_url):
         assert sqlite3.connect(store_url.removeprefix("sqlite:///")).execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
         return
     connection = await asyncpg.connect(store_url)
-    assert await connection.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    assert await connection.fetchval("SELECT count(*) FROM projects") == 0
     assert await connection.fetchval("SHOW fsync") == "on"
     await connection.execute("CREATE TABLE mine (n int)")
     await connection.close()

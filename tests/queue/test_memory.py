@@ -21,7 +21,7 @@ async def test_a_waiting_recipient_costs_under_500_bytes(quick):
             gc.collect()
             tracemalloc.start()
             before, _ = tracemalloc.get_traced_memory()
-            runner.enter([
+            runner.memory.enter([
                 Waiting(bench.maker.next(), bench.maker.next(), bench.project, "slow.test", "transactional", now) for _ in range(COUNT)
             ])
             gc.collect()

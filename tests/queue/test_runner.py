@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.queue.conftest import settings
+from tests.queue.conftest import settings, until
 from tests.support.sink import Script, Sink
 
 
@@ -25,6 +25,20 @@ async def test_mail_that_nobody_brought_is_found_on_disk(relay):
             message = await bench.send("ann@example.net", told=False)
             bench.runner.wake()
             await bench.ended(message, "delivered")
+
+
+async def test_mail_that_the_loader_found_first_is_delivered_once(quick):
+    """Its row can be read as soon as it is committed, so the walk may come before whoever waits for the commit."""
+    with Sink(Script(delays={"greeting": 0.2})) as sink:
+        async with quick(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            message = await bench.send("ann@example.net", told=False)
+            bench.runner.wake()
+            found = await until(lambda: bench.runner.known.get(message.recipients[0].id))
+            bench.runner.accepted(message)
+            assert bench.runner.known[message.recipients[0].id] is found
+            told = await bench.ended(message, "delivered")
+            assert [attempt.result for _, attempt in told.attempts] == ["delivered"]
+    assert len(sink.messages) == 1
 
 
 async def test_each_recipient_gets_its_own_answer(relay):

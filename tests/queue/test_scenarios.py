@@ -38,13 +38,13 @@ async def test_a_tarpit_delays_nobody_else(quick):
         routes = {"slow.test": f"127.0.0.1:{pit.port}", "*": f"127.0.0.1:{sink.port}"}
         slow = f"route:127.0.0.1:{pit.port}"
         async with quick(settings(routes=routes)) as bench:
-            alone = await latencies(bench, 100)
-            stuck = [bench.message(f"u{n}@slow.test") for n in range(3_000)]
+            alone = await latencies(bench, 60)
+            stuck = [bench.message(f"u{n}@slow.test") for n in range(1_500)]
             await bench.keep(stuck)
             for each in stuck:
                 bench.runner.accepted(each)
             await until(lambda: bench.runner.sites.get(slow) and bench.runner.sites[slow].open)
-            beside = await latencies(bench, 100)
+            beside = await latencies(bench, 60)
             assert bench.runner.sites[slow].open <= 10
     assert percentile(beside) < max(2 * percentile(alone), percentile(alone) + 0.05)
 
@@ -133,6 +133,7 @@ async def test_a_suspension_by_reply_survives_a_restart(sqlite_url, tmp_path):
         async with running(sqlite_url, tmp_path, config) as bench:
             second = await bench.send("bob@busy.test")
             await until(lambda: "yahoo" in bench.runner.sites)
+            assert not bench.runner.couriers
             why, ends = bench.runner.limit(second.recipients[0].id, "busy.test")
             assert "TSS04" in why
             assert 6_900 < ends - bench.clock.now() <= 7_200
@@ -319,15 +320,15 @@ async def test_memory_holds_a_share_and_the_rest_comes_from_disk(quick, count):
 
 
 async def test_a_restart_takes_up_the_whole_queue(quick):
-    """Two thousand waiting recipients of fifty domains and one slow site in front of them all."""
+    """Over a thousand waiting recipients, those of fifty domains behind one slow site."""
     with Sink() as sink, Sink(tarpit()) as pit:
         async def before(bench):
-            await bench.keep([bench.message(f"u{n}@slow{n % 20}.test") for n in range(1_000)])
-            await bench.keep([bench.message(f"u{n}@d{n % 50}.fast.test") for n in range(1_000)])
+            await bench.keep([bench.message(f"u{n}@slow{n % 20}.test") for n in range(700)])
+            await bench.keep([bench.message(f"u{n}@d{n % 50}.fast.test") for n in range(500)])
 
         routes = {"*.fast.test": f"127.0.0.1:{sink.port}", "*": f"127.0.0.1:{pit.port}"}
         async with quick(settings(routes=routes), before=before) as bench:
-            bench.runner.loader.capacity = 500
-            await until(lambda: len(sink.messages) == 1_000)
-            assert bench.runner.sites[f"route:127.0.0.1:{pit.port}"].count <= 500
-    assert len({tuple(m.recipients) for m in sink.messages}) == 1_000
+            bench.runner.loader.capacity = 300
+            await until(lambda: len(sink.messages) == 500)
+            assert bench.runner.sites[f"route:127.0.0.1:{pit.port}"].count <= 300
+    assert len({tuple(m.recipients) for m in sink.messages}) == 500

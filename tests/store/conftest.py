@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,35 +13,10 @@ from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes
 from relay.store import projects
 from relay.store.engine import Store
-from tests.support.postgres import Postgres
 
 NOW = 1_790_000_000.0
 MAKER = Maker(7)
 PROJECT = 1
-
-
-@pytest.fixture(scope="session")
-def template(postgres_server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a PostgreSQL database with our tables, to copy: faster than making them for every test."""
-    async def make() -> str:
-        url = await postgres_server.create()
-        await (await Store.open(url, tmp_path_factory.mktemp("template"))).close()
-        return url.rpartition("/")[2]
-
-    return apart(make())
-
-
-@pytest.fixture
-def postgres_url(postgres_server: Postgres, template: str) -> Iterator[str]:
-    url = apart(postgres_server.create(template))
-    yield url
-    apart(postgres_server.drop(url))
-
-
-def apart(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine, run on a loop and thread of its own."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 class Time:
