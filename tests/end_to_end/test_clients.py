@@ -1,4 +1,4 @@
-"""Real mail programs into a real relay process, out by MX lookup to a real Postfix: each message arrives once, as it was written, signed so that others agree."""
+"""Real mail programs into a real relay process, out by MX lookup to a real Postfix: each message arrives once, as written, signed so that others agree."""
 
 from __future__ import annotations
 

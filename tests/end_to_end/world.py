@@ -10,9 +10,11 @@ The relay owns example.com and signs for it; a report that it owes arrives in Po
 from __future__ import annotations
 
 import contextlib
+import smtplib
+import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -66,6 +68,29 @@ class World:
     def address(self, local: str, domain: str = "example.net") -> str:
         return f"{local}.{self.name}@{domain}"
 
+    @contextlib.contextmanager
+    def session(self, key: str = "") -> Iterator[smtplib.SMTP]:
+        """A session of Python's client, after STARTTLS and AUTH."""
+        with smtplib.SMTP("localhost", self.relay.smtp, timeout=30) as line:
+            line.starttls(context=ssl.create_default_context(cafile=str(self.authority)))
+            line.login("app", key or self.key)
+            yield line
+
+    def send(self, to: str, sender: str = SENDER, mail: Sequence[str] = (), rcpt: Sequence[str] = (), key: str = "") -> bytes:
+        """Submit a small message with these ESMTP parameters; gives its octets."""
+        octets = f"From: App <app@example.com>\r\nTo: {to}\r\nSubject: to {to}\r\nMIME-Version: 1.0\r\n\r\nhello\r\n".encode()
+        with self.session(key) as line:
+            line.sendmail(sender, [to], octets, mail, rcpt)
+        return octets
+
+    def told(self, to: str, words: str) -> str:
+        """What `relay explain` says of an address once it contains these words; raises TimeoutError."""
+        def look() -> str:
+            said = self.relay.run("explain", to).stdout
+            return said if words in said else ""
+
+        return until(look)
+
     def arrived(self, to: str) -> postfix.Mail:
         """The one message for this address at Postfix; raises ValueError when there are two."""
         self.mx.wait_log(rf"to=<{to}>.*status=sent")
@@ -99,6 +124,7 @@ def world(name: str, directory: Path, far: Far, workers: int = 0, store_url: str
     settings = {
         "RELAY_SMTP__TLS_CERT": pem, "RELAY_SMTP__TLS_KEY": pem, "RELAY_SMTP__SUBMISSIONS": f"127.0.0.1:{free_port()}",
         "RELAY_DNS__NAMESERVERS": far.dns.address, "RELAY_DELIVERY__PORT": str(far.port), "RELAY_DELIVERY__ALLOW_PRIVATE": "true",
+        "RELAY_DSN__DELAY_AFTER": "1s",
     }
     if store_url:
         settings |= {"RELAY_STORE__URL": store_url, "RELAY_SECRET_KEY": "end to end " * 4}
@@ -106,7 +132,8 @@ def world(name: str, directory: Path, far: Far, workers: int = 0, store_url: str
         relay.command("domain", "add", "example.com")
         (domain,) = relay.command("domain", "list")
         records = {record["name"].rstrip("."): record["value"] for record in domain["dns_records"] if record["type"] == "TXT"}
-        far.dns.zones |= {name: {"TXT": _quoted(value)} for name, value in records.items()}
+        for name, value in records.items():
+            far.dns.zones.setdefault(name, {})["TXT"] = _quoted(value)
         relay.command("domain", "verify", "example.com")
         yield World(name, relay, far, relay.key(), records)
 
