@@ -45,6 +45,7 @@ from relay.queue.runner import Runner
 from relay.services import StoredCounters
 from relay.settings import Settings
 from relay.shaping import Shaping
+from relay.smtp.auth import Guard
 from relay.smtp.server import Listener, ListenerOptions
 from relay.smtp.tls import Certificate
 from relay.store import lock, projects
@@ -147,7 +148,7 @@ class Relay:
         places = entrance.sockets(config, max(1, self.workers), inherited)
         desk = await entrance.desk(self.door, self.tools.keeper, self.store)
         self.desks: list[SubmissionDesk | LocalDesk] = [desk]
-        self.listeners = entrance.listeners(config, desk, self.maker)
+        self.listeners = entrance.listeners(config, desk, self.maker, Guard(self.clock))
         counters = self.tools.services.counters
         acts = {"take": counters.take, "give_back": counters.give_back}
         self.hub = Hub(self.intake.commit, self.intake.have, lambda act, *question: acts[act](*question), metrics.absorb, metrics.forget)

@@ -22,7 +22,8 @@ from relay.mail.tokens import Tokens
 from relay.policy import Chain, Services
 from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSenders, StoredSuppressions
 from relay.settings import Settings
-from relay.smtp.limits import Budget, Connections
+from relay.smtp.auth import Guard
+from relay.smtp.limits import PER_ADDRESS, Budget, Connections
 from relay.smtp.server import Listener, ListenerOptions
 from relay.smtp.tls import Certificate
 from relay.store.engine import Store
@@ -81,16 +82,20 @@ def admit(settings: Settings, services: Services) -> Chain:
     return policy.load("policies.submit", settings.policies.submit, services)
 
 
-def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker) -> dict[str, Listener]:
-    """The submission listeners that relay.toml switches on, by name; they share their limits."""
+def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker, guard: Guard, processes: int = 1) -> dict[str, Listener]:
+    """The submission listeners that relay.toml switches on, by name; they share their guard and limits.
+
+    processes  how many such processes there are: each has its share of connections and octets in flight
+    """
     smtp = settings.smtp
     certificate = Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None
-    budget, connections = Budget(smtp.max_in_flight), Connections(smtp.max_connections)
+    budget = Budget(max(smtp.max_in_flight // processes, smtp.max_size))
+    connections = Connections(max(smtp.max_connections // processes, 2), max(PER_ADDRESS // processes, 2))
     return {
         name: Listener(desk, ListenerOptions(
             name, settings.hostname, max_size=smtp.max_size, certificate=certificate, plaintext_auth=[str(n) for n in smtp.plaintext_auth],
             trusted_networks=[str(n) for n in smtp.trusted_networks], proxy_from=[str(n) for n in smtp.proxy_from], budget=budget,
-            connections=connections, ids=maker,
+            connections=connections, guard=guard, ids=maker,
         ))
         for name in NAMES if getattr(smtp, name)
     }

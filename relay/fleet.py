@@ -77,7 +77,7 @@ class Fleet:
 
     async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> asyncio.subprocess.Process:
         files = {name: sock.fileno() for name, sock in place.items()}
-        told = orjson.dumps({"config": self._config, "number": self._base + number + 1, "files": files}).decode()
+        told = orjson.dumps({"config": self._config, "number": self._base + number + 1, "processes": len(self._places), "files": files}).decode()
         child = await asyncio.create_subprocess_exec(sys.executable, "-m", "relay.worker", told, pass_fds=tuple(files.values()))
         self._children[number] = child
         return child

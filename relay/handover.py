@@ -5,6 +5,7 @@
              ◄─────────  COMMITTED number, message id | REFUSED number, reply
       COUNT number, name ...   ─────────►  counters          (limits hold across workers)
       METRICS deltas           ─────────►  absorbed          (one consistent total)
+      GUARD address, failed    ◄────────►  told to the others (five failed AUTHs are five, whichever worker heard them)
              ◄─────────  CHANGED kind                        (a key was revoked: drop what you remember)
              ◄─────────  STOP                                (finish transactions, then exit)
 
@@ -41,7 +42,7 @@ CREDIT = 64 << 20  # octets that one worker may have waiting for their commit
 PATIENCE = 30.0  # seconds that a worker looks for a new main process before it says 451
 PAUSE = 0.1  # seconds between two looks
 
-SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STOP, WELCOME = range(11)
+SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STOP, WELCOME, GUARD = range(12)
 
 LOG = log.get("handover")
 
@@ -116,6 +117,7 @@ class Link(Stream):
         self._path = path
         self._changed = changed
         self._stop = stop
+        self.heard: Callable[[str, bool], None] | None = None  # an AUTH that another worker has seen
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._numbers = 0
         self._in_flight = 0
@@ -155,6 +157,10 @@ class Link(Stream):
         self.send(COUNT, self._numbers, _encode(question))
         return await answer
 
+    def guard(self, client: str, failed: bool) -> None:
+        """Tell the other workers of an AUTH."""
+        self.send(GUARD, 0, _encode((client, failed)))
+
     def metrics(self, deltas: Any) -> None:
         self.send(METRICS, 0, _encode(deltas))
 
@@ -178,6 +184,8 @@ class Link(Stream):
             self._credit = number
             if self._welcome and not self._welcome.done():
                 self._welcome.set_result(None)
+        elif kind == GUARD and self.heard is not None:
+            self.heard(*_decode(payload))
         elif kind == STOP:
             self._stop()
 
@@ -250,6 +258,12 @@ class Hub:
         for worker in self.workers:
             worker.send(CHANGED, 0, kind.encode())
 
+    def tell_others(self, teller: _Worker, payload: bytes) -> None:
+        """Pass on what a worker's guard has seen."""
+        for worker in self.workers:
+            if worker is not teller:
+                worker.send(GUARD, 0, payload)
+
     def stop_worker(self, pid: int | None = None) -> None:
         """Tell the worker with this process id, or every one, to finish its transactions and exit; one that is just starting hears it when it connects."""
         found = [worker for worker in self.workers if pid is None or worker.pid == pid]
@@ -312,6 +326,8 @@ class _Worker(Stream):
             self._hub.spawn(self._have(number))
         elif kind == COUNT:
             self._hub.spawn(self._count(number, payload))
+        elif kind == GUARD:
+            self._hub.tell_others(self, payload)
         elif kind == METRICS:
             self._hub.absorb(_decode(payload), str(self.pid))
 

@@ -1,7 +1,8 @@
 """A submission worker: accepts, parses, runs the admit chain, and hands what passed to the main process; it never writes the store.
 
-Started by relay.fleet as `python -m relay.worker` with one JSON argument: config file, worker number, listening file descriptors by listener name. It
-says 250 only when the main process has committed. When that one is gone the worker stops accepting, settles what it owes (relay.handover) and exits.
+Started by relay.fleet as `python -m relay.worker` with one JSON argument: config file, worker number, how many workers there are, listening file
+descriptors by listener name. It says 250 only when the main process has committed. When that one is gone the worker stops accepting, settles what it owes
+(relay.handover) and exits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from relay.clock import Clock
 from relay.handover import Link
 from relay.mail.ids import Maker
 from relay.settings import Settings
+from relay.smtp.auth import Guard
 from relay.store.engine import Store
 from relay.store.secrets import ensure
 
@@ -41,8 +43,8 @@ class LinkCounters:
         await self._link.count("give_back", name, amount)
 
 
-async def work(config: Settings, number: int, files: dict[str, int]) -> None:
-    """Serve until told to stop or orphaned."""
+async def work(config: Settings, number: int, processes: int, files: dict[str, int]) -> None:
+    """Serve, as one of `processes`, until told to stop or orphaned."""
     stopping = asyncio.Event()
     clock = Clock()
     store = await Store.open(config.store.url, config.data_dir, clock=clock, read_only=True)
@@ -53,7 +55,9 @@ async def work(config: Settings, number: int, files: dict[str, int]) -> None:
     changed.append(tools.changed)
     maker = Maker(number)
     door = entrance.door(config, tools, link.commit, maker)
-    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker)
+    guard = Guard(clock, link.guard)
+    link.heard = guard.hear
+    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker, guard, processes)
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))
     gc.collect()
@@ -85,7 +89,7 @@ def main() -> None:
     config = settings.load(told["config"], os.environ)
     log.start(config.log.level, config.log.format)
     try:
-        uvloop.run(work(config, told["number"], told["files"]))
+        uvloop.run(work(config, told["number"], told["processes"], told["files"]))
     except OSError as error:
         sys.exit(f"relay: worker {told['number']} gives up: {error}")
     finally:

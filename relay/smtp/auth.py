@@ -88,13 +88,17 @@ def _credential(username: bytes, password: bytes) -> Credential:
 
 
 class Guard:
-    """Failures of AUTH by address, at most ADDRESSES of them; an IPv6 address stands for its /64."""
+    """Failures of AUTH by address, at most ADDRESSES of them; an IPv6 address stands for its /64.
 
-    __slots__ = ("_clock", "_failures")
+    tell  called with the address and whether it failed, for each AUTH here; who has other guards for the same door (workers) has them `hear` it
+    """
 
-    def __init__(self, clock: Clock | None = None):
+    __slots__ = ("_clock", "_failures", "tell")
+
+    def __init__(self, clock: Clock | None = None, tell: Callable[[str, bool], None] | None = None):
         self._clock = clock or Clock()
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self.tell = tell
 
     def locked(self, client: str) -> bool:
         """Whether the address had FAILURES within PERIOD."""
@@ -102,7 +106,18 @@ class Guard:
 
     def failed(self, client: str) -> int:
         """Count one; how many there are within PERIOD (never more than twice FAILURES are kept)."""
-        name = _block(client)
+        if self.tell is not None:
+            self.tell(client, True)
+        return self._count(_block(client))
+
+    def hear(self, client: str, failed: bool) -> None:
+        """What another guard of the same door has seen."""
+        if failed:
+            self._count(_block(client))
+        else:
+            self._failures.pop(_block(client), None)
+
+    def _count(self, name: str) -> int:
         times = [*self._recent(name), self._clock.elapsed()][-2 * FAILURES:]
         self._failures[name] = times
         self._failures.move_to_end(name)
@@ -112,7 +127,8 @@ class Guard:
 
     def succeeded(self, client: str) -> None:
         """Forget the failures of the address."""
-        self._failures.pop(_block(client), None)
+        if self._failures.pop(_block(client), None) and self.tell is not None:
+            self.tell(client, False)
 
     def delay(self, client: str) -> float:
         """Seconds that the next refusal is held back."""

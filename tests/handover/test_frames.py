@@ -16,6 +16,7 @@ from relay.handover import Hub, Link, pack, unpack
 from relay.mail import header
 from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
+from relay.smtp.auth import Guard
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 RECIPIENTS = st.builds(Recipient, st.integers(0, 2**63 - 1), TEXT, TEXT, TEXT, TEXT, TEXT)
@@ -180,3 +181,25 @@ async def test_a_reply_in_plain_ascii_only(tmp_path: Path) -> None:
             await link.commit([message(10)])
     assert caught.value.reply.wire().count(b"\r\n") == 2
     assert b"\r\n250" not in caught.value.reply.wire()
+
+
+async def test_what_one_worker_s_guard_has_seen_the_others_hear(tmp_path: Path) -> None:
+    main, heard = Main(), asyncio.Queue[tuple[str, bool]]()
+    async with joined(main, tmp_path / "s") as (_, first, _, _):
+        second = Link(tmp_path / "s", lambda kind: None, lambda: None)
+        await second.connect()
+        guards = Guard(tell=first.guard), Guard(tell=second.guard)
+
+        def hear(client: str, failed: bool) -> None:
+            guards[1].hear(client, failed)
+            heard.put_nowait((client, failed))
+
+        first.heard, second.heard = guards[0].hear, hear
+        for _ in range(5):
+            guards[0].failed("192.0.2.1")
+        for _ in range(5):
+            assert await asyncio.wait_for(heard.get(), 5) == ("192.0.2.1", True)
+        assert guards[1].locked("192.0.2.1")
+        guards[0].succeeded("192.0.2.1")
+        assert await asyncio.wait_for(heard.get(), 5) == ("192.0.2.1", False)
+        assert not guards[1].locked("192.0.2.1")
