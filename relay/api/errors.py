@@ -55,6 +55,8 @@ def answer(error: RelayError) -> Json:
     code = status(error)
     if code in (429, 503):
         headers["Retry-After"] = str(max(1, ceil(error.retry_after))) if isinstance(error, Defer) else str(RETRY_AFTER)
+    if code == 429:
+        headers |= {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": headers["Retry-After"]}
     if code == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Json(body(error), code, headers)

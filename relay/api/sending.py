@@ -18,7 +18,7 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 
 from relay import templates
-from relay.api import draft, errors
+from relay.api import draft, errors, limits
 from relay.api.core import Json, Relay, principal, relay
 from relay.api.draft import SendInput
 from relay.errors import Conflict, Invalid, Malformed, NotFound, Refuse, RelayError
@@ -189,9 +189,10 @@ async def send_one(request: Request) -> Json:
         here, who = relay(request), await principal(request)
         body = await request.body()
         answer = await send(here, who, shaped(parsed(body)), _header_key(request), request.client.host if request.client else "")
+        room = await limits.headers(here, who)
     except RelayError as error:
         return errors.answer(error)
-    return Json(answer, 202, REPLAY if answer.get("replayed") else None)
+    return Json(answer, 202, {**room, **(REPLAY if answer.get("replayed") else {})})
 
 
 async def send_batch(request: Request) -> Json:
@@ -218,7 +219,8 @@ async def send_batch(request: Request) -> Json:
                 return errors.body(error)
 
     data = await asyncio.gather(*(one(number, row) for number, row in enumerate(rows)))
-    return Json({"data": data}, 202, REPLAY if all(each.get("replayed") for each in data) else None)
+    room = await limits.headers(here, who)
+    return Json({"data": data}, 202, {**room, **(REPLAY if all(each.get("replayed") for each in data) else {})})
 
 
 for path in ("/emails", "/emails/send"):

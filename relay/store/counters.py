@@ -32,6 +32,14 @@ def take(conn: Connection, name: str, limit: int, period: float, amount: int, no
     return 0.0
 
 
+def used(conn: Connection, name: str, period: float, now: float) -> int:
+    """How many count now."""
+    width = period / SLOTS
+    slot = int(now // width)
+    names = [f"{name}/{n}" for n in range(slot - SLOTS, slot + 1)]
+    return int(conn.scalar(select(func.coalesce(func.sum(counters.c.used), 0)).where(counters.c.name.in_(names))) or 0)
+
+
 def _wait(rows: list[tuple[float, int]], room: int, width: float, now: float) -> float:
     """Seconds until enough of the oldest slots have left the period for the total to be within `room`."""
     total = sum(used for _, used in rows)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2 as httpx
 
 from relay import app, settings
+from relay.api import app as _loaded  # noqa: F401  before the clock of a start runs: FastAPI is slow to import
 from relay.control import keys
 from relay.store import keys as stored_keys
 from tests.support.ports import free_port
