@@ -137,7 +137,7 @@ def _until(site: dict[str, Any]) -> str:
 @click.option("--reason", default="", help="Words for whoever looks later.")
 @click.pass_obj
 def suspend(run: Run, **arguments: Any) -> None:
-    """Start no delivery to SITE; its mail waits."""
+    """Start no delivery to SITE; its mail waits. A domain stands for the site that its mail goes to, with all other mail that goes there."""
     run.show(run.act("site_suspend", **arguments), lambda done: f"{done['site']} is suspended, {_end(done['suspended_until'])}")
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from relay.leader import Leader
 
 PAGE = 1000  # rows in one answer
+LOOKUP = 20.0  # seconds to find out where a domain's mail goes
 LOOKUPS = 50  # routes looked up at once when a site's domains are wanted
 HEADER = 65_536  # octets of a message that `show` gives at most
 
@@ -69,6 +70,7 @@ def _meant(what: str) -> dict[str, Any]:
 
 async def site_domains(control: Control, site: str) -> tuple[str, ...]:
     """The domains with waiting or held mail that go to this site now."""
+    site = await _site(control, site)
     router = control.runner.router if control.runner is not None else _router(control)
     turns = asyncio.Semaphore(LOOKUPS)
 
@@ -175,9 +177,22 @@ def _wake(runner: Leader, _: list[int]) -> None:
     runner.wake()
 
 
+async def _site(control: Control, given: str) -> str:
+    """The name of a site. A domain is not one, though people say it: it stands for the site that its mail goes to, since suspending a name that nothing goes
+    by would say "suspended" and stop nothing."""
+    if "." not in given or ":" in given or "," in given:
+        return given
+    router = control.runner.router if control.runner is not None else _router(control)
+    try:
+        async with asyncio.timeout(LOOKUP):
+            return (await router.route(mail_address.a_label(given))).site
+    except (NoRoute, TimeoutError, Invalid):
+        return given
+
+
 async def suspend(control: Control, site: str, seconds: float | None = None, reason: str = "") -> dict[str, Any]:
-    """No attempts to the site: for `seconds`, or until `resume`."""
-    now = control.clock.now()
+    """No attempts to the site, or to the one that mail for a domain goes to: for `seconds`, or until `resume`."""
+    site, now = await _site(control, site), control.clock.now()
     until, words = None if seconds is None else now + seconds, reason or "suspended by the operator"
     await control.store.write(sites.suspend, site, until, words, True, now)
     if control.runner is not None:
@@ -187,6 +202,7 @@ async def suspend(control: Control, site: str, seconds: float | None = None, rea
 
 async def resume(control: Control, site: str) -> dict[str, Any]:
     """Attempts go on at once; raises NotFound when the site is not suspended."""
+    site = await _site(control, site)
     was = await control.store.write(sites.resume, site, control.clock.now())
     if control.runner is not None:
         control.runner.resume(site)

@@ -194,6 +194,16 @@ def test_a_suspended_site_gets_nothing_until_it_is_resumed(running, ports):
     assert running("queue", "resume", site).returncode == 1
 
 
+def test_a_domain_stands_for_the_site_that_its_mail_goes_to(running, ports):
+    site = f"route:127.0.0.1:{ports[1]}"
+    assert running.json("queue", "suspend", "B.example")["site"] == site
+    number = _send(ports[0], running.text("key", "create").strip(), "ann@b.example")
+    _until(lambda: running.json("explain", number)["messages"][0], lambda told: told["recipients"][0]["limited_by"])
+    assert [row["to"] for row in running.json("queue", "list", "--site", "b.example")] == ["ann@b.example"]
+    assert running.text("queue", "resume", "b.example") == f"{site} is no longer suspended\n"
+    _until(lambda: running.json("explain", number)["messages"][0], lambda told: told["status"] == "delivered")
+
+
 def test_a_suppression_stops_mail_that_waits(running, ports):
     key = running.text("key", "create").strip()
     running.text("queue", "suspend", f"route:127.0.0.1:{ports[1]}")
