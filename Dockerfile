@@ -1,6 +1,8 @@
 # Build: docker build -t relay .
 # Run:   docker run -p 587:587 -p 8025:8025 -v relay:/var/lib/relay -e RELAY_HOSTNAME=mail.example.com relay
 # Keys:  docker exec CONTAINER relay key create
+# Apps reach it from the gateway of Docker's network, not from loopback: give it a certificate (RELAY_SMTP__TLS_CERT, RELAY_SMTP__TLS_KEY), or, on a machine
+# of your own, let that network AUTH without TLS: -p 127.0.0.1:587:587 -e RELAY_SMTP__PLAINTEXT_AUTH=172.16.0.0/12
 
 FROM python:3.11-slim AS build
 WORKDIR /src

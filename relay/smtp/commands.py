@@ -38,6 +38,9 @@ TLS_NOT_HERE = Reply(502, "5.5.1", "STARTTLS is not offered here: no certificate
 AUTH_NOT_HERE = Reply(502, "5.5.1", "AUTH is not offered here")
 AUTH_ALREADY = Reply(503, "5.5.1", "already authenticated")
 AUTH_IN_CLEAR = Reply(538, "5.7.11", "encryption required: use STARTTLS first")
+NO_TLS = "and this relay has no certificate: set smtp.tls_cert, or smtp.plaintext_auth for your network, on the relay"
+NO_TLS_TO_AUTH = Reply(530, "5.7.0", f"authentication required, which needs TLS, {NO_TLS}")
+AUTH_WITHOUT_TLS = Reply(538, "5.7.11", f"encryption required, {NO_TLS}")
 AUTH_UNKNOWN = Reply(504, "5.5.4", "mechanism not supported, use PLAIN or LOGIN")
 AUTH_CANCELLED = Reply(501, "5.7.0", "authentication cancelled")
 AUTH_OK = Reply(235, "2.7.0", "authentication succeeded")
@@ -92,7 +95,7 @@ def _name(terms: Terms) -> Reply:
 def mail(engine: Engine, argument: str) -> Reply | None:
     session, terms = engine.session, engine.terms
     if terms.submission and not session.known:
-        return TLS_FIRST if terms.starttls and not session.tls and not session.plaintext_auth else AUTH_FIRST
+        return AUTH_FIRST if session.tls or session.plaintext_auth or not terms.login else TLS_FIRST if terms.starttls else NO_TLS_TO_AUTH
     sender, rest = syntax.reverse_path(argument)
     given = syntax.parameters(rest, syntax.MAIL) if rest else {}
     given.pop("auth", None)  # AUTH= is for relays that trust their client's word (RFC 4954 §5); we have our own
@@ -210,7 +213,7 @@ def auth_(engine: Engine, argument: str) -> Reply | None:
     if mechanism is None:
         return AUTH_UNKNOWN
     if not session.tls and not session.plaintext_auth:
-        return AUTH_IN_CLEAR
+        return AUTH_IN_CLEAR if engine.terms.starttls else AUTH_WITHOUT_TLS
     if not _shared(engine) and engine.terms.guard.locked(session.client):
         SMTP_AUTH.labels(name.upper(), "locked").inc()
         return engine.hold(auth.DELAY_MOST, lambda engine, _: AUTH_LOCKED)
