@@ -14,6 +14,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Awaitable, Sequence
@@ -144,7 +145,8 @@ class Relay:
 
     async def _start_listeners(self) -> None:
         config = self.config
-        inherited = {name: each.socket for each in systemd.inherited() for name in entrance.NAMES if each.serves(name, _port(getattr(config.smtp, name)))}
+        names = (*entrance.NAMES, entrance.INBOUND)
+        inherited = {name: each.socket for each in systemd.inherited() for name in names if each.serves(name, _port(getattr(config.smtp, name)))}
         places = entrance.sockets(config, max(1, self.workers), inherited)
         desk = await entrance.desk(self.door, self.tools.keeper, self.store)
         self.desks: list[SubmissionDesk | LocalDesk] = [desk]
@@ -154,12 +156,20 @@ class Relay:
         self.hub = Hub(self.intake.commit, self.intake.have, lambda act, *question: acts[act](*question), metrics.absorb, metrics.forget)
         self.fleet = Fleet(self.path, places if self.workers else (), self.leader.slot * PROCESSES)
         self._stack.push_async_callback(self._stop_listeners)
+        if config.smtp.inbound:
+            await self._start_inbound(inherited.get(entrance.INBOUND))
         if self.workers:
             await self.hub.start(config.data_dir / "handover.sock")
             self.fleet.start()
             return
-        for name, listener in self.listeners.items():
-            await listener.start(places[0][name])
+        for name, opened in places[0].items():
+            await self.listeners[name].start(opened)
+
+    async def _start_inbound(self, inherited: socket.socket | None) -> None:
+        """Mail to us; always in this process, since what comes back is written to the store."""
+        listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners)
+        await listener.start(inherited or entrance.bound(self.config.smtp.inbound))
+        self.listeners[entrance.INBOUND] = listener
 
     async def _start_local(self) -> None:
         """sendmail's socket and maildrop, and the laptop's capture server."""

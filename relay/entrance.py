@@ -15,6 +15,8 @@ from relay import policy
 from relay.clock import Clock
 from relay.desks import SubmissionDesk
 from relay.fetch import Fetch
+from relay.inbound.desk import Forget, InboundDesk
+from relay.inbound.mailboxes import Mailboxes, hosts
 from relay.mail.header import Header
 from relay.mail.ids import Maker
 from relay.mail.message import Wishes
@@ -31,7 +33,9 @@ from relay.store.secrets import vault
 from relay.submission import Commit, Door, Fill
 
 NAMES = ("submission", "submissions")
+INBOUND = "inbound"
 BACKLOG = 1_024
+FEW = 20  # recipients of one message to us: a report comes to one address, a person leaves a handful of lists at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,18 @@ def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker, guard: Gua
         ))
         for name in NAMES if getattr(smtp, name)
     }
+
+
+def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, beside: Mapping[str, Listener]) -> Listener:
+    """The listener for mail to us; it takes from the same limits as those beside it."""
+    smtp, services = settings.smtp, tools.services
+    desk = InboundDesk(store, Mailboxes(services.tokens, hosts(settings)), settings.suppress.unsubscribe, services.clock, maker, forget)
+    shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))
+    return Listener(desk, ListenerOptions(
+        INBOUND, settings.hostname, max_size=smtp.max_size, certificate=Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None,
+        plaintext_auth=(), proxy_from=[str(n) for n in smtp.proxy_from], recipients_unknown=FEW, budget=shared.budget, connections=shared.connections,
+        guard=shared.guard, ids=maker,
+    ))
 
 
 async def desk(the_door: Door, keeper: Doorkeeper, store: Store) -> SubmissionDesk:

@@ -1,0 +1,22 @@
+"""Unsubscribe by mail: whoever writes to unsub+TOKEN@ wants out, whatever the mail says and whoever it is from (RFC 2369 §3.2).
+
+The token is the proof, as it is behind the link; both are the same act of relay.consent. Nothing is answered.
+"""
+
+from __future__ import annotations
+
+from relay import consent
+from relay.consent import Act, Done
+from relay.mail.ids import Maker
+from relay.store.engine import Store
+
+SOURCE = "mailto"
+
+
+async def leave(store: Store, number: int, native: str, client: str, at: float, maker: Maker) -> Done:
+    """The recipient of this id is out when this returns; a second time changes nothing. Raises NotFound, StoreError.
+
+    native  settings.suppress.unsubscribe
+    client  IP address that the mail came from; `at` UTC seconds
+    """
+    return await store.write(consent.unsubscribe, number, native, Act(SOURCE, client, at=at), maker)

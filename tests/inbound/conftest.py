@@ -1,0 +1,58 @@
+"""A relay on each database that takes mail to us on a port of its own; what it sends arrives in a sink, whose mail the tests send back."""
+
+import asyncio
+import smtplib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import trustme
+
+from tests.support.ports import free_port
+from tests.support.served import Served
+
+
+def _apart(work):
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+class Receiving(Served):
+    """`with relay.dial() as line:` speaks to the inbound listener."""
+
+    def __init__(self, directory, store_url, **options):
+        self.inbound_port = free_port()
+        pem = directory / "relay.test.pem"
+        trustme.CA().issue_cert("relay.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
+        tls = {"RELAY_SMTP__TLS_CERT": str(pem), "RELAY_SMTP__TLS_KEY": str(pem)}
+        super().__init__(directory, store_url, RELAY_SMTP__INBOUND=f"127.0.0.1:{self.inbound_port}", **tls, **options)
+
+    def dial(self):
+        return smtplib.SMTP("127.0.0.1", self.inbound_port, "far.test", timeout=30)
+
+    def post(self, to, content=b"", sender=""):
+        """The answer to the final dot, or raises smtplib's refusal."""
+        with self.dial() as line:
+            line.ehlo()
+            for answer in (line.mail(sender), *(line.rcpt(each) for each in ([to] if isinstance(to, str) else to))):
+                if answer[0] != 250:
+                    raise smtplib.SMTPResponseException(*answer)
+            return line.data(content)
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(f"inbound-{request.param}")
+    if request.param == "sqlite":
+        with Receiving(directory, f"sqlite:///{directory / 'relay.db'}") as relay:
+            yield relay
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = _apart(server.create())
+    with Receiving(directory, url) as relay:
+        yield relay
+    _apart(server.drop(url))
+
+
+@pytest.fixture
+def tenant(served):
+    return served.tenant()
