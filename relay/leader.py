@@ -134,9 +134,9 @@ class Leader:
         else:
             self._store.notify("site", name)
 
-    def limit(self, recipient_id: int, domain: str) -> tuple[str, float | None]:
+    def limit(self, recipient_id: int, domain: str, due: float) -> tuple[str, float | None]:
         """What holds this recipient back, and until when; the node that delivers knows."""
-        return self._runner.limit(recipient_id, domain) if self.leading else ("another node delivers", None)
+        return self._runner.limit(recipient_id, domain, due) if self.leading else ("another node delivers", None)
 
     async def _told_of(self, name: str) -> None:
         site, now = await self._store.read(sites.get, name), self._store.clock.now()

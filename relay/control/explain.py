@@ -94,7 +94,7 @@ def _limit(control: Control, waiting: Any) -> dict[str, str | None]:
     elif waiting.held:
         why = "held; relay queue release lets it go"
     elif control.runner is not None:
-        why, until = control.runner.limit(waiting.recipient_id, waiting.domain)
+        why, until = control.runner.limit(waiting.recipient_id, waiting.domain, waiting.due)
     elif control.settings.store.url.startswith("sqlite"):
         why = "no relay runs on this data_dir"
     return {"limited_by": why or None, "limited_until": iso(until)}

@@ -137,15 +137,15 @@ class Runner:
             site.resume()
             self.dispatch.unpark(site)
 
-    def limit(self, recipient_id: int, domain: str) -> tuple[str, float | None]:
-        """What holds a due recipient back just now, and until when (UTC seconds), for `relay explain`; "" when nothing does."""
+    def limit(self, recipient_id: int, domain: str, due: float = 0.0) -> tuple[str, float | None]:
+        """What holds a recipient back just now, and until when (UTC seconds), for `relay explain`; "" when nothing does, or only that it is not due yet."""
         if self.held:
             return "the queue is held until `relay queue release --all`", None
         place = self.places.get(domain)
         if place is None or place.site is None:
             return ("looking up its route", None) if place is not None and place.routing else ("", None)
         why, until = place.site.limit(self.clock.elapsed())
-        if not why and recipient_id not in self.known:
+        if not why and due <= self.clock.now() and recipient_id not in self.known:
             return "waits on disk for room in memory", None
         return why, None if until is None or until == FOREVER else self.clock.now() + until - self.clock.elapsed()
 

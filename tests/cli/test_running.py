@@ -204,6 +204,14 @@ def test_a_domain_stands_for_the_site_that_its_mail_goes_to(running, ports):
     _until(lambda: running.json("explain", number)["messages"][0], lambda told: told["status"] == "delivered")
 
 
+def test_mail_that_only_waits_for_its_time_is_limited_by_nothing(running, ports):
+    running("queue", "resume", "nowhere.example")  # where another test has suspended it
+    number = _send(ports[0], running.text("key", "create").strip(), "ann@nowhere.example")
+    told = _until(lambda: running.json("explain", number)["messages"][0], lambda told: told["recipients"][0]["attempts"])["recipients"][0]
+    assert (told["state"], told["limited_by"]) == ("deferred", None)
+    assert told["next_attempt_at"] is not None
+
+
 def test_a_suppression_stops_mail_that_waits(running, ports):
     key = running.text("key", "create").strip()
     running.text("queue", "suspend", f"route:127.0.0.1:{ports[1]}")
