@@ -12,11 +12,29 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from relay.api import contacts, domains, draft, emails, errors, events, keys, preview, project, properties, sending, suppressions, templates, webhooks
+from relay.api import (
+    audiences,
+    contacts,
+    domains,
+    draft,
+    emails,
+    errors,
+    events,
+    keys,
+    preview,
+    project,
+    properties,
+    segments,
+    sending,
+    suppressions,
+    templates,
+    topics,
+    webhooks,
+)
 from relay.api.core import Json, Relay
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, suppressions.router, templates.router, domains.router, keys.router, webhooks.router,
-           project.router, contacts.router, properties.router)
+           project.router, contacts.router, properties.router, segments.router, audiences.router, topics.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "
          "`field` at fault; every answer has `X-Request-Id`.")
 ERRORS = {

@@ -18,7 +18,7 @@ from relay.errors import Invalid
 from relay.mail import address, ids
 from relay.store import bulk
 from relay.store.audience.operators import SHAPES, decimal, fits
-from relay.store.audience.rules import DAY, All, Moment, Not, Number, Rule, Some, Subject, Test
+from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
 
 CONDITIONS = 50  # of a list or tree
 FILTERS = 200  # of nested groups in all
@@ -154,7 +154,7 @@ def _flagged(subject: Subject, word: Word, given: Mapping[str, Any], at: str, ye
     wanted = _text(given, at).lower()
     if wanted not in ("true", "false"):
         raise Invalid(f"{at}.value", f"{at}.value is true or false")
-    return Test(subject, "is", ((wanted == "true") == yes) != word.negated)
+    return Condition(subject, "is", ((wanted == "true") == yes) != word.negated)
 
 
 def _belongs(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Rule:
@@ -162,11 +162,11 @@ def _belongs(subject: Subject, word: Word, given: Mapping[str, Any], at: str) ->
         subject = Subject(subject.kind, (_number(subject.kind, _text(given, at), f"{at}.value"),))
         if word.operator not in ("is", "contains"):
             raise _unsupported(given, at)
-        return _perhaps(Test(subject, "member"), word)
+        return _perhaps(Condition(subject, "member"), word)
     if word.operator == "is" and str(given.get("value", "true")).lower() in ("true", "false"):
-        return _perhaps(Test(subject, "member"), Word("is", word.negated != (str(given.get("value", "true")).lower() == "false")))
+        return _perhaps(Condition(subject, "member"), Word("is", word.negated != (str(given.get("value", "true")).lower() == "false")))
     if word.operator == "set":
-        return _perhaps(Test(subject, "member"), word)
+        return _perhaps(Condition(subject, "member"), word)
     raise _unsupported(given, at)
 
 
@@ -180,13 +180,13 @@ def _did(subject: Subject, special: str, word: Word, given: Mapping[str, Any], a
     if number is None or not number.value.is_integer():
         raise Invalid(f"{at}.value", f"{at}.value is a whole number")
     days = given.get("windowDays", given.get("window_days", 30))
-    return _perhaps(Test(subject, word.operator, number, _days(days, f"{at}.windowDays")), word)
+    return _perhaps(Condition(subject, word.operator, number, _days(days, f"{at}.windowDays")), word)
 
 
 def _engagement(word: Word, given: Mapping[str, Any], at: str) -> Rule:
     """active: within 30 days, at_risk: within 90, dormant: longer ago or never."""
     last = Subject("last_active")
-    recent, seen = Test(last, "within", seconds=30 * DAY), Test(last, "within", seconds=90 * DAY)
+    recent, seen = Condition(last, "within", seconds=30 * DAY), Condition(last, "within", seconds=90 * DAY)
     rules: dict[str, Rule] = {"active": recent, "at_risk": All((seen, Not(recent))), "dormant": Not(seen)}
     if word.operator != "is" or str(given.get("value")) not in rules:
         raise Invalid(f"{at}.value", f"{at}: engagement_segment equals {', '.join(rules)}")
@@ -235,18 +235,18 @@ def _filter(given: Any, at: str) -> Rule:
     if subject.kind == "unsubscribed":
         if word.operator != "same":
             raise _unsupported(given, at)
-        return Test(subject, "is", (given.get("value") is True) == word.negated)
+        return Condition(subject, "is", (given.get("value") is True) == word.negated)
     if subject.kind == "email":
         if word.operator not in ("same", "contains_exactly"):
             raise _unsupported(given, at)
         return _test(subject, Word("is" if word.operator == "same" else "contains", word.negated), given, at)
     if subject.kind == "activity" and word.operator == "older":
-        return All((Test(subject, "set"), Not(_test(subject, Word("within", value="window"), given, at))))
+        return All((Condition(subject, "set"), Not(_test(subject, Word("within", value="window"), given, at))))
     if SHAPES[subject.kind] == "time" and word.operator == "same":
         return _perhaps(_test(subject, Word("is", value="date"), given, at), word)
     found = _test(subject, Word(word.operator, False, word.value), given, at)
     if word.negated and subject.kind == "property" and word.operator != "set":
-        return All((Test(subject, "set"), Not(found)))
+        return All((Condition(subject, "set"), Not(found)))
     return _perhaps(found, word)
 
 
@@ -276,53 +276,53 @@ def _test(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Ru
     return _perhaps(_VALUES[word.value](subject, word.operator, given, at), word)
 
 
-def _plain_value(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+def _plain_value(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
     value = given.get("value")
     if operator == "same":
         if isinstance(value, bool):
-            return Test(subject, operator, value)
+            return Condition(subject, operator, value)
         if isinstance(value, (int, float)):
-            return Test(subject, operator, Number(float(value), str(value)))
-        return Test(subject, operator, _text(given, at))
+            return Condition(subject, operator, Number(float(value), str(value)))
+        return Condition(subject, operator, _text(given, at))
     text = _text(given, at)
     if SHAPES[subject.kind] == "time":
         return _dated(subject, operator, given, at)
     if subject.kind == "email":
         text = _folded(text) if operator == "is" else text.lower()
-    return Test(subject, operator, text)
+    return Condition(subject, operator, text)
 
 
-def _ranged(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+def _ranged(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
     text = _text(given, at)
     number = decimal(text)
     if number is not None and SHAPES[subject.kind] != "time":
-        return Test(subject, operator, number)
+        return Condition(subject, operator, number)
     return _dated(subject, operator, given, at, "a number or a date such as 2026-03-23")
 
 
-def _dated(subject: Subject, operator: str, given: Mapping[str, Any], at: str, form: str = "a date such as 2026-03-23") -> Test:
+def _dated(subject: Subject, operator: str, given: Mapping[str, Any], at: str, form: str = "a date such as 2026-03-23") -> Condition:
     moment = Moment.read(_text(given, at))
     if moment is None:
         raise Invalid(f"{at}.value", f"{at}.value is {form}")
-    return Test(subject, operator, moment)
+    return Condition(subject, operator, moment)
 
 
-def _last_days(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
-    return Test(subject, operator, seconds=_days(given.get("value"), f"{at}.value"))
+def _last_days(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
+    return Condition(subject, operator, seconds=_days(given.get("value"), f"{at}.value"))
 
 
-def _window(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Test:
+def _window(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
     unit, number = _UNITS.get(str(given.get("unit"))), decimal(str(given.get("value")))
     if unit is None:
         raise Invalid(f"{at}.unit", f"{at}.unit is days, hours or minutes")
     if number is None or not 0 <= number.value * unit <= MOST_DAYS * DAY:
         raise Invalid(f"{at}.value", f"{at}.value is a number of {given['unit']}")
-    return Test(subject, operator, seconds=number.value * unit)
+    return Condition(subject, operator, seconds=number.value * unit)
 
 
-_VALUES: dict[str, Callable[[Subject, str, Mapping[str, Any], str], Test]] = {
+_VALUES: dict[str, Callable[[Subject, str, Mapping[str, Any], str], Condition]] = {
     "text": _plain_value, "range": _ranged, "date": _dated, "days": _last_days, "window": _window,
-    "": lambda subject, operator, _given, _at: Test(subject, operator),
+    "": lambda subject, operator, _given, _at: Condition(subject, operator),
 }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, f
 from sqlalchemy import collate as collated
 from sqlalchemy.dialects.postgresql import JSONB
 
-from relay.store.audience.rules import DAY, All, Moment, Not, Number, Rule, Some, Subject, Test
+from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
 from relay.store.audience.schema import activity, audience_members, contacts, segment_members, subscriptions
 from relay.store.schema import suppressions
 
@@ -53,7 +53,7 @@ class Operator:
 
     name: str
     shapes: tuple[str, ...]
-    sql: Callable[[Compiler, Test], Sql]
+    sql: Callable[[Compiler, Condition], Sql]
 
 
 def compiled(rule: Rule, compiler: Compiler) -> Sql:
@@ -154,7 +154,7 @@ def _sure(condition: Sql) -> Sql:
 # Operators on texts and values.
 
 
-def _is(compiler: Compiler, test: Test) -> Sql:
+def _is(compiler: Compiler, test: Condition) -> Sql:
     """Equal as texts; a number in a property also to its decimal text, a boolean to true or false."""
     if SHAPES[test.subject.kind] == TEXT:
         return _sure(_text(compiler, test.subject) == test.value)
@@ -173,7 +173,7 @@ def _boolean(compiler: Compiler, kind: Sql, value: Sql, wanted: bool) -> Sql:
     return and_(kind == "boolean", value == word) if compiler.postgres else kind == word
 
 
-def _same(compiler: Compiler, test: Test) -> Sql:
+def _same(compiler: Compiler, test: Condition) -> Sql:
     """Equal as JSON: 1 is neither "1" nor true."""
     kind, value = _json(compiler, test.subject)
     if isinstance(test.value, bool):
@@ -183,7 +183,7 @@ def _same(compiler: Compiler, test: Test) -> Sql:
     return _sure(and_(kind == _STRING[compiler.postgres], value == test.value))
 
 
-def _set(compiler: Compiler, test: Test) -> Sql:
+def _set(compiler: Compiler, test: Condition) -> Sql:
     if SHAPES[test.subject.kind] == TEXT:
         return _text(compiler, test.subject).is_not(None)
     return _sure(_json(compiler, test.subject)[0] != _EMPTY)
@@ -193,20 +193,20 @@ def _find(compiler: Compiler, text: Sql, part: str) -> Sql:
     return _sure((func.strpos(text, part) if compiler.postgres else func.instr(text, part)) > 0)
 
 
-def _contains(compiler: Compiler, test: Test) -> Sql:
+def _contains(compiler: Compiler, test: Condition) -> Sql:
     return _find(compiler, _lower(compiler, _text(compiler, test.subject)), folded(test.value))
 
 
-def _contains_exactly(compiler: Compiler, test: Test) -> Sql:
+def _contains_exactly(compiler: Compiler, test: Condition) -> Sql:
     return _find(compiler, _text(compiler, test.subject), str(test.value))
 
 
-def _starts(compiler: Compiler, test: Test) -> Sql:
+def _starts(compiler: Compiler, test: Condition) -> Sql:
     wanted = folded(test.value)
     return _sure(func.substr(_lower(compiler, _text(compiler, test.subject)), 1, len(wanted)) == wanted)
 
 
-def _ends(compiler: Compiler, test: Test) -> Sql:
+def _ends(compiler: Compiler, test: Condition) -> Sql:
     wanted, text = folded(test.value), _lower(compiler, _text(compiler, test.subject))
     return _sure(and_(func.length(text) >= len(wanted), func.substr(text, func.length(text) - len(wanted) + 1) == wanted))
 
@@ -225,10 +225,10 @@ def decimal(text: str) -> Number | None:
     return Number(float(text), text)
 
 
-def _range(wanted: str) -> Callable[[Compiler, Test], Sql]:
+def _range(wanted: str) -> Callable[[Compiler, Condition], Sql]:
     """above, from, below or until: of a number, or of a moment by its edges."""
 
-    def sql(compiler: Compiler, test: Test) -> Sql:
+    def sql(compiler: Compiler, test: Condition) -> Sql:
         if isinstance(test.value, Number):
             return _sure(_compared(wanted, _number(compiler, test.subject), test.value.value, test.value.value))
         moment = test.value
@@ -250,11 +250,11 @@ def _compared(wanted: str, value: Sql, start: Any, end: Any, later: bool = False
     return value < end if later else value <= end
 
 
-def _value_within(compiler: Compiler, test: Test) -> Sql:
+def _value_within(compiler: Compiler, test: Condition) -> Sql:
     return _sure(_moment(compiler, test.subject) >= second(compiler.now - test.seconds))
 
 
-def _value_older(compiler: Compiler, test: Test) -> Sql:
+def _value_older(compiler: Compiler, test: Condition) -> Sql:
     return _sure(_moment(compiler, test.subject) < second(compiler.now - test.seconds))
 
 
@@ -265,33 +265,33 @@ def _time(subject: Subject) -> Sql:
     return contacts.c.last_active_at if subject.kind == "last_active" else contacts.c[subject.kind]
 
 
-def _time_on(_compiler: Compiler, test: Test) -> Sql:
+def _time_on(_compiler: Compiler, test: Condition) -> Sql:
     return _sure(and_(_time(test.subject) >= test.value.start, _time(test.subject) < test.value.end))  # type: ignore[union-attr]
 
 
-def _time_range(wanted: str) -> Callable[[Compiler, Test], Sql]:
+def _time_range(wanted: str) -> Callable[[Compiler, Condition], Sql]:
     return lambda _compiler, test: _sure(_compared(wanted, _time(test.subject), test.value.start, test.value.end, later=True))  # type: ignore[union-attr]
 
 
-def _time_within(compiler: Compiler, test: Test) -> Sql:
+def _time_within(compiler: Compiler, test: Condition) -> Sql:
     return _sure(_time(test.subject) >= compiler.now - test.seconds)
 
 
-def _time_older(compiler: Compiler, test: Test) -> Sql:
+def _time_older(compiler: Compiler, test: Condition) -> Sql:
     return _sure(_time(test.subject) < compiler.now - test.seconds)
 
 
 # Flags, tags, what people did, where they belong.
 
 
-def _flag(_compiler: Compiler, test: Test) -> Sql:
+def _flag(_compiler: Compiler, test: Condition) -> Sql:
     if test.subject.kind == "unsubscribed":
         return contacts.c.unsubscribed.is_(bool(test.value))
     held = exists().where(suppressions.c.project_id == contacts.c.project_id, suppressions.c.key == contacts.c.key, suppressions.c.scope == "all")
     return held if test.value else not_(held)
 
 
-def _tagged(compiler: Compiler, test: Test) -> Sql:
+def _tagged(compiler: Compiler, test: Condition) -> Sql:
     if compiler.postgres:
         return cast(contacts.c.tags, JSONB).contains([test.value])
     each = func.json_each(contacts.c.tags).table_valued("value")
@@ -299,27 +299,27 @@ def _tagged(compiler: Compiler, test: Test) -> Sql:
     return and_(seen, exists(select(1).select_from(each).where(each.c.value == test.value)))
 
 
-def _tags_set(compiler: Compiler, _test: Test) -> Sql:
+def _tags_set(compiler: Compiler, _test: Condition) -> Sql:
     length = func.jsonb_array_length if compiler.postgres else func.json_array_length
     return length(contacts.c.tags) > 0
 
 
-def _acts(test: Test) -> Sql:
+def _acts(test: Condition) -> Sql:
     return and_(activity.c.contact_id == contacts.c.id, activity.c.name == test.subject.path[0])
 
 
-def _did(_compiler: Compiler, test: Test) -> Sql:
+def _did(_compiler: Compiler, test: Condition) -> Sql:
     return exists().where(_acts(test))
 
 
-def _did_within(compiler: Compiler, test: Test) -> Sql:
+def _did_within(compiler: Compiler, test: Condition) -> Sql:
     return exists().where(_acts(test), activity.c.last_at >= compiler.now - test.seconds)
 
 
-def _counted(wanted: str) -> Callable[[Compiler, Test], Sql]:
+def _counted(wanted: str) -> Callable[[Compiler, Condition], Sql]:
     """How often in the window, by whole days in UTC."""
 
-    def sql(compiler: Compiler, test: Test) -> Sql:
+    def sql(compiler: Compiler, test: Condition) -> Sql:
         first = math.floor((compiler.now - test.seconds) / DAY)
         total = func.coalesce(select(func.sum(activity.c.count)).where(_acts(test), activity.c.day >= first).scalar_subquery(), 0)
         number = test.value.value  # type: ignore[union-attr]
@@ -328,7 +328,7 @@ def _counted(wanted: str) -> Callable[[Compiler, Test], Sql]:
     return sql
 
 
-def _member(compiler: Compiler, test: Test) -> Sql:
+def _member(compiler: Compiler, test: Condition) -> Sql:
     number = test.subject.path[0]
     if test.subject.kind == "audience":
         return exists().where(audience_members.c.audience_id == number, audience_members.c.contact_id == contacts.c.id)

@@ -1,6 +1,6 @@
 """What a segment asks, as a tree: the one form into which every grammar is read and from which everything else is made.
 
-    Rule = All(rules) | Some(rules) | Not(rule) | Test(subject, operator, value, seconds)
+    Rule = All(rules) | Some(rules) | Not(rule) | Condition(subject, operator, value, seconds)
 
 Operators are positive and always true or false: what is missing is false, so `Not` needs no third value. A grammar in which "is not x" does not match what is
 missing says so with All(is set, Not(is x)).
@@ -56,7 +56,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class Condition:
     """One question. `value` is what the operator compares with: str, bool, Number, Moment or None; `seconds` the width of a window."""
 
     subject: Subject
@@ -84,7 +84,7 @@ class Not:
     rule: Rule
 
 
-Rule = All | Some | Not | Test
+Rule = All | Some | Not | Condition
 
 
 def segments(rule: Rule) -> set[int]:

@@ -148,18 +148,18 @@ def preview(conn: Connection, project: int, rule: Rule, now: float, read: Read, 
 # Static ones.
 
 
-def put(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> int:
-    """How many of these contacts were not on the list before."""
+def put(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> list[int]:
+    """Which of these contacts were not on the list before."""
     again = insert(conn, members).on_conflict_do_update(
         index_elements=["segment_id", "contact_id"], set_={"added_at": at, "left_at": None}, where=members.c.left_at.is_not(None))
     row = again.returning(members.c.contact_id)
-    return sum(len(conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()) for each in contact_ids)
+    return [each for each in contact_ids if conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()]
 
 
-def take(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> int:
-    """How many of these contacts were on the list and no longer are."""
+def take(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> list[int]:
+    """Which of these contacts were on the list and no longer are."""
     gone = update(members).where(members.c.segment_id == number, members.c.contact_id.in_(list(contact_ids)), members.c.left_at.is_(None))
-    return conn.execute(gone.values(left_at=at)).rowcount
+    return list(conn.scalars(gone.values(left_at=at).returning(members.c.contact_id)))
 
 
 def growth(conn: Connection, number: int, days: int, now: float) -> list[tuple[float, int]]:

@@ -1,0 +1,154 @@
+"""Segments, audiences and topics over HTTP: saved questions that are asked anew, lists kept by hand, groups, and streams to leave one by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.served import email
+
+ENTERPRISE = {"name": "Enterprise Users", "type": "dynamic", "rules": [{"field": "properties.plan", "operator": "equals", "value": "enterprise"}]}
+TREE = {"operator": "or", "conditions": [{"field": "plan", "comparator": "equals", "value": "enterprise"},
+                                         {"field": "email", "comparator": "contains", "value": "cid"}]}
+GROUPS = {"logic": "AND", "groups": [{"filters": [{"field": "data.plan", "operator": "equals", "value": "pro"},
+                                                  {"field": "createdAt", "operator": "within", "value": 30, "unit": "days"}]}]}
+
+
+@pytest.fixture
+def people(tenant):
+    """Their ids by name."""
+    plans = {"ann": "enterprise", "bob": "pro", "cid": "free"}
+    return {name: tenant.post("/contacts", {"email": f"{name}@example.com", "properties": {"plan": plan}}, 201)["id"] for name, plan in plans.items()}
+
+
+def members(tenant, segment):
+    return [each["email"].partition("@")[0] for each in tenant.get(f"/segments/{segment['id']}/members")["contacts"]]
+
+
+@pytest.mark.parametrize(("body", "found", "summary"), [
+    pytest.param(ENTERPRISE, ["ann"], "contacts whose plan is enterprise", id="a list of rules"),
+    pytest.param({"name": "t", "rules": TREE}, ["cid", "ann"], "contacts whose plan is enterprise or whose address contains cid", id="a tree"),
+    pytest.param({"name": "g", "rules": GROUPS}, ["bob"], "contacts whose plan is pro and who joined in the last 30 days", id="nested groups"),
+])
+def test_a_dynamic_segment(tenant, people, body, found, summary):
+    made = tenant.post("/segments", body, 201)
+    assert (made["name"], made["type"], made["rules"], made["contact_count"], made["summary"]) == (body["name"], "dynamic", body["rules"], len(found), summary)
+    assert members(tenant, made) == found
+    assert [each["email"][:3] for each in tenant.get("/contacts", segment_id=made["id"])["contacts"]] == found
+    assert tenant.post("/segments/preview", {"rules": body["rules"]}) == {"count": len(found), "summary": summary}
+    assert [each["email"][:3] for each in tenant.get(f"/segments/{made['id']}")["contacts"]] == found[::-1]
+    assert tenant.get(f"/segments/{made['id']}/growth") == {"available": False, "daily": []}
+
+
+def test_a_segment_follows_its_contacts(tenant, people):
+    made = tenant.post("/segments", ENTERPRISE, 201)
+    tenant.patch(f"/contacts/{people['bob']}", {"properties": {"plan": "enterprise"}})
+    assert members(tenant, made) == ["bob", "ann"]
+    tenant.delete(f"/contacts/{people['ann']}")
+    assert members(tenant, made) == ["bob"]
+
+
+def test_a_static_segment_is_kept_by_hand(tenant, people):
+    made = tenant.post("/segments", {"name": "Beta Testers", "trackMembership": True}, 201)
+    path = f"/segments/{made['id']}"
+    assert (made["type"], made["rules"]) == ("static", None)
+    assert tenant.post(f"{path}/contacts", {"contact_ids": [people["ann"], people["bob"]]}) == {"added": 2, "not_found": []}
+    assert tenant.post(f"{path}/members", {"emails": ["ANN@example.com", "Nobody@example.com"]}) == {"added": 0, "not_found": ["Nobody@example.com"]}
+    assert tenant.delete(f"{path}/contacts/{people['ann']}") == {"deleted": True}
+    assert members(tenant, made) == ["bob"]
+    assert tenant.http.request("DELETE", f"{path}/members", json={"emails": ["bob@example.com"]}).json() == {"removed": 1, "not_found": []}
+    assert members(tenant, made) == []
+    found = [event["type"] for event in tenant.get("/events", per_page=5)["events"] if event["type"].startswith("segment.")]
+    assert found == ["segment.beta-testers.exit"] * 2 + ["segment.beta-testers.entry"] * 2
+    assert [day["members"] for day in tenant.get(f"{path}/growth", days=2)["daily"]] == [0, 0]
+    assert tenant.delete(path) == {"deleted": True}
+    assert tenant.http.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("body", "field"), [
+    pytest.param({"name": "x", "type": "dynamic"}, "rules", id="dynamic without rules"),
+    pytest.param({"name": "", "rules": []}, "name", id="no name"),
+    pytest.param({"name": "x", "rules": []}, "rules", id="no rules"),
+    pytest.param({"name": "x", "rules": [{"field": "plan", "operator": "is like", "value": "x"}]}, "rules[0].operator", id="no operator"),
+    pytest.param({"name": "x", "rules": [{"field": "segment", "operator": "equals", "value": "seg_0000000000001"}]}, "rules", id="no such segment"),
+    pytest.param({"name": "x", "audience_id": "aud_x"}, "audience_id", id="no audience"),
+])
+def test_a_segment_that_asks_nothing(tenant, body, field):
+    assert tenant.post("/segments", body, 422)["field"] == field
+
+
+def test_a_segment_cannot_ask_about_itself(tenant):
+    one = tenant.post("/segments", ENTERPRISE, 201)
+    asks = [{"field": "segment", "operator": "not_equals", "value": one["id"]}]
+    two = tenant.post("/segments", {"name": "two", "rules": asks}, 201)
+    assert tenant.patch(f"/segments/{two['id']}", {"rules": [{**asks[0], "value": two["id"]}]}, 422)["field"] == "rules"
+    assert tenant.patch(f"/segments/{one['id']}", {"rules": [{**asks[0], "value": two["id"]}]}, 422)["field"] == "rules"
+
+
+def test_a_dynamic_segment_has_no_list(tenant, people):
+    made = tenant.post("/segments", ENTERPRISE, 201)
+    assert tenant.post(f"/segments/{made['id']}/contacts", {"contact_ids": [people["bob"]]}, 409)["code"] == "conflict"
+    assert tenant.patch(f"/segments/{made['id']}", {"rules": None, "name": "By hand"})["type"] == "static"
+    assert tenant.post(f"/segments/{made['id']}/contacts", {"contact_ids": [people["bob"]]})["added"] == 1
+    assert members(tenant, made) == ["bob"]
+
+
+def test_a_bulk_action_takes_a_segment(tenant, people):
+    made = tenant.post("/segments", ENTERPRISE, 201)
+    assert tenant.post("/contacts/bulk", {"action": "tag", "tags": ["big"], "segment_id": made["id"]})["changed"] == 1
+    assert tenant.get(f"/contacts/{people['ann']}")["tags"] == ["big"]
+
+
+# Audiences.
+
+
+def test_an_audience_and_its_segment(tenant, people):
+    made = tenant.post("/audiences", {"name": "paid_customers"}, 201)
+    path = f"/audiences/{made['id']}"
+    assert tenant.post("/audiences", {"name": "paid_customers"}, 409)["code"] == "conflict"
+    assert tenant.post(f"{path}/contacts", {"emails": ["ann@example.com"], "contactIds": [people["bob"]]}) == {"added": 2, "not_found": []}
+    assert tenant.post(f"{path}/contacts", {"emails": ["ann@example.com"]})["added"] == 0
+    assert tenant.get(path)["contact_count"] == 2
+    assert [each["email"] for each in tenant.get(f"{path}/contacts")["contacts"]] == ["bob@example.com", "ann@example.com"]
+    rules = [{"field": "plan", "operator": "not_equals", "value": "pro"}]
+    segment = tenant.post("/segments", {"name": "s", "rules": rules, "audience_id": made["id"]}, 201)
+    assert (segment["contact_count"], members(tenant, segment)) == (1, ["ann"])
+    assert tenant.get("/segments", audience_id=made["id"])["segments"][0]["id"] == segment["id"]
+    assert [each["name"] for each in tenant.get(f"/contacts/{people['ann']}/audiences")["audiences"]] == ["paid_customers"]
+    assert tenant.delete(f"{path}/contacts/{people['ann']}") == {"deleted": True}
+    assert tenant.get("/contacts", audience_id=made["id"])["pagination"]["total"] == 1
+    assert tenant.patch(path, {"name": "customers"})["name"] == "customers"
+    assert tenant.delete(path) == {"deleted": True}
+    assert tenant.get("/audiences")["audiences"] == []
+
+
+# Topics.
+
+
+def test_a_contact_leaves_one_topic_and_keeps_the_others(tenant, people):
+    updates, marketing = (tenant.post("/subscription-topics", {"name": name}, 201) for name in ("product_updates", "marketing"))
+    path = f"/subscription-topics/contacts/{people['ann']}/subscriptions"
+    assert [each["subscribed"] for each in tenant.get(path)["subscriptions"]] == [True, True]
+    assert tenant.delete(f"{path}/{marketing['id']}")["subscribed"] is False
+    assert {each["topic"]["name"]: each["subscribed"] for each in tenant.get(path)["subscriptions"]} == {"product_updates": True, "marketing": False}
+    shown = tenant.get(f"/subscription-topics/{marketing['id']}")
+    assert (shown["subscriber_count"], shown["unsubscribed_count"]) == (2, 1)
+    assert [each["email"][:3] for each in tenant.get(f"/subscription-topics/{marketing['id']}/subscribers")["subscribers"]] == ["cid", "bob"]
+    gone = tenant.get(f"/subscription-topics/{marketing['id']}/subscribers", subscribed="false")["subscribers"]
+    assert [each["contact_id"] for each in gone] == [people["ann"]]
+    to = {"to": ["ann@example.com"]}
+    assert tenant.http.post("/emails", json=email(**to, topic_id=marketing["id"])).json()["code"] == "recipient_suppressed"
+    assert tenant.http.post("/emails", json=email(**to, topic_id=updates["id"])).status_code == 202
+    assert tenant.post(path, {"topic_id": marketing["id"]}, 201)["subscribed"] is True
+    assert tenant.http.post("/emails", json=email(**to, topic_id=marketing["id"])).status_code == 202
+    history = tenant.get(f"/contacts/{people['ann']}/history")["history"]
+    assert [entry["type"] for entry in history] == ["topic_subscribed", "topic_unsubscribed", "created"]
+    assert history[0]["evidence"]["topic_id"] == marketing["id"]
+
+
+def test_a_topic_s_life(tenant):
+    made = tenant.post("/subscription-topics", {"name": "news", "description": "Weekly"}, 201)
+    assert tenant.post("/subscription-topics", {"name": "news"}, 409)["code"] == "conflict"
+    assert tenant.patch(f"/subscription-topics/{made['id']}", {"description": None}) == {**made, "description": ""}
+    assert [each["name"] for each in tenant.get("/subscription-topics")["topics"]] == ["news"]
+    assert tenant.delete(f"/subscription-topics/{made['id']}") == {"deleted": True}
+    assert tenant.http.get(f"/subscription-topics/{made['id']}").status_code == 404
