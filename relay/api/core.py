@@ -7,7 +7,7 @@ only; what belongs to another is not found, never forbidden, so that ids tell no
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
@@ -17,6 +17,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
+from relay.api.spool import Spool
 from relay.clock import Clock
 from relay.control import Control
 from relay.errors import Forbidden, Invalid, NotFound, Unauthorized
@@ -50,6 +51,10 @@ class Relay:
     services: Services
     seals: Vault
     hooks: Webhooks
+    spool: Spool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spool = Spool(self.settings.data_dir / "spool")
 
     def occurred(self) -> None:
         """There are new events, or endpoints changed."""

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from relay.api.core import Shape
 from relay.errors import Invalid
 from relay.mail import mime
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING, TRANSACTIONAL, Recipient, Wishes
-from relay.mail.mime import Attachment, Draft, Texts
+from relay.mail.mime import Attachment, Draft, Spooled, Texts
 
 RECIPIENTS = 50  # of each of to, cc and bcc
 TAGS, TAG = 10, 64
@@ -40,6 +40,13 @@ def _moment(value: Any) -> Any:
         raise ValueError("a time is ISO 8601, such as 2026-03-25T09:00:00.000Z") from None
 
 
+def _content(value: Any) -> str | Spooled:
+    """Base64 text, or what relay.api.spool has put in the place of a large one."""
+    if not isinstance(value, str | Spooled):
+        raise ValueError("content is base64 text")
+    return value
+
+
 Moment = Annotated[float, BeforeValidator(_moment)]
 Addresses = Annotated[list[Annotated[str, Field(max_length=1_000)]], BeforeValidator(_several), Field(max_length=RECIPIENTS)]
 Tag = Annotated[str, Field(min_length=1, max_length=TAG), AfterValidator(str.strip)]
@@ -49,7 +56,7 @@ class AttachmentInput(Shape):
     """A file, base64 in `content`; with `content_id` it is an inline image that the HTML names as `cid:...`."""
 
     filename: str
-    content: str
+    content: Annotated[str | Spooled, PlainValidator(_content, json_schema_input_type=str)]
     content_type: str | None = None
     content_id: str | None = None
 
@@ -93,7 +100,11 @@ class SendInput(ContentInput):
 def fingerprint(given: SendInput) -> str:
     """A digest of what is asked for, the same for the same email however its JSON was spelled."""
     said = given.model_dump(exclude={"idempotency_key", "idempotency_window_hours"}, exclude_defaults=True)
-    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(orjson.dumps(said, _told, orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _told(spooled: Spooled) -> str:
+    return spooled.digest
 
 
 def draft(given: SendInput, texts: Texts) -> Draft:

@@ -24,7 +24,7 @@ from relay.api.draft import SendInput
 from relay.errors import Conflict, Invalid, Malformed, NotFound, Refuse, RelayError
 from relay.mail import ids, mime
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient
-from relay.mail.mime import Texts
+from relay.mail.mime import Spooled, Texts
 from relay.mail.reply import Reply
 from relay.store import emails, idempotency
 from relay.store import templates as stored
@@ -139,7 +139,7 @@ def _nobody(dropped: Sequence[tuple[Recipient, Reply]]) -> Refuse:
 
 async def _built(given: SendInput, texts: Texts) -> bytes:
     content = draft.draft(given, texts)
-    if sum(len(a.content) for a in given.attachments) > LARGE:
+    if sum(LARGE if isinstance(a.content, Spooled) else len(a.content) for a in given.attachments) >= LARGE:
         return await asyncio.to_thread(mime.build, content)
     return mime.build(content)
 
@@ -158,8 +158,10 @@ async def _kept(here: Relay, admitted: Sequence[Message]) -> Receipt:
         raise
 
 
-def parsed(octets: bytes) -> Any:
-    """The body's JSON; raises Malformed, or Invalid for a NUL in any text, which no route and no column takes."""
+def parsed(octets: bytes | Any) -> Any:
+    """The JSON of a body, or of a large one that was parsed already; raises Malformed, or Invalid for a NUL in any text, which no column takes."""
+    if not isinstance(octets, bytes):
+        return octets
     if b"\\u0000" in octets and _NUL.search(octets):
         raise Invalid("body", "a text contains a NUL")
     try:
@@ -187,8 +189,8 @@ async def send_one(request: Request) -> Json:
     """Send a single email: sender names, CC/BCC, attachments, scheduling, templates, idempotency keys."""
     try:
         here, who = relay(request), await principal(request)
-        body = await request.body()
-        answer = await send(here, who, shaped(parsed(body)), _header_key(request), request.client.host if request.client else "")
+        async with here.spool.body(request) as body:
+            answer = await send(here, who, shaped(parsed(body)), _header_key(request), _client(request))
         room = await limits.headers(here, who)
     except RelayError as error:
         return errors.answer(error)
@@ -199,16 +201,26 @@ async def send_batch(request: Request) -> Json:
     """Send up to 100 emails in a single request, each independent of the others: an element that fails says why in its place."""
     try:
         here, who = relay(request), await principal(request)
-        given = parsed(await request.body())
-        rows = given.get("emails") if isinstance(given, dict) else None
-        if not isinstance(rows, list) or not rows:
-            raise Invalid("emails", "emails is a list of 1 to 100 emails")
-        if len(rows) > BATCH:
-            raise Refuse(Reply(552, "5.3.4", "Batch size exceeds limit"), "batch_too_large")
-        header_key = _header_key(request)
+        async with here.spool.body(request) as body:
+            data = await _each(here, who, _rows(parsed(body)), _header_key(request), _client(request))
+        room = await limits.headers(here, who)
     except RelayError as error:
         return errors.answer(error)
-    client = request.client.host if request.client else ""
+    return Json({"data": data}, 202, {**room, **(REPLAY if all(each.get("replayed") for each in data) else {})})
+
+
+def _rows(given: Any) -> list[Any]:
+    """The emails of a batch; raises Invalid or Refuse."""
+    rows = given.get("emails") if isinstance(given, dict) else None
+    if not isinstance(rows, list) or not rows:
+        raise Invalid("emails", "emails is a list of 1 to 100 emails")
+    if len(rows) > BATCH:
+        raise Refuse(Reply(552, "5.3.4", "Batch size exceeds limit"), "batch_too_large")
+    return rows
+
+
+async def _each(here: Relay, who: Principal, rows: list[Any], header_key: str, client: str) -> list[dict[str, Any]]:
+    """The answer to each email of a batch, in their order."""
     turns = asyncio.Semaphore(TOGETHER)
 
     async def one(number: int, row: Any) -> dict[str, Any]:
@@ -218,9 +230,11 @@ async def send_batch(request: Request) -> Json:
             except RelayError as error:
                 return errors.body(error)
 
-    data = await asyncio.gather(*(one(number, row) for number, row in enumerate(rows)))
-    room = await limits.headers(here, who)
-    return Json({"data": data}, 202, {**room, **(REPLAY if all(each.get("replayed") for each in data) else {})})
+    return await asyncio.gather(*(one(number, row) for number, row in enumerate(rows)))
+
+
+def _client(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 for path in ("/emails", "/emails/send"):

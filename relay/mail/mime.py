@@ -32,6 +32,7 @@ FORBIDDEN = frozenset((
 FORBIDDEN_PREFIXES = ("content-", "x-relay-", "x-poststack-", "arc-", "dkim-", "resent-")
 
 CHUNK = 1 << 20  # base64 letters decoded at a time, so that proving a file costs no second copy of it
+DIGESTED = 1_000_000  # octets of a piece that go into a boundary; text longer than that is never 7bit, see encoded()
 REMEMBERED = 2_000  # mailboxes that were read
 WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 
@@ -64,12 +65,21 @@ class Texts:
         return ((name, value) for name in ("subject", "html", "text") if (value := getattr(self, name)) is not None)
 
 
+class Spooled:
+    """The content of a large file: base64, proven and cut into lines, on disk and mapped; `digest` tells it from others."""
+
+    __slots__ = ("digest", "wrapped")
+
+    def __init__(self, wrapped: memoryview, digest: str):
+        self.wrapped, self.digest = wrapped, digest
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """`content` the file in base64, as the caller gave it; `content_id` without brackets makes it an inline image of the HTML."""
 
     filename: str
-    content: str | bytes
+    content: str | bytes | Spooled
     content_type: str = ""
     content_id: str = ""
 
@@ -91,18 +101,22 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One MIME entity: its own header lines and its body, both as octets."""
+    """One MIME entity: its own header lines and its body in pieces, put together once, when the whole message is."""
 
     head: bytes
-    body: bytes
+    pieces: tuple[bytes | memoryview, ...]
 
-    def octets(self) -> Iterable[bytes]:
-        return (self.head, b"\r\n", self.body)
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def all(self) -> tuple[bytes | memoryview, ...]:
+        return (self.head, b"\r\n", *self.pieces)
 
 
 def build(draft: Draft) -> bytes:
     """The whole message, header and body; raises Invalid naming the field of the draft at fault."""
-    return b"".join((*_fields(draft), *_content(draft).octets()))
+    return b"".join((*_fields(draft), *_content(draft).all()))
 
 
 def _fields(draft: Draft) -> list[bytes]:
@@ -209,12 +223,12 @@ def text_part(subtype: str, value: str) -> Part:
     if not octets.endswith(b"\r\n"):
         octets += b"\r\n"
     encoding, body = encoded(octets)
-    return Part(b"Content-Type: text/%b; charset=%b\r\nContent-Transfer-Encoding: %b\r\n" % (subtype.encode(), charset, encoding), body)
+    return Part(b"Content-Type: text/%b; charset=%b\r\nContent-Transfer-Encoding: %b\r\n" % (subtype.encode(), charset, encoding), (body,))
 
 
 def encoded(octets: bytes) -> tuple[bytes, bytes]:
     """Encoding and body of text whose lines end in CRLF: 7bit, quoted-printable where most is ASCII, else base64."""
-    if octets.isascii() and b"\0" not in octets and (len(octets) <= LINE or max(map(len, octets.split(b"\r\n"))) <= LINE):
+    if octets.isascii() and b"\0" not in octets and len(octets) <= DIGESTED and (len(octets) <= LINE or max(map(len, octets.split(b"\r\n"))) <= LINE):
         return b"7bit", octets
     if len(octets.translate(None, _HIGH)) * 6 < len(octets) * 5:  # over a sixth outside ASCII: base64 is smaller and no less readable
         return b"base64", wrapped(binascii.b2a_base64(octets, newline=False))
@@ -225,12 +239,11 @@ def multipart(subtype: str, parts: Sequence[Part]) -> Part:
     """The parts in one; the boundary is a digest of them and of "=_", which no quoted-printable or base64 line contains."""
     digest = hashlib.blake2b(subtype.encode(), digest_size=12)
     for part in parts:
-        digest.update(part.head)
-        digest.update(part.body)
+        for piece in part.all():
+            digest.update(piece if len(piece) <= DIGESTED else b"%d" % len(piece))  # a long one is base64, in which no boundary can stand
     boundary = b"=_" + digest.hexdigest().encode()
-    body = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.octets(), b"" if part.body.endswith(b"\r\n") else b"\r\n")]
-    head = b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary)
-    return Part(head, b"".join((*body, b"--", boundary, b"--\r\n")))
+    pieces = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.all(), b"" if part.pieces[-1][-2:] == b"\r\n" else b"\r\n")]
+    return Part(b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary), (*pieces, b"--", boundary, b"--\r\n"))
 
 
 def _file(number: int, attachment: Attachment) -> Part:
@@ -249,7 +262,9 @@ def _file(number: int, attachment: Attachment) -> Part:
         disposition, identity = "inline", b"Content-ID: <%b>\r\n" % attachment.content_id.strip("<>").encode()
     head = b"Content-Type: %b\r\nContent-Transfer-Encoding: base64\r\n%bContent-Disposition: %b; %b\r\n" % (
         kind.encode(), identity, disposition.encode(), _filename(name))
-    return Part(head, wrapped(checked(attachment.content, field)))
+    if isinstance(attachment.content, Spooled):
+        return Part(head, (attachment.content.wrapped,))
+    return Part(head, (wrapped(checked(attachment.content, field)),))
 
 
 def _filename(name: str) -> bytes:
