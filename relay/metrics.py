@@ -12,12 +12,14 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.samples import Sample
 
 disable_created_metrics()  # a second series for each counter that no rule of ours reads
@@ -25,6 +27,8 @@ REGISTRY = CollectorRegistry(auto_describe=True)
 
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+OTHER = "other"  # the label of all that have none of their own
+FORGET = 10_000  # names that are counted before they have a label of their own
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PAUSE = 0.0005  # seconds the exposition yields the GIL after each family, so that a scrape delays the loop by one family, not by all
 
@@ -59,9 +63,52 @@ class Few:
         if name in self.names:
             return name
         if len(self.names) >= self.limit:
-            return "other"
+            return OTHER
         self.names.add(name)
         return name
+
+
+class Earned(Few):
+    """The same, for names of which there are more than anybody can read: a name has its own label once it was asked for `after` times, the first `limit` that
+    come so far. So the big ones are seen, not the first ones."""
+
+    __slots__ = ("_asked", "after")
+
+    def __init__(self, limit: int = 50, after: int = 20):
+        super().__init__(limit)
+        self.after = after
+        self._asked: dict[str, int] = {}
+
+    def label(self, name: str) -> str:
+        if name in self.names:
+            return name
+        if len(self.names) >= self.limit:
+            return OTHER
+        asked = self._asked[name] = self._asked.pop(name, 0) + 1
+        if asked >= self.after:
+            del self._asked[name]
+            return super().label(name)
+        if len(self._asked) > FORGET:
+            del self._asked[next(iter(self._asked))]  # the one that was asked for longest ago
+        return OTHER
+
+
+class Tally:
+    """A counter for what happens several times in a message: plain numbers that the event loop adds to, read when somebody looks.
+
+    counts  by label values: `COMMANDS["RCPT", "2xx"] += 1` costs a tenth of a Counter's `inc`
+    """
+
+    def __init__(self, name: str, text: str, *labels: str, registry: CollectorRegistry = REGISTRY):
+        self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
+        self._empty = partial(CounterMetricFamily, f"relay_{name}", text, labels=labels)
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        family = self._empty()
+        for values, number in list(self.counts.items()):
+            family.add_metric(values, number)
+        yield family
 
 
 Delta = tuple[str, tuple[tuple[str, str], ...], float]  # sample name with its suffix, labels, increment
@@ -147,6 +194,7 @@ drain, absorb, forget = LEDGER.drain, LEDGER.absorb, LEDGER.forget
 
 async def exposition() -> bytes:
     """The text of `/metrics` (CONTENT_TYPE), made in a thread that yields often: a scrape never blocks the loop for 20 ms."""
+    TASKS.set(len(asyncio.all_tasks()))
     return await asyncio.to_thread(generate_latest, LEDGER)
 
 
@@ -183,6 +231,7 @@ BUILD_INFO = gauge("build_info", "Always 1; the version of Relay and of Python",
 BUILD_INFO.labels(release(), platform.python_version()).set(1)
 LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
 EVENTLOOP_LAG = histogram("eventloop_lag_seconds", "How late the event loop woke a task that slept", buckets=LAG)
+TASKS = gauge("eventloop_tasks", "Tasks of the main process that have not ended")
 TLS_CERT_EXPIRY = gauge("tls_cert_expiry_seconds", "Seconds until the certificate of a listener expires, negative afterwards", "file")
 
 # Policies
@@ -191,6 +240,10 @@ POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by 
 
 # The SMTP listener
 
+TRANSACTION = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0)
+SMTP_COMMANDS = Tally("smtp_commands", "Commands of SMTP clients by the class of their answer, the message after DATA counted with it", "verb", "code_class")
+SMTP_COMMIT = histogram("smtp_data_commit_seconds", "From the final dot to its answer: policies and the durable commit", buckets=TRANSACTION)
+SMTP_TRANSACTION = histogram("smtp_transaction_seconds", "From MAIL to the answer to the final dot", buckets=TRANSACTION)
 SMTP_CONNECTIONS_OPEN = gauge("smtp_connections_open", "Connections of SMTP clients that are open now", "listener", summed=True)
 SMTP_CONNECTIONS = counter("smtp_connections_total", "Connections of SMTP clients that ended, by how", "listener", "result")
 SMTP_CONNECTIONS_DENIED = counter("smtp_connections_denied_total", "Connections turned away before a greeting", "reason")

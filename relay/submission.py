@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from relay import eager, log
@@ -18,7 +19,7 @@ from relay.errors import Defer, RelayError
 from relay.mail import header, ids
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
-from relay.metrics import counter
+from relay.metrics import counter, histogram
 from relay.policy import Chain
 from relay.wishes import take
 
@@ -26,11 +27,17 @@ PATIENCE = 3.5  # seconds for all policies together; common mail libraries give 
 OBEYED = frozenset({"key", "trusted", "local"})  # principals whose X-Relay-* fields count
 
 RECEIVED = counter("messages_received_total", "Messages accepted, by protocol", "protocol")
+SIZES = histogram("message_size_bytes", "Octets of accepted messages", buckets=(1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 5e6, 1e7, 2.5e7))
 
 LOG = log.get("door")
 
 Commit = Callable[[Sequence[Message]], Awaitable[int]]
 Fill = Callable[[int, header.Header, Wishes], Awaitable[tuple[header.Header, bytes]]]
+
+
+@cache
+def _received(protocol: str) -> Callable[[], None]:
+    return RECEIVED.labels(protocol).inc
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,8 @@ class Door:
         if committed != first.id:
             await self.let_go(admitted)
         name, envelope, origin = ids.public("em", committed), first.envelope, first.origin
-        RECEIVED.labels(origin.protocol).inc()
+        _received(origin.protocol)()
+        SIZES.observe(first.size)
         LOG.info("accepted", id=name, project=first.principal.project, protocol=origin.protocol, sender=envelope.sender,
                  recipients=len(envelope.recipients), size=first.size, client=origin.client)
         return Receipt(name, first, replayed=committed != first.id)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 
 from relay.delivery import mx, tls
 from relay.delivery.addresses import Addresses, Target
-from relay.delivery.connection import Connection
+from relay.delivery.connection import TIMED, Connection
 from relay.delivery.dns import Resolver
 from relay.delivery.route import Host, Route, is_address
 from relay.errors import ConnectFailed
@@ -66,8 +66,10 @@ class Connector:
         for host in hosts:
             if host.name in exclude or (limit is not None and host.preference >= limit):
                 continue
+            asked = time.monotonic()
             try:
                 targets = await self._addresses.of(route, host)
+                _took("dns", asked)
             except ConnectFailed as failure:
                 failures.append(failure)
                 self._provider(route).failed("dns")
@@ -164,20 +166,22 @@ class _Attempt:
 
     async def open(self, context: ssl.SSLContext | None) -> tuple[Client, bool]:
         """A client ready for MAIL and whether its certificate was verified; `context` None speaks in the clear. Raises _HandshakeFailed too."""
-        implicit = self.route.tls.implicit
+        implicit, at = self.route.tls.implicit, time.monotonic()
         client = await self._connect(context if implicit else None)
-        phase = "banner"
+        at, phase = _took("connect", at), "banner"
         try:
             self._welcome(await client.greeting(), "banner")
-            phase = "ehlo"
+            at, phase = _took("banner", at), "ehlo"
             self._welcome(await client.hello(self.name), "ehlo", client.extensions.name)
-            secure = implicit
+            at, secure = _took("ehlo", at), implicit
             if context is not None and not implicit:
                 phase = "tls"
                 secure = await self._secure(client, context)
+                at = _took("tls", at)
             if self.route.username:
                 phase = "auth"
                 await self._login(client)
+                _took("auth", at)
         except Lost as lost:
             client.abort()
             raise self.failed(Reply(451, "4.4.2", f"lost the connection to {self.host.name}: {lost}"), phase) from lost
@@ -240,6 +244,13 @@ class _Attempt:
         if said.code != 235:
             reply = said if said.transient else Reply(454, "4.7.8", f"{self.host.name} refuses our user and password: {said}")
             raise self.failed(reply, "auth")
+
+
+def _took(phase: str, since: float) -> float:
+    """Note that a step went well and how long it took; the time now."""
+    now = time.monotonic()
+    TIMED[phase](now - since)
+    return now
 
 
 def _sni(host: Host) -> str:

@@ -17,11 +17,14 @@ from relay.delivery.outcome import PERMFAIL, Job, Outcome, Verdict, verdicts
 from relay.delivery.route import Host, Route
 from relay.errors import ConnectFailed, Invalid, Refuse
 from relay.mail.reply import Reply
-from relay.metrics import counter
+from relay.metrics import counter, histogram
 from relay.smtp import wire
 from relay.smtp.client import Client, Extensions
 
 ATTEMPTS = counter("delivery_attempts_total", "Recipients per delivery attempt, by its result", "provider", "source", "result")
+TOOK = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 600.0)
+SECONDS = histogram("delivery_attempt_seconds", "A step of a connection, or a transaction from MAIL to where it ended", "phase", buckets=TOOK)
+TIMED = {phase: SECONDS.labels(phase).observe for phase in ("dns", "connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "dot")}
 LACKING = frozenset({"5.6.3", "5.6.7"})  # what one host of a domain cannot take and another may
 
 _attempts: dict[tuple[str, str, str], Callable[[], None]] = {}  # counters with their labels resolved; bounded by providers times sources times results
@@ -78,6 +81,7 @@ class Connection:
         except Invalid as error:  # found in a later piece of a large message: the connection is cut, the server never saw a final dot
             return self._all(job, (PERMFAIL, error.reply, "data"), begun)
         found = verdicts(told)
+        TIMED[found[0][2]](time.monotonic() - begun)
         if told.dot is not None and told.dot.code < 300 and told.sent:
             self.delivered += 1
         if len(rcpts) < len(offered.rcpts):

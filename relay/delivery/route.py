@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from relay.delivery import mx
 from relay.delivery.dns import Answer, Resolver
+from relay.metrics import OTHER, Earned
 from relay.settings import RouteRule, Settings
 
 ROUTES = 20_000  # routes kept; a route is about 400 bytes and shared by nothing
@@ -50,14 +51,14 @@ class Route:
 
     site      what limits, suspensions and statistics count by: the provider, else the MX set, else "route:host:port"
     key       the MX set: a connection may carry mail for another domain only if their keys are equal, since a provider's tenants have hosts of their own
-    provider  label for metrics: the provider's name, "route", or "other"
+    provider  label for metrics: the provider's name, "route", the MX set where it is one of those that get most, or "other"
     exempt    configured by the operator: no MX, loop or private-address rule applies
     """
 
     site: str
     key: str
     hosts: tuple[Host, ...]
-    provider: str = "other"
+    provider: str = OTHER
     tls: TlsRule = TlsRule()
     exempt: bool = False
     username: str = ""
@@ -79,6 +80,7 @@ class Router:
         self._allow_private = settings.delivery.allow_private
         self._selves = frozenset(name.lower().rstrip(".") for name in (settings.hostname, *names) if name)
         self._resolver, self._provider = resolver, provider
+        self._large = Earned()  # sites without a name in the table that get much: they have series of their own
         self._routes: OrderedDict[str, tuple[Answer, Route]] = OrderedDict()
 
     async def route(self, domain: str) -> Route:
@@ -90,7 +92,7 @@ class Router:
             return self._literal(domain)
         answer = self._resolver.known(domain, "MX") or await self._resolver.lookup(domain, "MX")
         kept = self._routes.get(domain)
-        if kept is not None and kept[0] is answer:
+        if kept is not None and kept[0] is answer and (kept[1].provider != OTHER or self._large.label(kept[1].key) == OTHER):
             return kept[1]
         route = self._by_mx(domain, answer)
         self._routes[domain] = answer, route
@@ -103,7 +105,7 @@ class Router:
         hosts = tuple(Host(each.host, self._port, each.preference) for each in exchangers)
         names = sorted({host.name for host in hosts})
         key, provider = site_name(names), self._provider(names)
-        return Route(provider or key, key, hosts, provider or "other")
+        return Route(provider or key, key, hosts, provider or self._large.label(key))
 
     def _literal(self, domain: str) -> Route:
         address = mx.literal(domain, self._allow_private)

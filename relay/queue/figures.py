@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from relay.store import queue as rows
 if TYPE_CHECKING:
     from relay.queue.runner import Runner
 
+SITES = 30  # sites that have series of their own
 INTERVAL = 15.0  # seconds between two measurements: one query that groups the waiting recipients by domain
 SHARE = 20.0  # times as long as a measurement took is the least that passes before the next: millions of rows take seconds
 
@@ -29,7 +31,12 @@ LATENCY = histogram("accept_to_delivered_seconds", "From the accepted message to
 RESPONSES = counter("delivery_responses_total", "Answers of remote servers to recipients", "provider", "code", "enhanced_class", "category")
 BOUNCES = counter("bounces_total", "Recipients that ended without delivery, by category", "category")
 SUSPENDED = gauge("destinations_suspended", "Sites that get nothing just now", "reason")
+ATTEMPTS = histogram("attempts_per_message", "Attempts that a recipient had when it ended", buckets=(1, 2, 3, 4, 5, 7, 10, 15, 20, 30))
+AGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1_280))  # Postfix' qshape
+AGE = histogram("queue_age_seconds", "Age since first due of recipients as they left the queue, delivered or not", buckets=AGES)
 ACTIVE = gauge("destinations_active", "Sites with an open connection")
+CONCURRENCY = gauge("controller_concurrency_limit", "Connections that a site may have just now, of the sites with most mail in memory", "site")
+RATE = gauge("controller_rate_limit", "Messages a second that a site may have just now, of those sites that have a limit", "site")
 MEMORY = gauge("queue_memory_recipients", "Waiting recipients in memory")
 
 _latency: dict[tuple[str, str], Callable[[float], None]] = {}
@@ -60,6 +67,12 @@ def _response(provider: str, reply: Reply, category: str) -> None:
             key = (provider, reply.code // 100 * 100, "other", category)
         count = _responses[key] = RESPONSES.labels(key[0], str(key[1]), key[2], key[3]).inc
     count()
+
+
+def ended(attempts: int, age: float) -> None:
+    """A recipient leaves the queue for good."""
+    ATTEMPTS.observe(attempts)
+    AGE.observe(max(age, 0.0))
 
 
 async def watch(runner: Runner) -> None:
@@ -101,3 +114,10 @@ def _of_sites(runner: Runner) -> None:
     SUSPENDED.labels("unreachable").set(sum(site.blocked(elapsed) > 0 and site.suspended <= elapsed for site in runner.sites.values()))
     ACTIVE.set(sum(site.open > 0 for site in runner.sites.values()))
     MEMORY.set(len(runner.known))
+    CONCURRENCY.clear()
+    RATE.clear()
+    for site in heapq.nlargest(SITES, (site for site in runner.sites.values() if site.open or site.count), key=lambda site: site.count):
+        CONCURRENCY.labels(site.name).set(site.allowed(elapsed))
+        rate = site.rate(elapsed)
+        if rate is not None:
+            RATE.labels(site.name).set(rate.messages / rate.seconds)

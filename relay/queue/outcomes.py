@@ -107,6 +107,7 @@ class Outcomes:
             now = self.clock.now()
             site.delivered()
             figures.delivered(site.provider, waiting.stream, outcome.reply, now - max(message.received_at, message.wishes.send_at or 0.0))
+            figures.ended(waiting.attempts + 1, now - waiting.first_due)
             LOG.info("delivered", id=ids.public("em", message.id), to=recipient.address, mx=outcome.mx, reply=str(outcome.reply))
             self._record(waiting, settle.delivered(waiting, message, recipient, outcome, now))
             return
@@ -143,6 +144,8 @@ class Outcomes:
         now = self.clock.now()
         settlement = settle.refused(waiting, message, recipient, outcome, found, now, chance=self._random.random(), delay_after=self.delay_after)
         figures.refused(provider, outcome.reply, found.category, settlement.state)
+        if settlement.state != "deferred":
+            figures.ended(waiting.attempts + 1, now - waiting.first_due)
         LOG.info(settlement.state, id=ids.public("em", message.id), to=recipient.address, mx=outcome.mx, reply=str(outcome.reply), category=found.category,
                  next=round(settlement.due - now) if settlement.state == "deferred" else None)
         self._record(waiting, settlement)

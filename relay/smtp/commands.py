@@ -7,6 +7,7 @@ the function that goes on afterwards.
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from time import monotonic
 from typing import Any
 
 from relay.errors import Refuse
@@ -112,6 +113,7 @@ def _mail_answered(envelope: Envelope, engine: Engine, refusal: Reply | None) ->
         engine.rejected("mail", refusal)
         return refusal
     engine.envelope = envelope
+    engine.begun = monotonic()
     engine.state = SENDER
     return SENDER_OK
 

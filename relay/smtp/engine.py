@@ -26,7 +26,7 @@ from relay.errors import RelayError
 from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Recipient
 from relay.mail.reply import Reply
-from relay.metrics import MESSAGES_REJECTED
+from relay.metrics import MESSAGES_REJECTED, SMTP_COMMANDS
 from relay.smtp.auth import Guard
 from relay.smtp.content import Content
 from relay.smtp.desk import Desk, Session
@@ -59,6 +59,8 @@ OUT_OF_ORDER = {
 }
 
 wire = lru_cache(512)(Reply.wire)
+COMMANDS = SMTP_COMMANDS.counts
+CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,14 @@ class Engine:
     refused     a RCPT of this transaction was refused
     content     of the message that is coming in
     data, at    octets that came, and how far they are read
+    verb        the last command, "other" for one that there is not, "none" before the first
+    begun, dot  when the transaction began and when its last octet came, monotonic seconds
     draining    the listener is closing: this ends with the open transaction
     """
 
     __slots__ = (
-        "_read", "_then", "at", "chunk", "content", "data", "desk", "draining", "envelope", "errors", "junk", "login", "out", "pause", "pending", "recipients",
-        "refused", "session", "state", "terms", "want",
+        "_read", "_then", "at", "begun", "chunk", "content", "data", "desk", "dot", "draining", "envelope", "errors", "junk", "login", "out", "pause",
+        "pending", "recipients", "refused", "session", "state", "terms", "verb", "want",
     )
 
     def __init__(self, desk: Desk, terms: Terms, session: Session):
@@ -139,6 +143,8 @@ class Engine:
         self.errors = 0
         self.junk = 0
         self.draining = False
+        self.verb = "none"
+        self.begun = self.dot = 0.0
         self.data = b""
         self.at = 0
         self._read: Callable[[Engine], bool] = lines
@@ -207,12 +213,14 @@ class Engine:
             self.errors += 1
             if self.errors >= ERRORS:
                 reply = TOO_MANY_ERRORS
+        COMMANDS[self.verb, CLASSES[reply.code // 100]] += 1
         self.out.append(wire(reply))
         if reply.code == 421:
             self.want = CLOSE
 
     def leave(self, reply: Reply) -> None:
         """Answer and close."""
+        COMMANDS[self.verb, CLASSES[reply.code // 100]] += 1
         self.out.append(wire(reply))
         self.want = CLOSE
 
@@ -285,7 +293,11 @@ def lines(engine: Engine) -> bool:
             return True
     verb, _, argument = text[:-1].partition(" ")
     verbs = engine.terms.verbs
-    row = verbs.get(verb) or verbs.get(verb.upper())
+    row = verbs.get(verb)
+    if row is None:
+        verb = verb.upper()
+        row = verbs.get(verb)
+    engine.verb = verb if row is not None else "other"
     if row is None:
         engine.say(UNKNOWN)
     elif end + 1 - at > row.limit:

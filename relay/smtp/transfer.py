@@ -8,9 +8,11 @@ uncut may have to leave by DATA.
 from __future__ import annotations
 
 import re
+from time import monotonic
 
 from relay.mail.message import Envelope
 from relay.mail.reply import Reply
+from relay.metrics import SMTP_COMMIT, SMTP_TRANSACTION
 from relay.smtp.content import NO_ROOM, Content
 from relay.smtp.engine import CHUNKS, MESSAGE, Engine, lines
 
@@ -131,12 +133,16 @@ def _complete(engine: Engine, stuffed: bool) -> None:
         engine.reset()
         engine.say(octets)
         return
+    engine.dot = monotonic()
     given = engine.envelope
     envelope = Envelope(given.sender, tuple(engine.recipients), given.body, given.smtputf8, given.ret, given.envid, given.size)
     engine.wait(MESSAGE, engine.desk.message(engine.session, envelope, octets), _committed)
 
 
 def _committed(engine: Engine, reply: Reply) -> Reply:
+    now = monotonic()
+    SMTP_COMMIT.observe(now - engine.dot)
+    SMTP_TRANSACTION.observe(now - engine.begun)
     engine.reset()
     if reply.positive:
         engine.errors = engine.junk = 0

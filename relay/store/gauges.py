@@ -10,6 +10,7 @@ FSYNC_ERRORS = metrics.counter("store_fsync_errors_total", "Commits that failed 
 REPLAYS = metrics.counter("store_replays_total", "Batches replayed one write at a time because one of them failed")
 WAITING = metrics.gauge("store_waiting", "Writes waiting for their commit")
 BYTES = metrics.gauge("store_bytes", "Bytes of the database and the body segments")
+READS_WAITING = metrics.gauge("executor_queue_depth", "Work that waits for a thread of the pool", "pool")
 WAL_BYTES = metrics.gauge("store_wal_bytes", "Bytes of SQLite's write-ahead log")
 FREE_BYTES = metrics.gauge("disk_free_bytes", "Bytes free where data_dir is", "path")
 HEALTHY = metrics.gauge("store_healthy", "1 while the last commit worked")

@@ -56,6 +56,7 @@ class Postgres:
         self._listening: asyncpg.Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._listener_lost = asyncio.Event()
+        self._measuring: asyncio.Task[None] | None = None
         self._engine = create_async_engine(
             self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL, max_overflow=2, pool_timeout=CONNECT, hide_parameters=True,
             connect_args={"timeout": CONNECT, "command_timeout": PATIENCE, "server_settings": {"application_name": "relay", "jit": "off"}},
@@ -79,6 +80,8 @@ class Postgres:
         self._wake.set()
         if self._tasks:
             await self._tasks[0]
+        if self._measuring is not None:
+            self._tasks.append(self._measuring)
         for task in self._tasks[1:]:
             task.cancel()
         await asyncio.gather(*self._tasks[1:], return_exceptions=True)
@@ -120,7 +123,13 @@ class Postgres:
         return True
 
     def measure(self) -> None:
-        """Sizes are the server's own affair; its exporter tells them."""
+        """Ask for the size of the database, one question at a time; its server may be away, and other nodes' mail counts too."""
+        if self.healthy and (self._measuring is None or self._measuring.done()):
+            self._measuring = asyncio.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        with contextlib.suppress(StoreError):
+            gauges.BYTES.set(await self.read(_database_size))
 
     async def _run(self) -> None:
         while True:
@@ -262,6 +271,10 @@ class Postgres:
 def _perform(conn: Connection, batch: list[Write], xid: list[str]) -> None:
     xid.append(conn.exec_driver_sql("SELECT pg_current_xact_id()::text").scalar_one())
     perform(conn, batch)
+
+
+def _database_size(conn: Connection) -> int:
+    return conn.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()
 
 
 def _notify(conn: Connection, channel: str, payload: str) -> None:

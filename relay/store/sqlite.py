@@ -180,6 +180,7 @@ class Sqlite:
         wal = _size(f"{self.path}-wal")
         gauges.WAL_BYTES.set(wal)
         gauges.BYTES.set(_size(self.path) + wal + self.segments.size())
+        gauges.READS_WAITING.labels("store-read").set(self._readers._work_queue.qsize())
 
     def _open(self, prepare: Callable[[Connection], None] | None) -> None:
         try:

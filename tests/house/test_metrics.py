@@ -74,6 +74,33 @@ def test_few_bounds_the_labels():
     assert [few.label(name) for name in ("a", "b", "c", "a", "google", "d")] == ["a", "b", "other", "a", "google", "other"]
 
 
+def test_a_name_earns_its_label():
+    earned = metrics.Earned(limit=2, after=3)
+    assert [earned.label(name) for name in ("small", "big", "big", "big", "big")] == ["other", "other", "other", "big", "big"]
+    assert [earned.label("small") for _ in range(3)] == ["other", "small", "small"]
+    assert [earned.label("late") for _ in range(4)] == ["other"] * 4
+
+
+def test_names_that_do_not_come_again_are_forgotten(monkeypatch):
+    monkeypatch.setattr(metrics, "FORGET", 10)
+    earned = metrics.Earned(limit=2, after=2)
+    assert {earned.label(f"site{number}") for number in range(100)} == {"other"}
+    assert len(earned._asked) == 10
+    assert [earned.label(name) for name in ("site0", "site99")] == ["other", "site99"]
+
+
+def test_a_tally_travels_like_a_counter():
+    theirs, ours = CollectorRegistry(), CollectorRegistry()
+    their, our = (metrics.Tally("verbs", "t", "verb", "class", registry=each) for each in (theirs, ours))
+    their.counts["RCPT", "2xx"] += 3
+    our.counts["RCPT", "2xx"] += 1
+    ledger, main = metrics.Ledger(theirs), metrics.Ledger(ours)
+    main.absorb(pickle.loads(pickle.dumps(ledger.drain())), "w1")
+    their.counts["QUIT", "2xx"] += 1
+    main.absorb(ledger.drain(), "w1")
+    assert totals(main) == {("relay_verbs_total", "2xx", "RCPT"): 4, ("relay_verbs_total", "2xx", "QUIT"): 1}
+
+
 def test_certificates_count_down():
     metrics.certificate("test.pem", 2_000.0, now=lambda: 500.0)
     assert metrics.REGISTRY.get_sample_value("relay_tls_cert_expiry_seconds", {"file": "test.pem"}) == 1_500.0

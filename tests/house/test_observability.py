@@ -84,6 +84,22 @@ def test_rules_and_board_are_about_series_that_exist(series):
     assert wanted <= series, f"nobody exposes {sorted(wanted - series)}"
 
 
+PROMISED = """
+    queue_messages queue_oldest_age_seconds queue_age_seconds queue_bytes queue_due_lag_seconds queue_delayed_total destinations_active destinations_suspended
+    delivery_attempts_total delivery_responses_total delivery_attempt_seconds accept_to_delivered_seconds attempts_per_message bounces_total
+    connections_out_open connections_out_total deliveries_per_connection connection_reuse_total controller_concurrency_limit controller_rate_limit
+    tls_out_total dns_lookups_total dns_lookup_seconds messages_received_total messages_rejected_total message_size_bytes
+    smtp_auth_total smtp_commands_total smtp_connections_open smtp_connections_total smtp_connections_denied_total smtp_tls_sessions_total
+    smtp_data_commit_seconds smtp_transaction_seconds store_commit_seconds store_commit_batch_size store_fsync_errors_total store_bytes store_healthy
+    disk_free_bytes load_shed_active policy_decisions_total eventloop_lag_seconds eventloop_tasks executor_queue_depth build_info tls_cert_expiry_seconds
+"""
+
+
+@pytest.mark.parametrize("name", PROMISED.split())
+def test_what_operators_were_promised_is_there(series, name):
+    assert {f"relay_{name}", f"relay_{name}_bucket"} & series
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("relay ")])
 def test_the_commands_exist(command):
     """Each word that is a command is one, and each option is known; placeholders stand for arguments."""

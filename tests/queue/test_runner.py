@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from relay.metrics import REGISTRY
+from relay.queue import figures
 from tests.queue.conftest import settings, until
 from tests.support.sink import Script, Sink
 
@@ -17,6 +19,25 @@ async def test_accepted_mail_is_delivered_and_recorded(relay):
         assert [e.type for e in told.events].count("email.delivered") == 2
         assert len(sink.messages) == 1
         assert sink.messages[0].content == message.octets()
+
+
+async def test_what_left_is_counted(quick):
+    def counted() -> dict[str, float]:
+        names = ("attempts_per_message_count", "attempts_per_message_sum", "queue_age_seconds_count", 'delivery_attempt_seconds_count')
+        return {name: REGISTRY.get_sample_value(f"relay_{name}", {"phase": "dot"} if "phase" in name or "delivery" in name else {}) for name in names}
+
+    before = counted()
+    with Sink(Script(rcpt={"cat": "450 4.2.0 busy", "*": "250 2.1.5 fine"})) as sink:
+        async with quick(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            message = await bench.send("ann@example.net", "cat@example.net")
+            await bench.ended(message, "delivered", "deferred")
+            await figures.measure(bench.runner)
+            site = {"site": f"route:127.0.0.1:{sink.port}"}
+            assert REGISTRY.get_sample_value("relay_queue_messages", {"state": "deferred", "provider": "route"}) == 1
+    after = counted()
+    assert {name: after[name] - before[name] for name in after} == {
+        "attempts_per_message_count": 1, "attempts_per_message_sum": 1, "queue_age_seconds_count": 1, "delivery_attempt_seconds_count": 1}
+    assert REGISTRY.get_sample_value("relay_controller_concurrency_limit", site) == 5
 
 
 async def test_mail_that_nobody_brought_is_found_on_disk(relay):

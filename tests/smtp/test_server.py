@@ -371,3 +371,21 @@ async def test_aiosmtpd_names_mean_the_same():
         assert connection.envelope.sender == "a@example.com"
         assert (connection.hostname, connection.data_size_limit, connection.tls_context) == ("relay.test", 26_214_400, None)
         await client.ask(b"QUIT")
+
+
+async def test_commands_and_transactions_are_counted():
+    def counted() -> list[float]:
+        commands = [("EHLO", "2xx"), ("RCPT", "2xx"), ("RCPT", "5xx"), ("DATA", "3xx"), ("DATA", "2xx"), ("other", "5xx"), ("QUIT", "2xx")]
+        found = [REGISTRY.get_sample_value("relay_smtp_commands_total", {"verb": verb, "code_class": kind}) for verb, kind in commands]
+        found += [REGISTRY.get_sample_value(f"relay_smtp_{name}_seconds_count") for name in ("data_commit", "transaction")]
+        return [value or 0.0 for value in found]
+
+    before = counted()
+    async with serving(TRUSTED) as (_, address):
+        client = await greeted(address)
+        assert (await client.ask(b"RCPT TO:<b@example.org>"))[:1] == b"5"
+        assert (await client.ask(b"JUMP"))[:1] == b"5"
+        await send(client, b"Subject: x\r\n\r\nx")
+        await client.hear()
+        await client.ask(b"quit")
+    assert [after - earlier for after, earlier in zip(counted(), before, strict=True)] == [1.0] * 9
