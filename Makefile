@@ -18,6 +18,8 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.test peers
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.scale
+	@$(BIN)/python -m bench.crash
 
 # The real programs that tests talk to: installed on Debian as root, looked for elsewhere.
 peers:

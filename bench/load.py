@@ -45,6 +45,7 @@ class Sink:
     """smtp-sink on a port, counting."""
 
     def __init__(self, port: int):
+        self.port = port
         self._out = tempfile.TemporaryFile()
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         command = [tool("smtp-sink"), *user, "-c", f"127.0.0.1:{port}", "1024"]
@@ -131,12 +132,21 @@ def cpu(root: int | None) -> float:
     return total / TICK
 
 
+def resident(root: int) -> int:
+    """Resident bytes of the tree's processes now, added up."""
+    return _status(root, "VmRSS")
+
+
 def peak(root: int | None) -> int:
     """Peak resident bytes of the tree's processes, added up."""
+    return _status(root, "VmHWM")
+
+
+def _status(root: int | None, field: str) -> int:
     total = 0
     for pid in tree(root):
         try:
-            found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            found = re.search(rf"{field}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         except OSError:
             continue
         total += int(found[1]) * 1024 if found else 0

@@ -68,17 +68,27 @@ def server() -> Iterator[Postgres]:
 @contextmanager
 def cluster(directory: Path) -> Iterator[Postgres]:
     """A cluster in `directory` for as long as the context lasts."""
-    initdb, postgres = need("initdb"), need("postgres")
-    data, port = directory / "data", free_port()
+    make(directory)
+    with serving(directory, free_port()) as running:
+        yield running
+
+
+def make(directory: Path) -> None:
+    """The files of an empty cluster."""
     _own(directory)
-    _run([initdb, "-D", str(data), "-U", "relay", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
+    _run([need("initdb"), "-D", str(directory / "data"), "-U", "relay", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
+
+
+@contextmanager
+def serving(directory: Path, port: int) -> Iterator[Postgres]:
+    """The cluster of this directory as long as the context lasts; its end is a crash, after which it may be served again."""
     options = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200, "fsync": "on", "shared_buffers": "64MB",
         "autovacuum_naptime": "1h", "logging_collector": "off",
     }
-    command = [postgres, "-D", str(data), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen([*_as_user(), *command], stdout=log, stderr=log, cwd=directory)  # noqa: S603
+    command = [need("postgres"), "-D", str(directory / "data"), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen([*_as_user(), *command], stdout=log, stderr=log, cwd=directory)
     try:
         _ready(process, port, directory / "log")
         yield Postgres(f"postgresql://relay@127.0.0.1:{port}")
@@ -90,7 +100,7 @@ def cluster(directory: Path) -> Iterator[Postgres]:
 def _ready(process: subprocess.Popen, port: int, log: Path) -> None:
     """Wait until the server accepts; raises with its log when it ends instead."""
     ready = [need("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-    while subprocess.run(ready, check=False).returncode:  # noqa: S603
+    while subprocess.run(ready, check=False).returncode:
         try:
             process.wait(0.05)
         except subprocess.TimeoutExpired:
@@ -99,7 +109,7 @@ def _ready(process: subprocess.Popen, port: int, log: Path) -> None:
 
 
 def _run(command: Sequence[str], check: bool = True) -> None:
-    done = subprocess.run([*_as_user(), *command], capture_output=True, cwd="/", check=False)  # noqa: S603
+    done = subprocess.run([*_as_user(), *command], capture_output=True, cwd="/", check=False)
     if check and done.returncode:
         raise RuntimeError(f"{command[0]} failed: {done.stderr.decode()}")
 
