@@ -9,12 +9,18 @@ in one transaction, so a crash leaves (times are those of one message, in order)
                                                     no row names: dead space)
     after it, before the 250                        message, queue rows                   it is delivered; the client, which heard nothing, sends
                                                                                           again: a duplicate that an idempotency key prevents
+    the same, main process gone, a worker waits     the one or the other                  the worker asks its successor, and says 250 or 451 (handover)
+    the same, a worker gone                         the one or the other                  what it had handed over is committed and delivered
     before MAIL, or before the final dot            queue row as before                   tried again; nothing had left
     after the final dot, before the remote's 250    queue row as before                   tried again: a duplicate if the remote took it (same Message-ID)
     after the remote's 250, before settle_many      queue row as before                   tried again: a duplicate (same Message-ID)
     inside settle_many                              queue row as before                   as above
     after its commit, before the report is sent     end state, event, attempt, report     the report is made from its row, once (key dsn:<recipient>:<kind>)
+    after its commit, before the runner hears       end state, no queue row               nothing is sent again
     while cancel, hold, release or retry commits    all of its slice or nothing           the operator sees which, and repeats it
+
+The points of relay.store.faults kill a process in each of these places; tests/crash does, and compares what arrived. A duplicate is at most what was not yet
+recorded: relay.queue.recorder.UNWRITTEN outcomes, and what was on the wire.
 
 Nothing is claimed in the table. On SQLite the one process that holds data_dir delivers. On PostgreSQL the node that holds the lease `delivery` does; the
 others accept and NOTIFY, and take over when it is gone for 60 s (A12). A settle that comes late, for a recipient that was cancelled meanwhile or ended
