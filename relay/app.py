@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -24,7 +23,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from relay import entrance, housekeeping, log, metrics, policy, settings, systemd
+from relay import entrance, heap, housekeeping, log, metrics, policy, settings, systemd
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -194,7 +193,8 @@ class Relay:
         if self.capture is not None:
             routes += self.capture.routes()
         fetch = Fetch(config.webhooks.allow_private)
-        self.hooks = Webhooks(self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout)
+        self.hooks = Webhooks(
+            self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading)
         self._stack.push_async_callback(self.hooks.close)
         self.spawn(self.hooks.run(), "webhooks")
         people = self._for_people()
@@ -299,6 +299,7 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
     workers  submission processes beside the main one; 0 = the main process accepts itself
     hold     start with the queue held (a restored backup): nothing leaves until `relay queue release --all`
     """
+    heap.fix()
     os.umask(0o077)
     log.start(config.log.level, config.log.format)
     try:
@@ -318,7 +319,7 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
     loop.add_signal_handler(signal.SIGHUP, lambda: relay.spawn(relay.reload(), "reload"))
     try:
         await relay.start()
-        _settle_memory()
+        heap.settle()
         systemd.notify("READY=1")
         await greet(relay)
         failed = asyncio.create_task(relay.store.failed.wait())
@@ -326,13 +327,6 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
     finally:
         await relay.stop()
     return 1 if relay.failed or relay.store.failed.is_set() else 0
-
-
-def _settle_memory() -> None:
-    """Take what start-up made out of the garbage collector's sight, and let it look less often: nearly all that a message makes dies by reference count."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _port(address: str) -> int:

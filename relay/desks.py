@@ -6,6 +6,7 @@ the door after the final dot, and say under which id it was queued.
 
 from __future__ import annotations
 
+import asyncio
 import pwd
 from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from relay.mail.reply import Reply
 from relay.services import Doorkeeper
 from relay.smtp.desk import Session
 from relay.submission import Door
+
+LARGE = 1_000_000  # octets from which messages go through the door one after the other: there each is in memory several times
 
 REVOKED = Reply(535, "5.7.8", "the API key of this session was revoked or changed, authenticate again")
 UNKNOWN = Reply(530, "5.7.0", "authentication required")
@@ -37,6 +40,7 @@ class SubmissionDesk:
         self.quick = quick
         self._keeper = keeper
         self._trusted = trusted
+        self._large = asyncio.Semaphore(1)
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:
         return await self._keeper.principal(password)
@@ -60,7 +64,11 @@ class SubmissionDesk:
         if session.principal is None and not session.trusted:
             raise Refuse(UNKNOWN)
         origin = Origin("smtp", session.client, session.helo, session.with_, session.tls)
-        receipt = await self.door.submit(principal, envelope, content, origin)
+        if len(content) < LARGE:
+            receipt = await self.door.submit(principal, envelope, content, origin)
+        else:
+            async with self._large:
+                receipt = await self.door.submit(principal, envelope, content, origin)
         return Reply(250, "2.0.0", f"{'had it already' if receipt.replayed else 'queued'} as {receipt.id}")
 
 

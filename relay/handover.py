@@ -56,7 +56,7 @@ def pack(messages: Sequence[Message]) -> bytes:
     return _encode(messages)
 
 
-def unpack(octets: bytes) -> list[Message]:
+def unpack(octets: bytes | memoryview) -> list[Message]:
     return _messages(octets)
 
 
@@ -87,18 +87,19 @@ class Stream(asyncio.Protocol):
             end = position + size + length
             if len(buffer) < end:
                 break
-            self.frame(kind, number, bytes(memoryview(buffer)[position + size:end]))
+            with memoryview(buffer) as all_of_it, all_of_it[position + size:end] as payload:  # a large message is not copied before it is read
+                self.frame(kind, number, payload)
             position = end
         del buffer[:position]
 
-    def frame(self, kind: int, number: int, payload: bytes) -> None:
+    def frame(self, kind: int, number: int, payload: bytes | memoryview) -> None:
         raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
 
 
-def _error(payload: bytes) -> RelayError:
+def _error(payload: bytes | memoryview) -> RelayError:
     code, enhanced, text, retry_after = _decode(payload)
     reply = Reply(code, enhanced, text)
     return Refuse(reply) if reply.permanent else Defer(reply, retry_after)
@@ -168,7 +169,7 @@ class Link(Stream):
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         return answer
 
-    def frame(self, kind: int, number: int, payload: bytes) -> None:
+    def frame(self, kind: int, number: int, payload: bytes | memoryview) -> None:
         if kind == COMMITTED:
             faults.point("handover.heard")
             self._answer(number, _decode(payload))
@@ -179,7 +180,7 @@ class Link(Stream):
         elif kind == COUNTED:
             self._answer(number, _decode(payload))
         elif kind == CHANGED:
-            self._changed(payload.decode())
+            self._changed(bytes(payload).decode())
         elif kind == WELCOME:
             self._credit = number
             if self._welcome and not self._welcome.done():
@@ -319,19 +320,19 @@ class _Worker(Stream):
         self._hub.workers.discard(self)
         self._hub.forget(str(self.pid))
 
-    def frame(self, kind: int, number: int, payload: bytes) -> None:
+    def frame(self, kind: int, number: int, payload: bytes | memoryview) -> None:
         if kind == SUBMIT:
             self._commit(number, payload)
         elif kind == HAVE:
             self._hub.spawn(self._have(number))
         elif kind == COUNT:
-            self._hub.spawn(self._count(number, payload))
+            self._hub.spawn(self._count(number, _decode(payload)))
         elif kind == GUARD:
-            self._hub.tell_others(self, payload)
+            self._hub.tell_others(self, bytes(payload))
         elif kind == METRICS:
             self._hub.absorb(_decode(payload), str(self.pid))
 
-    def _commit(self, number: int, payload: bytes) -> None:
+    def _commit(self, number: int, payload: bytes | memoryview) -> None:
         """Begin the commit; its answer goes out when it is done. No task: this runs for every message."""
         faults.point("handover.taken")
         try:
@@ -358,8 +359,8 @@ class _Worker(Stream):
             found = False
         self.send(COMMITTED if found else UNKNOWN, number, _encode(number))
 
-    async def _count(self, number: int, payload: bytes) -> None:
+    async def _count(self, number: int, question: Sequence[Any]) -> None:
         try:
-            self.send(COUNTED, number, _encode(await self._hub.count(*_decode(payload))))
+            self.send(COUNTED, number, _encode(await self._hub.count(*question)))
         except RelayError as error:
             self.send(REFUSED, number, _refusal(error))

@@ -59,7 +59,7 @@ class Smtp:
         [], kinds.NETWORKS, 'Networks that may submit without AUTH, as project "default". Never that of a proxy or a container gateway: all come from there.')
     proxy_from: tuple[Network, ...] = key([], kinds.NETWORKS, "Proxies that announce the client with the PROXY protocol, version 1 or 2.")
     max_connections: int = key(1000, kinds.COUNT, "Connections to all SMTP listeners together; a tenth is kept for clients that have authenticated before.")
-    max_in_flight: int = key("128MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.")
+    max_in_flight: int = key("50MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def _chain(*names: str) -> list[dict[str, str]]:
 class Policies:
     submit: tuple[dict[str, Any], ...] = key(
         _chain("headers", "authorize", "suppress", "limit", "rspamd"), kinds.CHAIN, "At the door, before the 250: complete, allow, refuse.")
-    copy: tuple[dict[str, Any], ...] = key(_chain("unsubscribe", "track"), kinds.CHAIN, "When a recipient first comes due: what its own copy gets.")
+    copy: tuple[dict[str, Any], ...] = key(_chain("unsubscribe", "track", "verp"), kinds.CHAIN, "When a recipient first comes due: what its own copy gets.")
     attempt: tuple[dict[str, Any], ...] = key(_chain("suppress", "dkim"), kinds.CHAIN, "Connection open, just before MAIL: consent as it is now, then sign.")
 
 

@@ -8,7 +8,6 @@ descriptors by listener name. It says 250 only when the main process has committ
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -18,7 +17,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from relay import entrance, log, metrics, settings
+from relay import entrance, heap, log, metrics, settings
 from relay.clock import Clock
 from relay.handover import Link
 from relay.mail.ids import Maker
@@ -60,9 +59,7 @@ async def work(config: Settings, number: int, processes: int, files: dict[str, i
     listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker, guard, processes)
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    heap.settle()
     for signum in (signal.SIGTERM, signal.SIGINT):  # a terminal's ^C reaches us too; only the main process decides
         asyncio.get_running_loop().add_signal_handler(signum, lambda: None)
     reporter = asyncio.create_task(_report(link))
@@ -85,6 +82,7 @@ async def _report(link: Link) -> None:
 
 
 def main() -> None:
+    heap.fix()
     told = orjson.loads(sys.argv[1])
     config = settings.load(told["config"], os.environ)
     log.start(config.log.level, config.log.format)

@@ -7,7 +7,8 @@ stays on disk. Couriers that ask at the same time share one read, and what was r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,10 @@ from relay.store.engine import Store
 
 ROOM = 64_000_000  # bytes of messages kept
 TOGETHER = 32  # messages of one read
+READ = 8_000_000  # bytes after which a read takes no further message
+LARGE = 1_000_000  # bytes from which a message is left on disk until a courier asks for it
+HEAVY = 20_000_000  # bytes of large messages in the hands of couriers at which the next one waits; each is in memory three times while it leaves
+PATIENCE = 5.0  # seconds that a large message waits for others to be carried; a slow site may keep its own for hours
 OVERHEAD = 1_500  # bytes of a Message beside its octets
 
 HELD = gauge("queue_bytes", "Octets of waiting messages kept in memory")
@@ -36,7 +41,7 @@ class _Kept:
 class Bodies:
     """Messages by id, each with the number of its recipients that are due. `known` are the recipients in memory."""
 
-    __slots__ = ("_asked", "_kept", "_known", "_reader", "_store", "room", "used")
+    __slots__ = ("_asked", "_heavy", "_kept", "_known", "_lighter", "_reader", "_store", "room", "used")
 
     def __init__(self, store: Store, known: Mapping[int, Waiting], room: int = ROOM):
         self._store, self._known, self.room = store, known, room
@@ -44,11 +49,13 @@ class Bodies:
         self._kept: dict[int, _Kept] = {}
         self._asked: dict[int, asyncio.Future[Message | None]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._heavy = 0  # bytes of large messages that couriers have
+        self._lighter = asyncio.Event()
 
     def keep(self, message: Message, count: int = 0) -> bool:
         """Keep it while recipients of it are due, if there is room; so many of them have entered already."""
         size = len(message.body) + message.header.size + OVERHEAD
-        if self.used + size > self.room or message.id in self._kept:
+        if size > LARGE or self.used + size > self.room or message.id in self._kept:
             return False
         self._kept[message.id] = _Kept(message, size, count)
         self.used += size
@@ -86,9 +93,30 @@ class Bodies:
                 self._reader = asyncio.create_task(self._read())
         return await asyncio.shield(asked)
 
+    @contextmanager
+    def carried(self, message: Message | None) -> Iterator[None]:
+        """A courier has the message; a large one counts until he is done with it."""
+        size = 0 if message is None or len(message.body) < LARGE else len(message.body)
+        self._heavy += size
+        try:
+            yield
+        finally:
+            self._heavy -= size
+            if size:
+                self._lighter.set()
+
+    async def _room(self) -> None:
+        """Wait, but not for ever, until couriers have put large messages down."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while self._heavy >= HEAVY:
+                    self._lighter.clear()
+                    await self._lighter.wait()
+
     async def _read(self) -> None:
         """Read what was asked for, together; whoever asks meanwhile is in the next read."""
         while self._asked:
+            await self._room()
             wanted = list(self._asked)[:TOGETHER]
             try:
                 found = await self._store.read(_load_many, wanted)
@@ -96,9 +124,8 @@ class Bodies:
                 for each in wanted:
                     self._tell(each, None, error)
                 continue
-            READS.inc(len(wanted))
-            for each in wanted:
-                message = found.get(each)
+            READS.inc(len(found))
+            for each, message in found.items():
                 if message is not None and (others := self._due(message)) > 1:
                     self.keep(message, others)
                 self._tell(each, message, None)
@@ -120,13 +147,17 @@ class Bodies:
             asked.set_result(message)
 
 
-def _load_many(conn: Any, wanted: Sequence[int]) -> dict[int, Message]:
-    """Those of these messages that are still there, to their recipients who wait."""
-    found = {}
+def _load_many(conn: Any, wanted: Sequence[int]) -> dict[int, Message | None]:
+    """The first of these messages, up to READ bytes, each to its recipients who wait; None for one that is not there any more."""
+    found: dict[int, Message | None] = {}
+    size = 0
     for number in wanted:
         try:
-            found[number] = messages.load(conn, number)
+            message = found[number] = messages.load(conn, number)
         except NotFound:
+            found[number] = None
             continue
+        size += len(message.body)
+        if size > READ:
+            break
     return found
-

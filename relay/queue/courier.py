@@ -76,15 +76,8 @@ class Courier:
             each.out = True
         try:
             message = self.runner.memory.bodies.get(turn.message_id) or await self.runner.memory.bodies.load(turn.message_id)
-            people = [] if message is None else [r for r in message.envelope.recipients if r.id in left]
-            if message is None or len(people) < len(left):
-                self._vanish(message, people, left)
-            if not people:
-                return True
-            if message.principal.mode == "test":
-                self._simulate(people, left)
-                return True
-            return await self._depart(turn, message.with_recipients(people) if len(people) < len(message.envelope.recipients) else message, left)
+            with self.runner.memory.bodies.carried(message):
+                return await self._carry_message(turn, message, left)
         except asyncio.CancelledError:
             raise
         except Exception as fault:
@@ -92,6 +85,17 @@ class Courier:
             for waiting in left.values():
                 self.runner.outcomes.postpone(waiting, FAULT)
             return False
+
+    async def _carry_message(self, turn: Turn, message: Message | None, left: dict[int, Waiting]) -> bool:
+        people = [] if message is None else [r for r in message.envelope.recipients if r.id in left]
+        if message is None or len(people) < len(left):
+            self._vanish(message, people, left)
+        if not people:
+            return True
+        if message.principal.mode == "test":
+            self._simulate(people, left)
+            return True
+        return await self._depart(turn, message.with_recipients(people) if len(people) < len(message.envelope.recipients) else message, left)
 
     def _vanish(self, message: Message | None, people: Sequence[Recipient], left: dict[int, Waiting]) -> None:
         """Recipients who are in memory and no longer wait in the store (cancelled this moment), or whose octets cannot be read."""
@@ -136,6 +140,7 @@ class Courier:
         if route.site != self.site.name or route.key != self.key:
             self.runner.routing.moved(turn)
             return False
+        self.site.provider = route.provider
         if self.site.limits.tls == "required" and route.tls.level == "opportunistic":
             route = replace(route, tls=TlsRule("required"))
         try:
