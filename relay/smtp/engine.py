@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from relay import log
 from relay.errors import RelayError
 from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Recipient
@@ -58,6 +59,7 @@ OUT_OF_ORDER = {
     CHUNKS: Reply(503, "5.5.1", "BDAT has begun, send BDAT or RSET"),
 }
 
+LOG = log.get("smtp")
 wire = lru_cache(512)(Reply.wire)
 COMMANDS = SMTP_COMMANDS.counts
 CLASSES = ("", "1xx", "2xx", "3xx", "4xx", "5xx")
@@ -255,7 +257,11 @@ class Engine:
         self._read = lines
 
     def rejected(self, stage: str, reply: Reply) -> None:
+        """Count a refusal, and log whom it met and what they heard: the line that a jail for guessers reads, and that answers "why was my mail refused"."""
         MESSAGES_REJECTED.labels(stage, reply.enhanced or str(reply.code)).inc()
+        session, envelope = self.session, self.envelope
+        LOG.info("refused", stage=stage, client=session.client, helo=session.helo, key=session.principal.name if session.principal else "",
+                 sender=envelope.sender if envelope else "", reply=str(reply))
 
     @property
     def more(self) -> bool:

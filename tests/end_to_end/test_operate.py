@@ -143,6 +143,15 @@ def test_log_lines_carry_the_message_from_the_door_to_its_end(tmp_path, settings
     assert os.path.getsize(tmp_path / "log") < 20_000
 
 
+def test_a_refusal_is_logged_with_its_client_and_without_its_secret(tmp_path, settings):
+    """What fail2ban reads, and what tells an operator why an app's mail never came in."""
+    with Running(tmp_path, settings) as relay, smtplib.SMTP("127.0.0.1", relay.smtp, timeout=20) as client, pytest.raises(smtplib.SMTPAuthenticationError):
+        client.login("app", "sk_live_guessed")
+    refused = [json.loads(line) for line in relay.log.splitlines() if '"refused"' in line]
+    assert {(line["event"], line["stage"], line["client"], line["reply"][:9]) for line in refused} == {("refused", "auth", "127.0.0.1", "535 5.7.8")}
+    assert "guessed" not in relay.log
+
+
 def test_mailq_shows_what_waits(tmp_path, settings, sink):
     sink.script.dot = "451 4.3.0 come back later"
     with Running(tmp_path, settings) as relay:
