@@ -19,7 +19,7 @@ in one transaction, so a crash leaves (times are those of one message, in order)
     after its commit, before the runner hears       end state, no queue row               nothing is sent again
     while cancel, hold, release or retry commits    all of its slice or nothing           the operator sees which, and repeats it
 
-The points of relay.store.faults kill a process in each of these places; tests/crash does, and compares what arrived. A duplicate is at most what was not yet
+tests/crash kills a relay in these places (the points of relay.store.faults, and at random), and compares what arrived. A duplicate is at most what was not yet
 recorded: relay.queue.recorder.UNWRITTEN outcomes, and what was on the wire.
 
 Nothing is claimed in the table. On SQLite the one process that holds data_dir delivers. On PostgreSQL the node that holds the lease `delivery` does; the
