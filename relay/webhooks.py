@@ -22,7 +22,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,7 @@ TOGETHER = 10  # requests to one endpoint at once
 PACE = 0.1  # seconds between two looks at a log that grows: a look reads the store, and mail may happen a thousand times a second
 FAULT = 60.0  # seconds that an endpoint rests after a fault of ours
 LOOK = 0.25  # seconds between two looks at the log
+REST = 5.0  # seconds between two looks of a quiet endpoint at its own rows
 ANSWER = 1_000  # characters of an answer that are kept
 
 LOG = log.get("webhooks")
@@ -117,10 +118,14 @@ def health(webhook: Webhook, answers: Sequence[Answer], now: float) -> dict[str,
 
 
 class Webhooks:
-    """All endpoints of this relay. `run` delivers for ever; `occurred` says that there is something new, `changed` that endpoints were edited."""
+    """All endpoints of this relay. `run` delivers for ever, `occurred` says that there is something new.
 
-    def __init__(self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float):
+    leading  whether this node is the one of several that delivers; the others only answer `ask`
+    """
+
+    def __init__(self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float, leading: Callable[[], bool] = lambda: True):
         self.store, self.clock, self.maker = store, clock, maker
+        self._leading = leading
         self._fetch, self._seals, self._timeout = fetch, seals, timeout
         self._news = asyncio.Event()
         self._endpoints: dict[int, Endpoint] = {}
@@ -158,6 +163,8 @@ class Webhooks:
 
     async def _look(self, told: bool) -> None:
         """Start and end endpoints as the store has them, and wake those that wait when the log has grown or somebody said so."""
+        if not self._leading():
+            return
         latest = await self.store.point(stored_events.latest)
         found = {webhook.id: webhook for webhook in await self.store.read(stored.enabled)}
         for number in self._endpoints.keys() - found.keys():
@@ -233,9 +240,9 @@ class Endpoint:
         return True
 
     async def _rest(self, until: float | None) -> None:
-        """Wait for news, or until an attempt is due."""
+        """Wait for news, or until an attempt is due; another node may have made one due without a word."""
         try:
-            async with asyncio.timeout(None if until is None else max(0.01, until - self._clock.now())):
+            async with asyncio.timeout(REST if until is None else min(REST, max(0.01, until - self._clock.now()))):
                 await self.news.wait()
         except TimeoutError:
             return

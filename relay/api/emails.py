@@ -24,6 +24,7 @@ from relay.store.events import Event
 
 SENDING = "sending"  # seen only by the runner: it is on the wire just now
 STATUSES = (*messages.STATUS, SENDING, "complained")
+OPEN = frozenset((messages.QUEUED, messages.DEFERRED, messages.SCHEDULED))
 
 router = APIRouter(tags=["Emails"])
 
@@ -59,9 +60,10 @@ async def list_emails(
     domain = None
     if domain_id is not None:
         domain = (await here.store.read(domains.get, who.project, domain_id)).name
-    wanted = Filter(status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to))
+    among = on_the_wire(here, who.project) if status == SENDING else None
+    wanted = Filter(None if status == SENDING else status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to), among)
     found = await here.store.read(emails.page, who.project, wanted, page)
-    return listed("emails", found, page, row)
+    return listed("emails", found, page, lambda email: {**row(email), "status": SENDING} if among and email.status in OPEN else row(email))
 
 
 def _key(to: str | None) -> str | None:
@@ -223,6 +225,12 @@ def withheld(here: Relay, email: Email, act: str) -> Iterator[None]:
         if leading:
             runner.let_go(held)
         runner.sooner(here.clock.now())  # whoever still waits, perhaps past their time, is looked at again
+
+
+def on_the_wire(here: Relay, project: int) -> frozenset[int]:
+    """The ids of the project's emails that are being sent just now."""
+    known = here.control.runner.known if here.control.runner is not None else {}
+    return frozenset(waiting.message_id for waiting in tuple(known.values()) if waiting.out and waiting.project == project)
 
 
 def sending(here: Relay, email: Email) -> bool:

@@ -75,6 +75,18 @@ def test_a_status_sums_up_several_recipients(served, tenant):
     assert (bounced["to"], bounced["code"], bounced["enhanced"]) == ("bounce@example.com", 550, "5.1.1")
 
 
+def test_sending_is_what_is_on_the_wire(served, tenant):
+    served.sink.script.delays["dot"] = 3.0
+    try:
+        sent = tenant.send()
+        tenant.until("/emails?status=sending", lambda got: [(each["id"], each["status"]) for each in got["emails"]] == [(sent["id"], "sending")])
+        assert tenant.get(f"/emails/{sent['id']}")["status"] == "sending"
+        assert tenant.http.post(f"/emails/{sent['id']}/cancel").status_code == 422
+        assert served.tenant().get("/emails", status="sending")["emails"] == []
+    finally:
+        del served.sink.script.delays["dot"]
+
+
 # Scheduling
 
 

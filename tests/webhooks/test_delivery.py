@@ -12,7 +12,7 @@ from relay.mail import ids
 from relay.store import webhooks as stored
 from relay.store.pages import Page
 from relay.webhooks import DOWN, FAILURES, LASTS, STEPS, Answer, after, health, new_secret, sign
-from tests.support.served import email
+from tests.support.served import Served, email
 
 
 def hook(tenant, receiver, events=("*",), path="/"):
@@ -130,6 +130,15 @@ def test_a_redirect_is_not_followed(tenant, receiver):
     answer = tenant.post(f"/webhooks/{made['id']}/test")
     assert (answer["success"], answer["status_code"]) == (False, 302)
     assert [each.path for each in receiver.got] == ["/"]
+
+
+def test_a_private_address_is_refused_unless_allowed(tmp_path, receiver):
+    with Served(tmp_path, "", RELAY_WEBHOOKS__ALLOW_PRIVATE="false") as relay:
+        tenant = relay.tenant()
+        for url in (receiver.url, "http://localhost:1/", "http://[::1]:1/", "http://169.254.169.254/latest/meta-data"):
+            made = tenant.post("/webhooks", {"url": url, "events": ["*"]}, 201)
+            assert tenant.post(f"/webhooks/{made['id']}/test")["status_code"] is None
+    assert receiver.got == []
 
 
 def test_a_test_event_says_what_the_endpoint_answered(tenant, receiver):
