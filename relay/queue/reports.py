@@ -27,7 +27,7 @@ from relay.store.engine import Store
 from relay.store.reports import Report
 from relay.store.writes import JOBS
 
-INTERVAL = 1.0  # seconds between two looks for reports that are due
+INTERVAL = 1.0  # seconds; nobody waits for a report by the second
 AGAIN = 60.0  # seconds until a report that the door deferred is tried again
 KEPT_KEY = 24 * 8  # hours that the idempotency key of a report lasts: longer than any message waits
 
@@ -42,10 +42,13 @@ class Reports:
 
     submit     the door: submit(principal, envelope, content, origin, wishes)
     principal  that of Relay itself; a report belongs to the project of the message it is about
+    interval   seconds between two looks for reports that are due
     """
 
-    def __init__(self, store: Store, submit: Submit, config: Settings, clock: Clock, maker: Maker, principal: Principal):
+    def __init__(self, store: Store, submit: Submit, config: Settings, clock: Clock, maker: Maker, principal: Principal,
+                 interval: float = INTERVAL):
         self._store, self._submit, self._clock, self._maker, self._principal = store, submit, clock, maker, principal
+        self._interval = interval
         self._reporter = report.Reporter(config.hostname, config.dsn.sender, config.dsn.max_quote)
 
     async def run(self) -> None:
@@ -57,7 +60,7 @@ class Reports:
                         await self._send(each)
             except StoreError as error:
                 LOG.warning("reports cannot be read", error=error.text)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(self._interval)
 
     async def _send(self, owed: Report) -> None:
         try:

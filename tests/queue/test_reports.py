@@ -35,7 +35,7 @@ class Door:
 
 
 async def sending(bench, door):
-    reports = Reports(bench.store, door.submit, settings(), bench.clock, Maker(3), Principal("system", 0))
+    reports = Reports(bench.store, door.submit, settings(), bench.clock, Maker(3), Principal("system", 0), interval=0.05)
     return asyncio.create_task(reports.run())
 
 
