@@ -20,6 +20,8 @@ from relay.api import (
     emails,
     errors,
     events,
+    exports,
+    imports,
     keys,
     preview,
     project,
@@ -34,7 +36,7 @@ from relay.api import (
 from relay.api.core import Json, Relay
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, suppressions.router, templates.router, domains.router, keys.router, webhooks.router,
-           project.router, contacts.router, properties.router, segments.router, audiences.router, topics.router)
+           project.router, exports.router, imports.router, contacts.router, properties.router, segments.router, audiences.router, topics.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "
          "`field` at fault; every answer has `X-Request-Id`.")
 ERRORS = {

@@ -149,6 +149,11 @@ def of(conn: Connection, project: int, key: str) -> list[Suppression]:
     return [_entry(row) for row in _FIND(conn, project=project, key=key)]
 
 
+def among(conn: Connection, project: int, keys: Sequence[str]) -> list[Suppression]:
+    """Every entry of up to some hundred addresses."""
+    return [Suppression(*row) for row in conn.execute(select(*_COLUMNS).where(table.c.project_id == project, table.c.key.in_(list(keys))))]
+
+
 def counts(conn: Connection, project: int) -> dict[str, int]:
     """Entries by reason."""
     return dict(conn.execute(select(table.c.reason, func.count()).where(table.c.project_id == project).group_by(table.c.reason)).all())

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, true, update
 
 from relay.errors import NotFound
 from relay.mail import ids
-from relay.store import pages
+from relay.store import bulk, pages
 from relay.store.audience.schema import audience_members, contacts
 from relay.store.pages import Found, Page
 from relay.store.upsert import insert
@@ -84,6 +84,14 @@ def add(conn: Connection, contact: Contact) -> bool:
     return conn.execute(insert(conn, contacts).values(values(contact)).on_conflict_do_nothing(index_elements=["project_id", "key"])).rowcount == 1
 
 
+def add_many(conn: Connection, given: Sequence[Contact]) -> None:
+    """Add contacts whose addresses are not there."""
+    rows = [values(contact) for contact in given]
+    for row in rows:
+        row["properties"], row["tags"] = bulk.json(row["properties"]), bulk.json(row["tags"])
+    bulk.insert(conn, contacts, [tuple(row[name] for name in bulk.columns_of(contacts)) for row in rows])
+
+
 def get(conn: Connection, project: int, number: int) -> Contact:
     """Raises NotFound."""
     row = conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.id == number)).one_or_none()
@@ -152,3 +160,14 @@ def after(conn: Connection, project: int, number: int, wanted: Filter, limit: in
 
 def count(conn: Connection, project: int, wanted: Filter) -> int:
     return conn.scalar(select(func.count()).select_from(contacts).where(where(project, wanted))) or 0
+
+
+def property_names(conn: Connection, project: int) -> list[str]:
+    """The names of all properties that a project's contacts have, up to a thousand."""
+    if conn.dialect.name == "postgresql":
+        name = func.jsonb_object_keys(contacts.c.properties).label("key")
+        query = select(name).where(contacts.c.project_id == project)
+    else:
+        each = func.json_each(contacts.c.properties).table_valued("key")
+        query = select(each.c.key).select_from(contacts).join(each, true()).where(contacts.c.project_id == project)
+    return sorted(conn.scalars(query.distinct().limit(1_000)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, func, not_, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, not_, or_, select, tuple_, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -119,6 +119,15 @@ def of_contact(conn: Connection, contact: Contact) -> list[Subscription]:
         table.outerjoin(subscriptions, and_(subscriptions.c.topic_id == table.c.id, subscriptions.c.contact_id == contact.id))
     ).where(table.c.project_id == contact.project_id).order_by(table.c.id)
     return [Subscription(Topic(*row[:5]), contact.id, row[5] is not False and row[5] != 0, row[6]) for row in conn.execute(query)]
+
+
+def said(conn: Connection, project: int, after: tuple[int, int], limit: int) -> list[Any]:
+    """What contacts said of topics, after a topic and a contact: (topic, contact, email, name, subscribed, updated_at)."""
+    given = subscriptions
+    query = select(given.c.topic_id, given.c.contact_id, contacts.c.email, table.c.name, given.c.subscribed, given.c.updated_at).select_from(
+        given.join(table, table.c.id == given.c.topic_id).join(contacts, contacts.c.id == given.c.contact_id)).where(
+        table.c.project_id == project, tuple_(given.c.topic_id, given.c.contact_id) > tuple_(*after))
+    return [tuple(row) for row in conn.execute(query.order_by(given.c.topic_id, given.c.contact_id).limit(limit))]
 
 
 def subscribers(conn: Connection, topic: Topic, which: Page, subscribed: bool = True) -> Found:

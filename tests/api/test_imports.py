@@ -1,0 +1,203 @@
+"""Imports and exports of contacts over HTTP: files as people have them, what is left out and why, and everything out again without loss."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from tests.api.conftest import _apart
+from tests.support.dns import DnsServer, Fault
+from tests.support.served import Served
+
+ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}, "plain.example": {"A": "192.0.2.2"}, "null.example": {"MX": "0 ."},
+         "silent.example": {"TXT": "x"}, "broken.example": {"MX": "10 mx.example.com."}}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(f"imports-{request.param}")
+    with DnsServer(ZONES) as dns:
+        dns.faults["broken.example"] = Fault(rcode="SERVFAIL")
+        options = {"RELAY_DNS__NAMESERVERS": dns.address}
+        if request.param == "sqlite":
+            with Served(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
+                yield relay
+            return
+        server = request.getfixturevalue("postgres_server")
+        url = _apart(server.create())
+        with Served(directory, url, **options) as relay:
+            yield relay
+        _apart(server.drop(url))
+
+
+def upload(tenant, data, status=200, query="", **fields):
+    data = data.encode() if isinstance(data, str) else data
+    answer = tenant.http.post(f"/contacts/import{query}", files={"file": ("contacts.csv", data)}, data=fields)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def figures(answer):
+    return {name: answer[name] for name in ("imported", "updated", "skipped", "errors")}
+
+
+def test_a_file_creates_and_updates(tenant):
+    tenant.post("/contacts", {"email": "bob@example.com", "first_name": "Bob", "properties": {"plan": "free", "seats": 3}}, 201)
+    answer = upload(tenant, "email,first_name,last_name,plan\nalice@example.com,Alice,Smith,pro\nBOB@example.com,,Jones,\nnobody,,,\n")
+    assert figures(answer) == {"imported": 1, "updated": 1, "skipped": 0, "errors": 1}
+    alice, bob = (tenant.get(f"/contacts/by-email/{name}@example.com") for name in ("alice", "bob"))
+    assert (alice["first_name"], alice["properties"]) == ("Alice", {"plan": "pro"})
+    assert (bob["first_name"], bob["last_name"], bob["properties"]) == ("Bob", "Jones", {"plan": "free", "seats": 3})
+    shown = tenant.get(f"/contacts/imports/{answer['id']}")
+    assert (shown["status"], shown["total"], shown["invalid"]) == ("completed", 3, 1)
+    rows = list(csv.reader(io.StringIO(tenant.http.get(f"/contacts/imports/{answer['id']}/errors").text)))
+    assert rows == [["row", "email", "error"], ["4", "nobody", "'nobody' has no @"]]
+    types = [event["type"] for event in tenant.get("/events")["events"]]
+    assert types == ["import.completed", "contact.created"]
+    assert tenant.get(f"/contacts/{alice['id']}/history")["history"][0]["source"] == "import"
+
+
+def test_json_skips_those_that_are_there(tenant):
+    tenant.post("/contacts", {"email": "bob@example.com", "first_name": "Bob"}, 201)
+    ann = {"email": "a@example.com", "firstName": "Ann", "customFields": {"plan": "pro"}}
+    rows = [{"email": "bob@example.com", "first_name": "Robert"}, ann, {"email": "x"}]
+    answer = tenant.post("/contacts/import", {"contacts": rows})
+    assert figures(answer) == {"imported": 1, "updated": 0, "skipped": 1, "errors": ["x: 'x' has no @"]}
+    assert tenant.get("/contacts/by-email/bob@example.com")["first_name"] == "Bob"
+    assert tenant.get("/contacts/by-email/a@example.com")["properties"] == {"plan": "pro"}
+    assert tenant.post("/contacts/import", {"contacts": rows, "on_existing": "update"})["updated"] == 2
+    assert tenant.get("/contacts/by-email/bob@example.com")["first_name"] == "Robert"
+
+
+@pytest.mark.parametrize(("address", "error"), [
+    pytest.param("a@gmial.com", "did they mean gmail.com?", id="a misspelling"),
+    pytest.param("a@nowhere.example", "does not exist", id="no domain"),
+    pytest.param("a@null.example", "does not accept mail", id="null MX"),
+    pytest.param("a@silent.example", "has no mail server", id="neither MX nor address"),
+    pytest.param("a@plain.example", "", id="an address is enough"),
+    pytest.param("a@broken.example", "", id="DNS failed: kept"),
+    pytest.param("a@example.com", "", id="MX"),
+])
+def test_domains_without_mail_are_left_out(tenant, address, error):
+    answer = tenant.post("/contacts/import", {"contacts": [{"email": address}]})
+    assert (answer["imported"], len(answer["errors"])) == ((0, 1) if error else (1, 0))
+    assert error in "".join(answer["errors"])
+
+
+def test_an_import_never_brings_anybody_back(tenant):
+    tenant.post("/suppressions", {"email": "gone@example.com", "reason": "hard_bounce"}, 201)
+    left = tenant.post("/contacts", {"email": "left@example.com"}, 201)
+    tenant.post(f"/contacts/{left['id']}/unsubscribe")
+    deleted = tenant.post("/contacts", {"email": "deleted@example.com", "unsubscribed": True}, 201)
+    tenant.delete(f"/contacts/{deleted['id']}")
+    rows = ("gone@example.com,true", "left@example.com,true", "deleted@example.com,true", "no@example.com,no", "yes@example.com,yes")
+    answer = upload(tenant, "\n".join(("email,subscribed", *rows)))
+    assert figures(answer) == {"imported": 3, "updated": 1, "skipped": 1, "errors": 0}
+    assert tenant.http.get("/contacts/by-email/gone@example.com").status_code == 404
+    flags = {name: tenant.get(f"/contacts/by-email/{name}@example.com")["unsubscribed"] for name in ("left", "deleted", "no", "yes")}
+    assert flags == {"left": True, "deleted": True, "no": True, "yes": False}
+
+
+def test_a_preview_writes_nothing(tenant):
+    tenant.post("/contacts", {"email": "old@example.com"}, 201)
+    tenant.post("/suppressions", {"email": "gone@example.com"}, 201)
+    data = "E-Mail,Plan\nold@example.com,\nnew@example.com,pro\nNEW@example.com,x\ngone@example.com,\nbad,\na@gmial.com,\n"
+    answer = upload(tenant, data, query="?preview=true")
+    rows, mapping = answer.pop("rows"), answer.pop("mapping")
+    assert answer == {"total": 6, "valid": 2, "new": 1, "existing": 1, "duplicates": 1, "invalid": 1, "suppressed": 1, "no_mx": 1}
+    assert mapping == {"E-Mail": "email", "Plan": "properties.Plan"}
+    assert rows[1] == {"email": "new@example.com", "first_name": None, "last_name": None, "properties": {"Plan": "pro"}, "tags": None}
+    assert tenant.get("/contacts")["pagination"]["total"] == 1
+
+
+PEOPLE = "email;First Name\r\na@example.com;Ünal\r\n"
+
+
+@pytest.mark.parametrize(("data", "first"), [
+    pytest.param(PEOPLE.encode(), "Ünal", id="semicolons"),
+    pytest.param(PEOPLE.encode("utf-8-sig"), "Ünal", id="a byte order mark"),
+    pytest.param(PEOPLE.encode("utf-16"), "Ünal", id="UTF-16"),
+    pytest.param(PEOPLE.encode("cp1252"), "Ünal", id="cp1252"),
+    pytest.param(PEOPLE.replace(";", "\t").encode(), "Ünal", id="tabs"),
+    pytest.param(("sep=;\r\n" + PEOPLE).encode(), "Ünal", id="a sep= line"),
+    pytest.param(b'Given Name,E-mail 1 - Value,Note\nAnn,a@example.com,"two\nlines"\n', "Ann", id="Google's names, a quoted line break"),
+    pytest.param(b"First Name,E-mail Address\nAnn,a@example.com,more,than,there,is\n\n", "Ann", id="Outlook's names, a long row"),
+    pytest.param(b"Email Address,First Name,Last Name\na@example.com,Ann\n", "Ann", id="Mailchimp's names, a short row"),
+    pytest.param(b"email,first_name\n" + b"b@example.com," + b"x" * 70_000 + b"\na@example.com,Ann\n", "Ann", id="an over-long field"),
+])
+def test_files_as_people_have_them(tenant, data, first):
+    assert upload(tenant, data)["imported"] == 1
+    assert tenant.get("/contacts/by-email/a@example.com")["first_name"] == first
+
+
+@pytest.mark.parametrize("data", [b"", b"name\nAnn\n", b"\xff\xfe", b"\x00\x01\x02"])
+def test_a_file_without_addresses(tenant, data):
+    assert upload(tenant, data, 422)["field"] == "file"
+
+
+def test_an_import_has_targets_and_can_be_undone(tenant):
+    audience, segment = tenant.post("/audiences", {"name": "a"}, 201), tenant.post("/segments", {"name": "s"}, 201)
+    tenant.post("/contacts", {"email": "old@example.com"}, 201)
+    fields = {"audience_id": audience["id"], "segment_id": segment["id"], "tags": "fair, 2026"}
+    answer = upload(tenant, "email,tags\nold@example.com,\nnew@example.com,\"x,y\"\n", **fields)
+    assert tenant.get(f"/audiences/{audience['id']}")["contact_count"] == 2
+    assert tenant.get(f"/segments/{segment['id']}")["contact_count"] == 2
+    assert tenant.get("/contacts/by-email/new@example.com")["tags"] == ["x", "y", "fair", "2026"]
+    assert tenant.post(f"/contacts/imports/{answer['id']}/undo") == {"id": answer["id"], "deleted": 1}
+    assert tenant.get("/contacts")["pagination"]["total"] == 1
+
+
+def test_cells_become_what_their_property_is(tenant):
+    for name, kind in (("seats", "number"), ("ok", "boolean")):
+        tenant.post("/contact-properties", {"name": name, "type": kind}, 201)
+    answer = upload(tenant, "email,seats,ok,free\na@example.com,12,yes,12\nb@example.com,many,,\n")
+    assert (answer["imported"], answer["errors"]) == (1, 1)
+    assert tenant.get("/contacts/by-email/a@example.com")["properties"] == {"seats": 12, "ok": True, "free": "12"}
+
+
+# Exports.
+
+
+def table(answer):
+    return list(csv.DictReader(io.StringIO(answer.text)))
+
+
+@pytest.fixture
+def stocked(tenant):
+    ann = {"plan": "pro", "note": "'=x", "phone": "+49 1"}
+    tenant.post("/contacts", {"email": "ann@example.com", "first_name": "=1+1", "tags": ["a", "b"], "properties": ann}, 201)
+    tenant.post("/contacts", {"email": "bob@example.com", "last_name": 'O"Neil, Bob', "unsubscribed": True, "properties": {"plan": "free", "minus": "-5"}}, 201)
+    return tenant
+
+
+def test_an_export_is_defused_and_comes_back_without_loss(served, stocked):
+    answer = stocked.http.get("/contacts/export")
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = table(answer)
+    assert [(row["email"], row["first_name"], row["phone"], row["minus"]) for row in rows] == [
+        ("ann@example.com", "'=1+1", "'+49 1", ""), ("bob@example.com", "", "", "-5")]
+    other = served.tenant()
+    assert upload(other, answer.content)["imported"] == 2
+    kept = ("email", "first_name", "last_name", "tags", "properties", "unsubscribed")
+    for name in ("ann", "bob"):
+        before, after = (each.get(f"/contacts/by-email/{name}@example.com") for each in (stocked, other))
+        assert {field: before[field] for field in kept} == {field: after[field] for field in kept}
+
+
+def test_exports_of_all_kinds(stocked):
+    segment = stocked.post("/segments", {"name": "Pro", "rules": [{"field": "plan", "operator": "equals", "value": "pro"}]}, 201)
+    assert [row["email"] for row in table(stocked.http.get("/contacts/export", params={"segment_id": segment["id"]}))] == ["ann@example.com"]
+    assert stocked.http.get("/contacts/export", params={"segment_id": "seg_0000000000001"}).status_code == 404
+    assert [each["email"] for each in stocked.get("/contacts/export", format="json")] == ["ann@example.com", "bob@example.com"]
+    assert stocked.get("/segments/export")[0]["rules"] == segment["rules"]
+    audience = stocked.post("/audiences", {"name": "all"}, 201)
+    stocked.post(f"/audiences/{audience['id']}/contacts", {"emails": ["bob@example.com"]})
+    assert stocked.get("/audiences/export") == [{"audience": "all", "email": "bob@example.com"}]
+    assert [row["email"] for row in table(stocked.http.get(f"/audiences/{audience['id']}/export"))] == ["bob@example.com"]
+    topic = stocked.post("/subscription-topics", {"name": "news"}, 201)
+    ann = stocked.get("/contacts/by-email/ann@example.com")["id"]
+    stocked.delete(f"/subscription-topics/contacts/{ann}/subscriptions/{topic['id']}")
+    (row,) = table(stocked.http.get("/subscriptions/export"))
+    assert (row["email"], row["topic"], row["subscribed"]) == ("ann@example.com", "news", "false")
