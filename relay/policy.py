@@ -7,7 +7,7 @@ A policy is a file in `policies/` (or anywhere importable) with
 named in relay.toml by its dotted path. Three chains run at three moments:
 
     admit    at the door, before the 250 or 2xx    headers authorize suppress limit rspamd      [[policies.submit]]
-    copy     when a recipient first comes due      unsubscribe track                            [[policies.copy]]
+    copy     when a recipient first comes due      unsubscribe track verp                       [[policies.copy]]
     depart   connection open, just before MAIL     suppress dkim                                [[policies.attempt]]
 
 `apply` takes a message and gives the messages to go on with (one, several after a split by recipient, or none when it dropped everyone).
@@ -24,16 +24,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 from relay.clock import Clock
 from relay.errors import ConfigError, Defer, Refuse, RelayError
-from relay.mail.message import Decision, Envelope, Message, Principal, Recipient
+from relay.mail.message import Decision, Envelope, Message, Principal, Recipient, replace
 from relay.mail.reply import Reply
 from relay.metrics import POLICY_DECISIONS
 
 ADMIT = ("policies.headers", "policies.authorize", "policies.suppress", "policies.limit", "policies.rspamd")
-COPY = ("policies.unsubscribe", "policies.track")
+COPY = ("policies.unsubscribe", "policies.track", "policies.verp")
 DEPART = ("policies.suppress", "policies.dkim")
 
 
@@ -167,7 +168,15 @@ class Chain:
             for each in messages:
                 await self.undo(each, done)
             raise
-        return messages
+        return [self._told(each, len(message.trace)) for each in messages]
+
+    def _told(self, message: Message, before: int) -> Message:
+        """The message with a line in its trace for each policy that had nothing to say, in the order of the chain."""
+        spoken: dict[str, list[Decision]] = {name: [] for name, _ in self.policies}
+        for decision in message.trace[before:]:
+            spoken.setdefault(decision.policy, []).append(decision)
+        trace = [line for name, lines in spoken.items() for line in lines or (_passed(name),)]
+        return replace(message, trace=(*message.trace[:before], *trace))
 
     async def undo(self, message: Message, done: int | None = None) -> None:
         """Let the first `done` policies (all without it) take back what this message used up; for a message that the door did not keep."""
@@ -175,6 +184,11 @@ class Chain:
             take_back = getattr(policy, "undo", None)
             if take_back is not None:
                 await take_back(message)
+
+
+@lru_cache(256)
+def _passed(name: str) -> Decision:
+    return Decision(name, "passed")
 
 
 async def _run(name: str, policy: Policy, message: Message) -> Sequence[Message]:

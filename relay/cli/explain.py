@@ -57,6 +57,8 @@ def _recipient(told: Mapping[str, Any]) -> Iterator[str]:
         where = f"{attempt['mx'] or attempt['site']} [{attempt['address']}]" if attempt["address"] else attempt["mx"] or attempt["site"]
         yield f"      {printable(where)}, {printable(attempt['tls']) or 'no TLS'}" + (f", from {attempt['source']}" if attempt["source"] else "")
         yield f"      {printable(attempt['reply'])}"
+        for each in attempt["decisions"]:
+            yield f"      {each['policy']} {each['action']}" + (f": {printable(each['detail'])}" if each["detail"] else "")
     if told["reply"] and not told["attempts"]:
         yield f"    {printable(told['reply'])}"
     if told["next_attempt_at"]:

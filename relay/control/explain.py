@@ -79,6 +79,7 @@ def _recipient(control: Control, row: Any, waiting: Any, tries: list[Attempt]) -
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
     found = {name: value for name, value in asdict(attempt).items() if name in ("site", "mx", "address", "source", "tls", "phase", "result", "seconds")}
+    found["decisions"] = [{"policy": policy, "action": action, "detail": detail} for policy, action, detail in attempt.steps]
     return {"at": iso(attempt.at), **found, "reply": _words(attempt.reply.code, attempt.reply.enhanced, attempt.reply.text)}
 
 

@@ -16,7 +16,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from relay.mail.message import Message, Recipient
+from relay.mail.message import Decision, Message, Recipient
 from relay.mail.reply import Reply
 from relay.smtp.client import Transcript
 
@@ -55,6 +55,7 @@ class Outcome(Struct, frozen=True):
     mx          host name; `address` its IP; `source` ours, "" = the kernel's choice
     tls         version, cipher and "verified", "" in the clear
     seconds     from MAIL to the answer
+    steps       what the copy and depart chains decided, such as the DKIM selector
     dsn_passed  the server took over the recipient's NOTIFY; False with SUCCESS asked means that a `relayed` report is ours to send (RFC 3461 §5.2.3)
     """
 
@@ -69,6 +70,7 @@ class Outcome(Struct, frozen=True):
     tls: str = ""
     seconds: float = 0.0
     dsn_passed: bool = False
+    steps: tuple[Decision, ...] = ()
 
 
 Verdict = tuple[str, Reply, str]  # result, reply, phase

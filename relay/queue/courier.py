@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from relay import log
 from relay.delivery.connection import Connection
 from relay.delivery.outcome import CONN_ERROR, Job, Outcome
@@ -179,7 +181,8 @@ class Courier:
                         break
                     if len(people) < len(leaving.envelope.recipients):
                         leaving = leaving.with_recipients(people)
-                    self._settle(turn, message, people, left, await self._deliver(leaving))
+                    steps = leaving.trace[len(message.trace):]
+                    self._settle(turn, message, people, left, [structs.replace(each, steps=steps) for each in await self._deliver(leaving)])
         except Refuse as refusal:
             for recipient in message.recipients:
                 if recipient.id in left:

@@ -133,7 +133,8 @@ def postponed(waiting: Waiting, reply: Reply, now: float, chance: float) -> Sett
 def attempt(outcome: Outcome, now: float) -> Attempt:
     """The try as `relay explain` tells it."""
     o = outcome
-    return Attempt(now - o.seconds, o.seconds, o.site, o.mx, o.address, o.source, o.tls, o.phase, o.result, o.reply)
+    return Attempt(now - o.seconds, o.seconds, o.site, o.mx, o.address, o.source, o.tls, o.phase, o.result, o.reply,
+                   tuple((step.policy, step.action, step.detail) for step in o.steps))
 
 
 def _words(recipient: Recipient, outcome: Outcome, found: Classification) -> dict[str, Any]:

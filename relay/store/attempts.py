@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from relay.mail.reply import Reply
-from relay.store.bulk import clean
+from relay.store.bulk import clean, json
 from relay.store.schema import attempts
 
 WORDS = 4_000  # characters of a reply that are kept
@@ -21,6 +21,7 @@ class Attempt:
     at, seconds  UTC seconds when it began, and how long it took
     phase        dns connect banner ehlo tls auth mail rcpt data dot
     result       delivered | tempfail | permfail | ambiguous | conn_error
+    steps        (policy, action, detail) of the copy and depart chains
     id           0 = made by the store; given, a repeated write does nothing
     """
 
@@ -34,6 +35,7 @@ class Attempt:
     phase: str
     result: str
     reply: Reply
+    steps: tuple[tuple[str, str, str], ...] = ()
     id: int = 0
 
 
@@ -42,7 +44,7 @@ def row(attempt: Attempt, number: int, recipient_id: int, message_id: int) -> tu
     a, reply = attempt, attempt.reply
     return (
         number, recipient_id, message_id, a.at, a.seconds, clean(a.site, 255), clean(a.mx, 255), a.address[:64], a.source[:64], clean(a.tls, 64),
-        a.phase[:12], a.result, reply.code, reply.enhanced[:12], clean(reply.text, WORDS),
+        a.phase[:12], a.result, reply.code, reply.enhanced[:12], clean(reply.text, WORDS), json(a.steps),
     )
 
 
@@ -50,6 +52,7 @@ def of_message(conn: Connection, message_id: int, limit: int = 1_000) -> list[tu
     """Recipient id and attempt, oldest first."""
     found = conn.execute(select(attempts).where(attempts.c.message_id == message_id).order_by(attempts.c.at, attempts.c.id).limit(limit))
     return [
-        (r.recipient_id, Attempt(r.at, r.seconds, r.site, r.mx, r.address, r.source, r.tls, r.phase, r.result, Reply(r.code, r.enhanced, r.text), r.id))
+        (r.recipient_id, Attempt(r.at, r.seconds, r.site, r.mx, r.address, r.source, r.tls, r.phase, r.result, Reply(r.code, r.enhanced, r.text),
+                                 tuple(tuple(step) for step in r.steps), r.id))
         for r in found
     ]

@@ -195,6 +195,7 @@ attempts = Table(
     Column("code", Integer, nullable=False),
     Column("enhanced", String(12), nullable=False),
     Column("text", Text, nullable=False),
+    Column("steps", Json, nullable=False),  # [[policy, action, detail], ...] of the copy and depart chains
 )
 
 events = Table(
