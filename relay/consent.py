@@ -10,10 +10,11 @@
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
     join                                            lifts that                    subscribed       contact.subscribed
     leave_topic, join_topic                         the same for topic:<id>       the topic's      -
+    bounced, of any mail                            hard_bounce, all              unsubscribed     contact.bounced, contact.unsubscribed
 
 An act writes the entry with its evidence, the contact and its history, and the event, and ends the queued copies that it stops. What is on the wire already
 is stopped too as long as MAIL is not written: the entry is read again just before it. Hard bounces and complaints are no acts of consent and are never
-lifted here.
+lifted here; `bounced` is here because it changes the same things.
 
 Whoever calls is given by argument what came of it, and tells the runner which recipients to forget.
 """
@@ -35,13 +36,13 @@ from relay.store.events import Event
 from relay.store.recipients import Addressee
 from relay.store.suppressions import ALL, Suppression
 
-LEFT = "unsubscribe"
+LEFT, BOUNCED = "unsubscribe", "hard_bounce"
 SLICE = 1_000  # queue rows that one act ends before it goes on with the next ones
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who did it and how, for the evidence: source "one-click" | "page" | "mailto" | "api"; what of it is not known is ""."""
+    """Who did it and how, for the evidence: source "one-click" | "page" | "mailto" | "api" | "report"; what of it is not known is ""."""
 
     source: str
     client: str = ""  # IP address
@@ -87,12 +88,25 @@ def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> 
     return Done(addressee, wide, new, _stop(conn, addressee.project_id, addressee.key, wide, act.at))
 
 
-def _stop(conn: Any, project: int, key: str, wide: str, now: float) -> tuple[int, ...]:
+def bounced(conn: Any, addressee: Addressee, act: Act, maker: Maker) -> Done:
+    """The address does not exist, by the evidence in `act.more` (rule, reply, reporter): nothing more goes there from this project. Once is enough."""
+    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
+    entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, BOUNCED, ALL, evidence, act.at)
+    new = suppressions.add(conn, entry)
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    if contact is not None and new:
+        told = {**_told(contact, act), "rule": act.more.get("rule", "")}
+        events.append(conn, [Event(addressee.project_id, "contact.bounced", act.at, addressee.message_id, addressee.id, contact.id, told)])
+        _refused(conn, contact, ALL, act, evidence)
+    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "does not exist: mail to it has bounced"))
+
+
+def _stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "has unsubscribed") -> tuple[int, ...]:
     """End the queued copies to this address that the scope stops."""
     wanted = queue.Filter(
         project=project, address=key, topic=wide.removeprefix("topic:") if wide.startswith("topic:") else None,
         stream=MARKETING if wide == MARKETING else None)
-    reply, stopped = Reply(550, "5.7.1", f"<{key}> has unsubscribed"), []
+    reply, stopped = Reply(550, "5.7.1", f"<{key}> {why}"), []
     while some := queue.end(conn, wanted, "suppressed", reply, now, SLICE):
         stopped += some
     return tuple(stopped)

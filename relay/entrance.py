@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay import policy
+from relay import bounces, policy
 from relay.clock import Clock
 from relay.desks import SubmissionDesk
 from relay.fetch import Fetch
@@ -108,7 +108,8 @@ def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker, guard: Gua
 def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, beside: Mapping[str, Listener]) -> Listener:
     """The listener for mail to us; it takes from the same limits as those beside it."""
     smtp, services = settings.smtp, tools.services
-    desk = InboundDesk(store, Mailboxes(services.tokens, hosts(settings)), settings.suppress.unsubscribe, services.clock, maker, forget)
+    boxes = Mailboxes(services.tokens, hosts(settings))
+    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, bounces.read(), services.clock, maker, forget)
     shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))
     return Listener(desk, ListenerOptions(
         INBOUND, settings.hostname, max_size=smtp.max_size, certificate=Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None,

@@ -10,13 +10,15 @@ It runs in the main process, since all it does is write.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from relay import log
+from relay.bounces import Rules
 from relay.clock import Clock
-from relay.errors import NotFound, Refuse
-from relay.inbound import unsubscribe
-from relay.inbound.mailboxes import FORGED, Mailbox, Mailboxes
-from relay.mail import ids
+from relay.inbound import bounce, mailboxes, unsubscribe
+from relay.inbound.mailboxes import Mailbox, Mailboxes
+from relay.mail import dsn, ids
+from relay.mail.dsn import Report
 from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Principal, Recipient
 from relay.mail.reply import Reply
@@ -24,23 +26,29 @@ from relay.mail.tokens import UNSUBSCRIBE
 from relay.metrics import counter
 from relay.smtp.desk import Session
 from relay.store.engine import Store
-from relay.store.recipients import get
 
 LOG = log.get("inbound")
-TAKEN = counter("inbound_total", "Mail to us by the kind of address", "kind")
+TAKEN = counter("inbound_total", "Mail to us by the kind of address and what came of it", "kind", "result")
 
 Forget = Callable[[Iterable[int]], None]
 
 
+@dataclass(frozen=True, slots=True)
 class InboundDesk:
     """A desk for relay.smtp.server.Listener("inbound").
 
     native  settings.suppress.unsubscribe
+    rules   what the replies in reports mean
     forget  tells the runner whose copies no longer wait
     """
 
-    def __init__(self, store: Store, mailboxes: Mailboxes, native: str, clock: Clock, maker: Maker, forget: Forget):
-        self._store, self._mailboxes, self._native, self._clock, self._maker, self._forget = store, mailboxes, native, clock, maker, forget
+    store: Store
+    mailboxes: Mailboxes
+    native: str
+    rules: Rules
+    clock: Clock
+    maker: Maker
+    forget: Forget
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:
         return None
@@ -49,24 +57,29 @@ class InboundDesk:
         return None
 
     async def recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> Reply | None:
-        await self._found(self._mailboxes.read(recipient))
+        await self.store.read(mailboxes.check, self.mailboxes.read(recipient))
         return None
 
-    async def _found(self, mailbox: Mailbox) -> None:
-        """Raises Refuse for an address whose recipient the ledger no longer knows."""
-        try:
-            await self._store.read(get, mailbox.number)
-        except NotFound:
-            raise Refuse(FORGED) from None
-
     async def message(self, session: Session, envelope: Envelope, content: bytes) -> Reply:
-        for mailbox in dict.fromkeys(self._mailboxes.read(each) for each in envelope.recipients):
-            await self._act(session, mailbox, content)
-            TAKEN.labels(mailbox.kind).inc()
+        report: Report | None = None
+        for mailbox in dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients):
+            if mailbox.kind == UNSUBSCRIBE:
+                await self._leave(session, mailbox)
+            else:
+                report = report or dsn.read(content)
+                await self._bounced(session, mailbox, report)
         return Reply(250, "2.0.0", "done")
 
-    async def _act(self, session: Session, mailbox: Mailbox, content: bytes) -> None:
-        if mailbox.kind == UNSUBSCRIBE:
-            done = await unsubscribe.leave(self._store, mailbox.number, self._native, session.client, self._clock.now(), self._maker)
-            self._forget(done.stopped)
-            LOG.info("unsubscribed by mail", id=ids.public("em", done.addressee.message_id), new=done.new, client=session.client)
+    async def _leave(self, session: Session, mailbox: Mailbox) -> None:
+        done = await unsubscribe.leave(self.store, mailbox.number, self.native, session.client, self.clock.now(), self.maker)
+        self.forget(done.stopped)
+        TAKEN.labels(mailbox.kind, "new" if done.new else "known").inc()
+        LOG.info("unsubscribed by mail", id=ids.public("em", done.addressee.message_id), new=done.new, client=session.client)
+
+    async def _bounced(self, session: Session, mailbox: Mailbox, report: Report) -> None:
+        letter = bounce.Letter(report, session.client, self.clock.now())
+        heard = await self.store.write(bounce.record, mailbox.number, letter, self.rules, self.maker)
+        self.forget(heard.stopped)
+        for result in heard.results or (report.kind,):
+            TAKEN.labels(mailbox.kind, result).inc()
+        LOG.info("report", id=ids.public("em", heard.message_id), kind=heard.kind, results=list(heard.results), reporter=report.reporter, client=session.client)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from relay.errors import Expired, NotFound, Refuse
 from relay.mail import address
@@ -22,6 +23,7 @@ from relay.mail.reply import Reply
 from relay.mail.tokens import BOUNCE, ID, UNSUBSCRIBE, unpack
 from relay.policy import Tokens
 from relay.settings import Settings
+from relay.store import domains, recipients
 
 KINDS = {"unsub": UNSUBSCRIBE, "bounce": BOUNCE}  # prefix of a local part -> kind of token
 ROLES = frozenset({"postmaster", "abuse", "mailer-daemon"})
@@ -73,6 +75,19 @@ class Mailboxes:
         if local.lower() in ROLES:
             return Reply(550, "5.1.1", f"nobody reads {local.lower()} on this host; write to the domain that the mail is from")
         return Reply(550, "5.7.1", "no mailbox of this name takes mail here")
+
+
+def check(conn: Any, mailbox: Mailbox) -> None:
+    """Raises Refuse for an address whose recipient the ledger no longer has, or that is no return path of that recipient's project.
+
+    A host counts as long as the domain names it, also while DNS does not show its MX: what is on its way shall arrive.
+    """
+    try:
+        addressee = recipients.get(conn, mailbox.number)
+    except NotFound:
+        raise Refuse(FORGED) from None
+    if mailbox.kind == BOUNCE and not any(d.settings.get("return_path") == mailbox.host for d in domains.by_project(conn, addressee.project_id)):
+        raise Refuse(Reply(550, "5.7.1", f"relaying denied: {mailbox.host} is not served here"))
 
 
 def _relay(recipient: Recipient) -> Reply:

@@ -1,0 +1,147 @@
+"""Bounces that come back by mail: from a send, over its return path, to ledger, events, suppression, contact and `relay explain`, on both databases."""
+
+import smtplib
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from relay.control.explain import explain
+from relay.mail import ids
+from relay.store import domains
+from relay.store.domains import VERIFIED, Domain
+from tests.inbound.samples import sample
+
+
+@pytest.fixture
+def sender(served, tenant):
+    """A project whose domain's bounces come to us."""
+    name = f"{tenant.project}.example"
+    add_domain(served, tenant, name)
+    return SimpleNamespace(tenant=tenant, name=name, served=served)
+
+
+def add_domain(served, tenant, name):
+    back = f"bounces.{name}"
+    row = Domain(served.relay.maker.next(), tenant.number, name, VERIFIED, {f"MX {back}": True}, {"return_path": back}, time.time(), time.time())
+    served.call(served.relay.store.write(domains.add, row))
+    served.relay.changed("domains")
+
+
+def send(sender, to="user@example.com", **given):
+    """The id of a message that was delivered, and the reverse-path of its copy."""
+    sent = sender.tenant.send(**{"from": f"you@{sender.name}", "to": [to], **given})
+    sender.tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
+    (copy,) = [each for each in sender.served.sink.messages if f"<{sent['id']}@relay.test>".encode() in each.content]
+    return sent["id"], copy.sender
+
+
+def state(sender, number):
+    """Status of the email, its events without those of every delivery, and the suppressed addresses of the project."""
+    types = [each["type"] for each in sender.tenant.get(f"/emails/{number}/events")["events"]]
+    assert types[:3] == ["queued", "sent", "delivered"]
+    stopped = [(each["email"], each["reason"]) for each in sender.tenant.get("/suppressions")["suppressions"]]
+    return sender.tenant.get(f"/emails/{number}")["status"], types[3:], stopped
+
+
+HARD = ("bounced", ["bounced"], [("user@example.com", "hard_bounce")])
+QUIET = ("delivered", [], [])
+TABLE = {  # sample -> what it changes for user@example.com
+    "postfix": HARD, "exim": HARD, "qmail": HARD, "exchange": HARD, "gmail": HARD, "ironport": HARD, "one_group_no_types": HARD,
+    "postfix_delayed": ("delivered", ["deferred"], []),
+    "postfix_relayed": QUIET,
+    "postfix_several": ("delivered", ["soft_bounced"], []),
+    "exchange_reputation": ("bounced", ["bounced"], []),
+    "nothing_said": ("bounced", ["bounced"], []),
+    "forward_broken": ("delivered", ["soft_bounced"], []),
+    "vacation": QUIET, "person": QUIET,
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_what_a_report_changes(sender, name):
+    number, path = send(sender)
+    assert path.startswith("bounce+")
+    assert path.endswith(f"@bounces.{sender.name}")
+    assert sender.served.post(path, sample(name)) == (250, b"2.0.0 done")
+    assert state(sender, number) == TABLE[name]
+
+
+def test_one_report_for_several_recipients_finds_each_by_its_own_path(sender):
+    sent = {to: send(sender, to) for to in ("gone@example.com", "full@example.com", "slow@example.com")}
+    for _, path in sent.values():
+        sender.served.post(path, sample("postfix_several"))
+    found = {to.partition("@")[0]: sender.tenant.get(f"/emails/{number}")["status"] for to, (number, _) in sent.items()}
+    assert found == {"gone": "bounced", "full": "bounced", "slow": "failed"}
+    assert [each["email"] for each in sender.tenant.get("/suppressions")["suppressions"]] == ["gone@example.com"]
+
+
+def test_the_same_report_twice_changes_nothing_more(sender):
+    number, path = send(sender)
+    for _ in range(15):
+        assert sender.served.post(path.upper(), sample("postfix"))[0] == 250
+    assert state(sender, number) == HARD
+    (told,) = sender.served.act(explain, number)["messages"]
+    assert len(told["recipients"][0]["attempts"]) <= 11
+
+
+def test_explain_tells_the_report_and_the_suppression(sender):
+    number, path = send(sender)
+    sender.served.post(path, sample("postfix"))
+    told = sender.served.act(explain, number)["messages"][0]["recipients"][0]
+    delivered, heard = told["attempts"]
+    assert (delivered["phase"], heard["phase"], heard["result"], heard["mx"]) == ("dot", "report", "permfail", "mail.example.com")
+    assert told["state"] == "bounced"
+    assert told["reply"].startswith("550 5.1.1 <user@example.com>: Recipient address rejected")
+    (entry,) = sender.served.act(explain, "user@example.com", project=sender.tenant.project)["suppressions"]
+    assert entry["evidence"]["reporter"] == "mx.far.test"
+    assert entry["evidence"]["rule"] == "no-such-user"
+    assert entry["evidence"]["message_id"] == ids.internal(number, "em")
+
+
+def test_a_hard_bounce_unsubscribes_the_contact_and_stops_what_waits(sender):
+    contact = sender.tenant.post("/contacts", {"email": "User@Example.com"}, 201)
+    _, path = send(sender)
+    waiting = sender.tenant.send(**{"from": f"you@{sender.name}", "to": ["user@example.com"], "scheduled_at": "2027-06-01T09:00:00Z"})
+    sender.served.post(path, sample("gmail"))
+    assert sender.tenant.get(f"/emails/{waiting['id']}")["status"] == "suppressed"
+    assert sender.tenant.get(f"/contacts/{contact['id']}")["unsubscribed"] is True
+    types = [each["type"] for each in sender.tenant.get("/events")["events"]]
+    assert {"email.bounced", "contact.bounced", "contact.unsubscribed"} <= set(types)
+
+
+def test_two_projects_never_cross(served, sender):
+    """The same person has mail of two projects; a report on one's path, at the other's host or naming everything of the other, touches one only."""
+    other_tenant = served.tenant()
+    other = SimpleNamespace(tenant=other_tenant, name=f"{other_tenant.project}.example", served=served)
+    add_domain(served, other_tenant, other.name)
+    mine, path = send(sender)
+    theirs, their_path = send(other)
+    local = path.partition("@")[0]
+    with pytest.raises(smtplib.SMTPResponseException, match="relaying denied"):
+        served.post(f"{local}@bounces.{other.name}", sample("postfix"))
+    served.post(path, sample("postfix").replace(b"Message-Id", f"X-About: {their_path} {theirs}\r\nMessage-Id".encode()))
+    assert state(sender, mine) == HARD
+    assert state(other, theirs) == QUIET
+
+
+def test_recipients_share_a_transaction_where_bounces_cannot_come_back(served, tenant):
+    sent = tenant.send(to=["a@example.com", "b@example.com"])
+    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
+    (copy,) = [each for each in served.sink.messages if f"<{sent['id']}@relay.test>".encode() in each.content]
+    assert copy.sender == "you@yourdomain.com"
+    assert sorted(copy.recipients) == ["a@example.com", "b@example.com"]
+
+
+def test_who_submitted_by_smtp_hears_of_the_failure_at_their_own_reverse_path(served, sender):
+    author, before = f"app.{sender.tenant.project}@{sender.name}", served.sink.count
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
+        line.login("app", sender.tenant.key)
+        line.sendmail(author, ["user@example.com"], f"From: {author}\r\nTo: user@example.com\r\nSubject: over SMTP\r\n\r\nhello\r\n")
+    copy = served.sink.wait(before + 1)[-1]
+    assert copy.sender.startswith("bounce+")
+    served.post(copy.sender, sample("gmail"))
+    notice = served.sink.wait(before + 2)[-1]
+    assert (notice.sender, notice.recipients) == ("", [author])
+    assert b"Status: 5.1.1" in notice.content
+    assert b"The email account that you tried to reach does not exist" in notice.content
