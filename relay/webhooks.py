@@ -294,8 +294,8 @@ class Endpoint:
         await asyncio.gather(*(line(each) for each in lines.values()))
         changes = {"cursor": cursor, **(health(self.webhook, answers, self._clock.now()) if answers else {})}
         await self._store.write(stored.record, self.webhook, sorted(done, key=lambda d: d.id), changes, lane=JOBS)
-        if any(delivery.delivered_at is not None for delivery in done):
-            await self._store.write(stored.prune, self.webhook.id, lane=JOBS)
+        if any(delivery.next_at is None for delivery in done):
+            await self._store.write(stored.prune, self.webhook.id, self._clock.now(), lane=JOBS)
         if changes.get("disabled_at"):
             LOG.warning("webhook switched off", webhook=self.webhook.public_id, reason=changes["disabled_reason"])
 

@@ -1,7 +1,7 @@
 """Webhooks: endpoints that want a project's events, how far each has come in the event log, and what was delivered.
 
 An endpoint has a cursor in the log, so one that is down costs nothing but its place there. `webhook_deliveries` has rows for what failed and waits for its
-next attempt, for what was given up, and for the last KEPT that were delivered.
+next attempt, for what was given up in the last 30 days, and for the last KEPT that were delivered.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from relay.store.schema import webhook_deliveries as rows
 from relay.store.schema import webhooks as table
 
 KEPT = 1_000  # delivered rows of an endpoint
+GIVEN_UP = 30 * 86_400.0  # seconds that a delivery which was given up can be replayed
 PRUNED = 500  # rows that one pruning removes at most
 
 
@@ -178,10 +179,13 @@ def replay_failed(conn: Connection, number: int, now: float, since: float, kind:
     return len(picked), total - len(picked)
 
 
-def prune(conn: Connection, number: int) -> int:
-    """Drop delivered rows beyond the last KEPT; how many."""
-    done = (rows.c.webhook_id == number, rows.c.delivered_at.is_not(None), rows.c.next_at.is_(None))
+def prune(conn: Connection, number: int, now: float) -> int:
+    """Drop delivered rows beyond the last KEPT, and those given up longer than GIVEN_UP ago; how many."""
+    ended = (rows.c.webhook_id == number, rows.c.next_at.is_(None))
+    gone = conn.execute(delete(rows).where(rows.c.id.in_(
+        select(rows.c.id).where(*ended, rows.c.delivered_at.is_(None), rows.c.created_at < now - GIVEN_UP).limit(PRUNED)))).rowcount
+    done = (*ended, rows.c.delivered_at.is_not(None))
     last = conn.scalar(select(rows.c.id).where(*done).order_by(rows.c.id.desc()).offset(KEPT).limit(1))
-    if last is None:
-        return 0
-    return conn.execute(delete(rows).where(rows.c.id.in_(select(rows.c.id).where(*done, rows.c.id <= last).limit(PRUNED)))).rowcount
+    if last is not None:
+        gone += conn.execute(delete(rows).where(rows.c.id.in_(select(rows.c.id).where(*done, rows.c.id <= last).limit(PRUNED)))).rowcount
+    return gone
