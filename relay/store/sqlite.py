@@ -72,7 +72,7 @@ def connect(path: Path, context: dict[str, Any], *, writer: bool) -> Connection:
 
 _WRITER = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32000",
            f"wal_autocheckpoint={CHECKPOINT}", "journal_size_limit=64000000")  # auto_vacuum counts on a new file only
-_READER = ("query_only=ON", "wal_autocheckpoint=0", "temp_store=MEMORY", "cache_size=-8000")
+_READER = ("query_only=ON", "wal_autocheckpoint=0", "temp_store=MEMORY", "cache_size=-2000")  # each reader has its own
 
 
 def _escaped(path: Path) -> str:

@@ -333,3 +333,17 @@ async def test_a_restart_takes_up_the_whole_queue(quick):
             await until(lambda: len(sink.messages) == 500)
             assert bench.runner.sites[f"route:127.0.0.1:{pit.port}"].count <= 300
     assert len({tuple(m.recipients) for m in sink.messages}) == 500
+
+
+async def test_a_restart_serves_everybody_before_it_has_passed_the_longest_queue(quick):
+    """The walk comes by due time, and all of its first page is of one site; a helping of each domain comes before it."""
+    with Sink() as sink, Sink(tarpit()) as pit:
+        async def before(bench):
+            await bench.keep([bench.message(f"u{n}@slow.test") for n in range(1_000)])
+            await bench.keep([bench.message("ann@fast.test")])
+            await bench.runner.memory.loader._turn()
+            assert {each.domain for each in bench.runner.memory.known.values()} == {"slow.test", "fast.test"}
+
+        routes = {"slow.test": f"127.0.0.1:{pit.port}", "*": f"127.0.0.1:{sink.port}"}
+        async with quick(settings(routes=routes), before=before):
+            await until(lambda: len(sink.messages) == 1)
