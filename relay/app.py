@@ -226,6 +226,12 @@ class Relay:
         refusal = self.store.intake_open()
         return [*(["draining"] if self.draining else []), *([refusal.text] if refusal else [])]
 
+    def listening(self) -> dict[str, str]:
+        """Where this relay can be reached, by listener."""
+        smtp, http = self.config.smtp, self.config.http
+        where = {"submission": smtp.submission, "submissions": smtp.submissions, "inbound": smtp.inbound, "http": http.listen, "public": http.public_listen}
+        return {name: address for name, address in where.items() if address}
+
     def changed(self, kind: str) -> None:
         """A change of this kind has committed: nobody may go on with what he remembers."""
         self.tools.changed(kind)
@@ -278,12 +284,16 @@ class Relay:
             door = entrance.door(fresh, tools, self.intake.commit, self.maker)
             copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
             depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
+            router = Router(fresh, self.resolver, self.runner.shaping.provider)
+            listeners = entrance.listeners(fresh, self.desks[0], self.maker, Guard(self.clock))
         except RelayError as error:
             LOG.error("reload refused, the old configuration goes on", error=error.text)
         else:
             for desk in (*self.desks, *([self.api] if self.api else [])):
                 desk.door = door
-            self.runner.copy, self.runner.depart = copy, depart
+            for name in listeners.keys() & self.listeners.keys():
+                self.listeners[name].reconfigure(listeners[name].options)
+            self.runner.copy, self.runner.depart, self.runner.router = copy, depart, router
             self.config, self.tools, self.door = fresh, tools, door
             log.start(fresh.log.level, fresh.log.format)
             live, fixed = settings.changed(self.started_with, fresh)
@@ -321,11 +331,13 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
         await relay.start()
         heap.settle()
         systemd.notify("READY=1")
+        LOG.info("started", **relay.listening(), workers=workers, store=relay.store.dialect, version=metrics.release(), held=relay.runner.held)
         await greet(relay)
         failed = asyncio.create_task(relay.store.failed.wait())
         await asyncio.wait([failed, asyncio.create_task(relay.stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await relay.stop()
+        LOG.info("stopped", failed=relay.failed)
     return 1 if relay.failed or relay.store.failed.is_set() else 0
 
 

@@ -52,8 +52,10 @@ class Fleet:
                 child.kill()
 
     async def stop(self, timeout: float) -> None:
-        """Wait until the workers, told to stop over their links, have ended; kill what is left after `timeout` seconds."""
+        """Refuse new clients, wait until the workers, told to stop over their links, have ended; kill what is left after `timeout` seconds."""
         self._stopping = True
+        for sock in {id(sock): sock for place in self._places for sock in place.values()}.values():
+            sock.close()
         if self._keepers:
             _, late = await asyncio.wait(self._keepers, timeout=timeout)
             for child in self._children.values() if late else ():

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
@@ -87,16 +87,10 @@ class Listener:
         if options.implicit_tls and options.certificate is None:
             raise ConfigError("smtp.submissions", "needs smtp.tls_cert and smtp.tls_key: it speaks TLS from the first octet")
         self.desk = desk
-        self.options = options
-        self.terms = Terms(
-            options.hostname, VERBS, options.name, options.max_size, options.certificate is not None,
-            options.recipients, options.recipients_unknown, options.budget, options.guard, options.ids,
-        )
+        self._meet(options)
         self.greeting = Reply(220, "", f"{options.hostname} ESMTP Relay").wire()
         self.closing = False
         self.open: set[Connection] = set()
-        self.proxied = bool(options.proxy_from)
-        self.standing = lru_cache(ADDRESSES)(self._standing)
         self.loop: asyncio.AbstractEventLoop | None = None
         self._busy: dict[Connection, asyncio.Task] = {}  # what connections wait for, also those that have ended
         self._servers: list[asyncio.Server] = []  # held here: uvloop closes a server that nobody holds
@@ -104,7 +98,21 @@ class Listener:
         self._empty = asyncio.Event()
         self._count = SMTP_CONNECTIONS_OPEN.labels(options.name)
         self._results = {result: SMTP_CONNECTIONS.labels(options.name, result) for result in ("ok", "lost", "refused", "idle", "error")}
+
+    def _meet(self, options: ListenerOptions) -> None:
+        self.options = options
+        self.terms = Terms(
+            options.hostname, VERBS, options.name, options.max_size, options.certificate is not None,
+            options.recipients, options.recipients_unknown, options.budget, options.guard, options.ids,
+        )
+        self.proxied = bool(options.proxy_from)
         self._networks = tuple(tuple(map(ip_network, given)) for given in (options.trusted_networks, options.plaintext_auth, options.proxy_from))
+        self.standing = lru_cache(ADDRESSES)(self._standing)
+
+    def reconfigure(self, fresh: ListenerOptions) -> None:
+        """Meet the clients that come from now on as `fresh` says; what is shared with other listeners or remembered of clients stays."""
+        old = self.options
+        self._meet(replace(fresh, budget=old.budget, connections=old.connections, guard=old.guard, ids=old.ids))
 
     def protocol_factory(self) -> Connection:
         """A protocol for one accepted connection, as create_server wants it. `start` must have been called, or `loop` be set."""
