@@ -14,6 +14,7 @@ from sqlalchemy import inspect
 
 from relay.errors import StoreError
 from relay.store import messages, migrations
+from relay.store.audience import schema as audience
 from relay.store.engine import Store
 from relay.store.schema import metadata
 from tests.store.conftest import PROJECT, made
@@ -129,3 +130,28 @@ async def test_an_empty_store_is_not_opened_to_read(tmp_path):
     empty.touch()
     with pytest.raises(StoreError, match="relay serve"):
         await Store.open(f"sqlite:///{empty}", tmp_path / "data", read_only=True)
+
+
+async def test_a_store_of_the_first_release_comes_to_the_same_schema(store_url, tmp_path):
+    """The first release had no audience: its tables and their index of events are made by the migration."""
+    one = await Store.open(store_url, tmp_path / "data")
+
+    def back(conn):
+        for table in reversed(audience.TABLES):
+            table.drop(conn)
+        conn.exec_driver_sql("DROP INDEX events_by_contact")
+        stamp(conn, "0001")
+
+    def shape(conn):
+        found = inspect(conn)
+        return {name: ({column["name"] for column in found.get_columns(name)}, {index["name"] for index in found.get_indexes(name)})
+                for name in found.get_table_names()}
+
+    wanted = await one.read(shape)
+    await one.write(back)
+    assert await one.read(shape) != wanted
+    await one.close()
+    two = await Store.open(store_url, tmp_path / "data", migrate=True)
+    assert await two.read(shape) == wanted
+    assert await two.read(migrations.revision) == migrations.HEAD
+    await two.close()
