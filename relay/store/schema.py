@@ -216,7 +216,7 @@ reports = Table(
     "reports", metadata, _id(),
     Column("message_id", Id, nullable=False),
     Column("recipient_ids", Json, nullable=False),
-    Column("kind", String(8), nullable=False),  # failed | delayed | delivered | relayed
+    Column("kind", String(12), nullable=False),  # failed | delayed | delivered | relayed
     Column("created_at", Float, nullable=False),
     Column("due", Float, nullable=False),
     Index("reports_by_due", "due"),

@@ -8,6 +8,7 @@ import pytest
 
 from relay.control.explain import explain
 from relay.mail import ids
+from relay.mail.tokens import BOUNCE, pack
 from relay.store import domains
 from relay.store.domains import VERIFIED, Domain
 from tests.inbound.samples import sample
@@ -145,3 +146,46 @@ def test_who_submitted_by_smtp_hears_of_the_failure_at_their_own_reverse_path(se
     assert (notice.sender, notice.recipients) == ("", [author])
     assert b"Status: 5.1.1" in notice.content
     assert b"The email account that you tried to reach does not exist" in notice.content
+
+
+def test_a_success_that_a_later_hop_reports_goes_on_to_the_submitter_who_asked(served, sender):
+    author, before = f"asks.{sender.tenant.project}@{sender.name}", served.sink.count
+    octets = f"From: {author}\r\nTo: user@example.com\r\nSubject: asked\r\n\r\nhello\r\n"
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
+        line.login("app", sender.tenant.key)
+        line.sendmail(author, ["user@example.com"], octets, (), ["NOTIFY=SUCCESS,FAILURE"])
+    copy = served.sink.wait(before + 1)[-1]
+    assert copy.rcpts[0].endswith("NOTIFY=SUCCESS,FAILURE")
+    served.post(copy.sender, sample("postfix_relayed"))
+    notice = served.sink.wait(before + 2)[-1]
+    assert (notice.sender, notice.recipients) == ("", [author])
+    assert b"Action: delivered" in notice.content
+
+
+def waits(sender, to):
+    """The id of a message that the far side defers, its recipient's number, and the return path that its copies have."""
+    sender.served.sink.script.rcpt[to] = "451 4.2.0 come back later"
+    sent = sender.tenant.send(**{"from": f"you@{sender.name}", "to": [to]})
+    sender.tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "deferred")
+    (told,) = sender.served.act(explain, sent["id"])["messages"]
+    number = ids.internal(told["recipients"][0]["id"], "rcp")
+    token = sender.served.relay.tools.services.tokens.make(BOUNCE, pack(number), time.time() + 1_000)
+    return sent["id"], f"bounce+{token}@bounces.{sender.name}"
+
+
+def test_a_recipient_that_still_waits_ends_by_the_report(sender):
+    """The far side took the mail and its 250 was lost: it is not sent again."""
+    number, path = waits(sender, "waits@example.com")
+    sender.served.post(path, sample("postfix", user="waits@example.com"))
+    assert sender.tenant.get(f"/emails/{number}")["status"] == "bounced"
+    assert [each["email"] for each in sender.tenant.get("/suppressions")["suppressions"]] == ["waits@example.com"]
+    (told,) = sender.served.act(explain, number)["messages"]
+    assert told["recipients"][0]["next_attempt_at"] is None
+
+
+def test_an_end_that_is_not_a_delivery_stays(sender):
+    number, path = waits(sender, "cancelled@example.com")
+    sender.tenant.post(f"/emails/{number}/cancel")
+    sender.served.post(path, sample("postfix", user="cancelled@example.com"))
+    assert sender.tenant.get(f"/emails/{number}")["status"] == "cancelled"
+    assert sender.tenant.get("/suppressions")["suppressions"] == []

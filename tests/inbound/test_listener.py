@@ -6,6 +6,7 @@ import ssl
 import pytest
 
 from relay.mail.tokens import BOUNCE, OPEN, UNSUBSCRIBE, pack
+from tests.support.running import Running
 
 
 def refusal(served, to, sender=""):
@@ -78,3 +79,11 @@ def test_guessing_tokens_ends_the_connection(served):
             pass
         assert len(codes) < 30 or 421 in codes
         line.close()
+
+
+def test_with_workers_the_main_process_takes_mail_to_us(tmp_path, free_port):
+    port = free_port()
+    with Running(tmp_path, {"RELAY_SMTP__INBOUND": f"127.0.0.1:{port}"}, workers=2), smtplib.SMTP("127.0.0.1", port, "far.test", timeout=30) as line:
+        line.ehlo()
+        assert line.mail("")[0] == 250
+        assert line.rcpt("user@example.com")[0] == 550
