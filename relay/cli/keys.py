@@ -74,3 +74,15 @@ def revoke(run: Run, name: str, project: str) -> None:
 def rotate(run: Run, name: str, project: str) -> None:
     """Replace a key by a new one with the same rights and print it. The old one is dead at once."""
     run.show(run.act("key_rotate", key=name, project=project), lambda made: made["key"])
+
+
+@key.command("restrict")
+@click.argument("name")
+@project_option
+@click.option("--permission", type=click.Choice(["sending_access"]), default=None, help="What it may still do.")
+@click.option("--domain", default="", metavar="D", help="The only domain it may still send from.")
+@click.pass_obj
+def restrict(run: Run, name: str, project: str, permission: str | None, domain: str) -> None:
+    """Take rights from a key, at once: its open sessions must authenticate again."""
+    told = run.act("key_restrict", key=name, project=project, permission=permission or "", domain=domain)
+    run.show(told, lambda left: f"{left['id']} ({left['prefix']}...): {left['permission']}, from {left['domain'] or 'any domain of the project'}")

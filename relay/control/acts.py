@@ -26,6 +26,7 @@ ACTS: dict[str, Act] = {
     "key_list": Act(keys.every, reads=True),
     "key_revoke": Act(keys.revoke),
     "key_rotate": Act(keys.rotate),
+    "key_restrict": Act(keys.restrict),
     "domain_add": Act(domains.add),
     "domain_list": Act(domains.every, reads=True),
     "domain_show": Act(domains.get, reads=True),

@@ -34,6 +34,14 @@ async def revoke(control: Control, key: str, project: str = projects.DEFAULT) ->
     return {**shown(revoked, project), "revoked_at": iso(revoked.revoked_at)}
 
 
+async def restrict(control: Control, key: str, project: str = projects.DEFAULT, permission: str = "", domain: str = "") -> dict[str, Any]:
+    """The key with fewer rights; sessions that it opened must authenticate again."""
+    owner = await control.store.read(projects.by_name, project)
+    restricted = await control.store.write(keys.restrict, owner.id, key, permission, domain)
+    control.changed("keys")
+    return shown(restricted, project)
+
+
 async def rotate(control: Control, key: str, project: str = projects.DEFAULT) -> dict[str, Any]:
     """A new key with the name and rights of the old one, which is dead at once."""
     owner = await control.store.read(projects.by_name, project)

@@ -123,6 +123,21 @@ def rename(conn: Connection, project_id: int, name: str, new: str) -> Key:
     return replace(key, name=new)
 
 
+def restrict(conn: Connection, project_id: int, name: str, permission: str, domain: str) -> Key:
+    """The key with less than it had: "" leaves a right as it is; raises NotFound, or Invalid for what would widen it."""
+    key = get(conn, project_id, name)
+    if permission and permission not in PERMISSIONS:
+        raise Invalid("permission", f"permission is one of {', '.join(PERMISSIONS)}")
+    if permission == "full_access" and key.permission != "full_access":
+        raise Invalid("permission", "a key is only ever restricted; relay key create makes one that may do more")
+    narrow = address.a_label(domain) if domain else key.domain
+    if key.domain and not address.within(narrow, key.domain):
+        raise Invalid("domain", f"the key sends from {key.domain} only, and {narrow} is not part of it; relay key create makes another")
+    restricted = replace(key, permission=permission or key.permission, domain=narrow)
+    conn.execute(update(keys).where(keys.c.id == key.id).values(permission=restricted.permission, domain=restricted.domain))
+    return restricted
+
+
 def revoke(conn: Connection, project_id: int, name: str, now: float) -> Key:
     """The key, dead from now on; raises NotFound."""
     key = get(conn, project_id, name)

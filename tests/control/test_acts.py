@@ -160,3 +160,17 @@ async def test_the_whole_queue_is_only_meant_when_it_is_said(control):
         with pytest.raises(Invalid, match="neither the id of a message"):
             await control.act(act, {"what": "everything"})
         assert set((await control.act(act, {"everything": True})).values()) == {0}
+
+
+async def test_a_key_is_only_ever_restricted(control, told):
+    made = await control.act("key_create", {})
+    left = await control.act("key_restrict", {"key": made["id"], "permission": "sending_access", "domain": "A.example"})
+    assert (left["permission"], left["domain"]) == ("sending_access", "a.example")
+    found = await control.store.read(keys.find, made["key"])
+    assert (found.permission, found.domain) == ("sending_access", "a.example")
+    assert (await control.act("key_restrict", {"key": made["id"], "domain": "news.a.example"}))["domain"] == "news.a.example"
+    for wider in ({"permission": "full_access"}, {"domain": "a.example"}, {"domain": "b.example"}, {"permission": "root"}):
+        with pytest.raises(Invalid) as error:
+            await control.act("key_restrict", {"key": made["id"], **wider})
+        assert error.value.field in wider
+    assert told == ["keys"] * 3
