@@ -1,0 +1,31 @@
+"""A real Postfix that takes our mail and bounces it later, to the return path that its copy had."""
+
+import time
+
+from relay.control.explain import explain
+from relay.store import domains
+from relay.store.domains import VERIFIED, Domain
+from tests.inbound.conftest import Receiving
+from tests.support import postfix
+from tests.support.ports import free_port
+
+LATE = {"smtpd_reject_unlisted_recipient": "no", "disable_dns_lookups": "yes"}  # who nobody is, it finds out after its 250
+
+
+def test_a_real_postfix_bounces_to_us(tmp_path):
+    port = free_port()
+    routes = f'[{{domain = "*", host = "127.0.0.1:{port}"}}]'
+    served = Receiving(tmp_path, f"sqlite:///{tmp_path / 'relay.db'}", RELAY_DELIVERY__ROUTE=routes)
+    back = {"relayhost": f"[127.0.0.1]:{served.inbound_port}"}
+    with served, postfix.mx(["example.net"], "127.0.0.1", port, settings={**LATE, **back}) as far:
+        tenant = served.tenant()
+        row = Domain(served.relay.maker.next(), tenant.number, "our.example", VERIFIED, {"MX b.our.example": True}, {"return_path": "b.our.example"},
+                     time.time(), time.time())
+        served.call(served.relay.store.write(domains.add, row))
+        sent = tenant.send(**{"from": "you@our.example", "to": ["nobody@example.net", "somebody@example.net"]})
+        far.wait_log(r"to=<bounce\+\w+@b\.our\.example>.*status=sent")
+        tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "bounced")
+        (told,) = served.act(explain, sent["id"])["messages"]
+        assert {each["to"]: each["state"] for each in told["recipients"]} == {"nobody@example.net": "bounced", "somebody@example.net": "delivered"}
+        (entry,) = tenant.get("/suppressions")["suppressions"]
+        assert (entry["email"], entry["reason"], entry["evidence"]["reporter"]) == ("nobody@example.net", "hard_bounce", "mx.postfix.test")
