@@ -293,7 +293,8 @@ class Relay:
                 desk.door = door
             for name in listeners.keys() & self.listeners.keys():
                 self.listeners[name].reconfigure(listeners[name].options)
-            self.runner.copy, self.runner.depart, self.runner.router = copy, depart, router
+            self.runner.copy, self.runner.depart = copy, depart
+            self.runner.reroute(router)
             self.config, self.tools, self.door = fresh, tools, door
             log.start(fresh.log.level, fresh.log.format)
             live, fixed = settings.changed(self.started_with, fresh)

@@ -58,8 +58,8 @@ class Smtp:
     trusted_networks: tuple[Network, ...] = key(
         [], kinds.NETWORKS, 'Networks that may submit without AUTH, as project "default". Never that of a proxy or a container gateway: all come from there.')
     proxy_from: tuple[Network, ...] = key([], kinds.NETWORKS, "Proxies that announce the client with the PROXY protocol, version 1 or 2.")
-    max_connections: int = key(1000, kinds.COUNT, "Connections to all SMTP listeners together; a tenth is kept for clients that have authenticated before.")
-    max_in_flight: int = key("50MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.")
+    max_connections: int = key(1000, kinds.COUNT, "Connections to all SMTP listeners together; a tenth is kept for clients that have authenticated before.", restart=True)
+    max_in_flight: int = key("50MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Http:
     listen: str = key("", kinds.ADDRESS, 'API, dashboard, docs, metrics, probes. "127.0.0.1:8025"; empty = off.', restart=True)
     public_listen: str = key("", kinds.ADDRESS, "Only what mail readers need: /u, /t, preference pages, /healthz. Empty = served by listen too.", restart=True)
     public_url: str = key("", kinds.URL, 'What links in mail begin with: "https://mail.example.com". Empty = from listen, good for a laptop only.')
-    trusted_proxies: tuple[Network, ...] = key([], kinds.NETWORKS, "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.")
-    max_body: int = key("350MB", kinds.SIZE, "The largest request body; above 1 MB it is spooled to disk.")
+    trusted_proxies: tuple[Network, ...] = key([], kinds.NETWORKS, "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.", restart=True)
+    max_body: int = key("350MB", kinds.SIZE, "The largest request body; above 1 MB it is spooled to disk.", restart=True)
     metrics_token: str = key("", kinds.TEXT, "Bearer token for /metrics from elsewhere than loopback. Empty = loopback only.", secret=True)
 
 
@@ -76,14 +76,14 @@ class Http:
 class Store:
     url: str = key("", kinds.TEXT, 'Where mail waits: "sqlite:////var/lib/relay/relay.db" or "postgresql://user:password@host/database". '
                    "Empty = SQLite in data_dir.", secret=True, restart=True)
-    min_free: int = key("512MB", kinds.SIZE, "Free disk space below which no new mail is accepted (452, 503); delivery goes on.")
-    reserve: int = key("64MB", kinds.SIZE, "Free disk space below which no delivery is attempted either: nothing leaves that cannot be recorded.")
-    accept_old_sqlite: bool = key(False, kinds.SWITCH, "Start on an SQLite older than 3.51.3, which can lose data when a checkpoint meets a writer.")
+    min_free: int = key("512MB", kinds.SIZE, "Free disk space below which no new mail is accepted (452, 503); delivery goes on.", restart=True)
+    reserve: int = key("64MB", kinds.SIZE, "Free disk space below which no delivery is attempted either: nothing leaves that cannot be recorded.", restart=True)
+    accept_old_sqlite: bool = key(False, kinds.SWITCH, "Start on an SQLite older than 3.51.3, which can lose data when a checkpoint meets a writer.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Dns:
-    nameservers: tuple[str, ...] = key([], kinds.ADDRESSES, 'Resolvers as "host:port". Empty = those of /etc/resolv.conf.')
+    nameservers: tuple[str, ...] = key([], kinds.ADDRESSES, 'Resolvers as "host:port". Empty = those of /etc/resolv.conf.', restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,11 @@ class RouteRule:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    port: int = key(25, kinds.PORT, "The port of other people's MX hosts. Only tests change it.")
-    sources: tuple[str, ...] = key([], kinds.IPS, "Addresses to send from, in turns. Empty = the kernel chooses.")
-    allow_private: bool = key(False, kinds.SWITCH, "Deliver to MX hosts on private and loopback addresses too. Routes may always name them.")
-    ipv6: str = key("auto", kinds.one_of("auto", "always", "never"), '"auto" = only from a source whose name and address confirm each other (FCrDNS).')
-    connections: int = key(500, kinds.COUNT, "Outbound connections at once; one site gets at most a quarter.")
+    port: int = key(25, kinds.PORT, "The port of other people's MX hosts. Only tests change it.", restart=True)
+    sources: tuple[str, ...] = key([], kinds.IPS, "Addresses to send from, in turns. Empty = the kernel chooses.", restart=True)
+    allow_private: bool = key(False, kinds.SWITCH, "Deliver to MX hosts on private and loopback addresses too. Routes may always name them.", restart=True)
+    ipv6: str = key("auto", kinds.one_of("auto", "always", "never"), '"auto" = only from a source whose name and address confirm each other (FCrDNS).', restart=True)
+    connections: int = key(500, kinds.COUNT, "Outbound connections at once; one site gets at most a quarter.", restart=True)
     drain: float = key("20s", kinds.DURATION, "How long a stop waits for answers to a final dot; later ones are recorded as ambiguous.")
     route: tuple[RouteRule, ...] = table(RouteRule, "Smarthosts: where mail for some domains goes instead of to their MX.")
 
@@ -140,23 +140,23 @@ class Rspamd:
 
 @dataclass(frozen=True, slots=True)
 class Dsn:
-    sender: str = key("MAILER-DAEMON", kinds.TEXT, "Local part (at hostname) of the From field of our delivery reports.")
-    delay_after: float = key("4h", kinds.DURATION, "How long mail waits before a delay report, to those who asked with NOTIFY=DELAY.")
-    max_quote: int = key("64kB", kinds.SIZE, "How much of the original a report quotes; of a larger one only the header.")
+    sender: str = key("MAILER-DAEMON", kinds.TEXT, "Local part (at hostname) of the From field of our delivery reports.", restart=True)
+    delay_after: float = key("4h", kinds.DURATION, "How long mail waits before a delay report, to those who asked with NOTIFY=DELAY.", restart=True)
+    max_quote: int = key("64kB", kinds.SIZE, "How much of the original a report quotes; of a larger one only the header.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    bodies: float = key("7d", kinds.DURATION, "How long a message's octets are kept after its last recipient has ended.")
-    attempts: float = key("90d", kinds.DURATION, "How long delivery attempts are kept.")
-    events: float = key("90d", kinds.DURATION, "How long events are kept.")
-    messages: float = key("90d", kinds.DURATION, "How long messages and their recipients are listed after they have ended.")
+    bodies: float = key("7d", kinds.DURATION, "How long a message's octets are kept after its last recipient has ended.", restart=True)
+    attempts: float = key("90d", kinds.DURATION, "How long delivery attempts are kept.", restart=True)
+    events: float = key("90d", kinds.DURATION, "How long events are kept.", restart=True)
+    messages: float = key("90d", kinds.DURATION, "How long messages and their recipients are listed after they have ended.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    allow_private: bool = key(False, kinds.SWITCH, "Call webhooks on private and loopback addresses too.")
-    timeout: float = key("10s", kinds.DURATION, "How long an endpoint may take to answer.")
+    allow_private: bool = key(False, kinds.SWITCH, "Call webhooks on private and loopback addresses too.", restart=True)
+    timeout: float = key("10s", kinds.DURATION, "How long an endpoint may take to answer.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +173,13 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Sendmail:
-    users: tuple[str, ...] = key(["*"], kinds.TEXTS, 'Local users who may submit with sendmail, as project "default"; "*" = all.')
+    users: tuple[str, ...] = key(["*"], kinds.TEXTS, 'Local users who may submit with sendmail, as project "default"; "*" = all.', restart=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
     listen: str = key("", kinds.ADDRESS, 'A small SMTP server in this process whose mail the dashboard shows. "127.0.0.1:2526"; empty = off.', restart=True)
-    keep: int = key(200, kinds.COUNT, "Messages that it keeps, newest first.")
+    keep: int = key(200, kinds.COUNT, "Messages that it keeps, newest first.", restart=True)
 
 
 def _chain(*names: str) -> list[dict[str, str]]:

@@ -41,12 +41,13 @@ REUSED = counter("connection_reuse_total", "Messages that left on a connection t
 class Courier:
     """Carries turns of one place of one site."""
 
-    __slots__ = ("_given", "_timer", "carried", "connection", "key", "run_length", "runner", "site", "task")
+    __slots__ = ("_given", "_timer", "carried", "connection", "key", "run_length", "runner", "site", "stale", "task")
 
     def __init__(self, runner: Runner, site: Site, key: str):
         self.runner, self.site, self.key = runner, site, key
         self.connection: Connection | None = None
         self.carried = 0  # transactions on the present connection
+        self.stale = False  # its route may lead elsewhere now
         self.run_length = 0  # turns taken since it came to this place
         self.task: asyncio.Task[None] | None = None
         self._given: asyncio.Future[Turn | None] | None = None
@@ -135,9 +136,10 @@ class Courier:
 
     async def _connected(self, turn: Turn, message: Message, left: dict[int, Waiting]) -> bool:
         """A usable connection; or the failure is settled."""
-        if self.connection is not None and self.connection.usable:
+        if self.connection is not None and self.connection.usable and not self.stale:
             return True
         self._close()
+        self.stale = False
         route = await self.runner.router.route(turn.domain)
         if route.site != self.site.name or route.key != self.key:
             self.runner.routing.moved(turn)

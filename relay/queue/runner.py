@@ -113,6 +113,18 @@ class Runner:
         """Rows have come in, or were made due (`retry`, another node's mail)."""
         self.loader.wake()
 
+    def reroute(self, router: Router) -> None:
+        """Routes may lead elsewhere now (SIGHUP): every domain is looked up anew, those with mail on the wire when their couriers next connect."""
+        self.router = router
+        for place in self.places.values():
+            if place.site is not None and not place.count:
+                place.site.places.pop(place.domain, None)
+                place.site.short.pop(place.domain, None)
+                place.site = None
+        for courier in self.couriers:
+            courier.stale = True
+        self.loader.again()
+
     def rescan(self) -> None:
         """Rows have become free whose time had passed (`release`)."""
         self.held = False

@@ -151,15 +151,18 @@ def size(relay: Running) -> int:
 
 
 def test_hup_takes_new_routes(tmp_path, sink):
-    """A smarthost that moved is used from now on."""
+    """A smarthost that moved is used from now on, for mail that waits for the old one too."""
     config = tmp_path / "relay.toml"
     config.write_text(route(1))
     relay = running(tmp_path, sink, RELAY_CONFIG=str(config))
     del relay.settings["RELAY_DELIVERY__ROUTE"]
     with relay:
+        send(relay, "a@example.net")
+        until(lambda: relay.command("queue", "list")[0]["state"] == "deferred")
         reload(relay, config, route(sink.port), "reloaded")
         send(relay, "b@example.net")
-        sink.wait(1)
+        relay.command("queue", "retry", "--all")
+        sink.wait(2)
 
 
 def route(port: int) -> str:
