@@ -58,8 +58,10 @@ class Smtp:
     trusted_networks: tuple[Network, ...] = key(
         [], kinds.NETWORKS, 'Networks that may submit without AUTH, as project "default". Never that of a proxy or a container gateway: all come from there.')
     proxy_from: tuple[Network, ...] = key([], kinds.NETWORKS, "Proxies that announce the client with the PROXY protocol, version 1 or 2.")
-    max_connections: int = key(1000, kinds.COUNT, "Connections to all SMTP listeners together; a tenth is kept for clients that have authenticated before.", restart=True)
-    max_in_flight: int = key("50MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.", restart=True)
+    max_connections: int = key(1000, kinds.COUNT, "Connections to all SMTP listeners together; a tenth is kept for clients that have authenticated before.",
+                restart=True)
+    max_in_flight: int = key("50MiB", kinds.SIZE, "Bytes of messages that are being received at once; above it clients hear 452 4.3.1 and come back.",
+                restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Store:
                    "Empty = SQLite in data_dir.", secret=True, restart=True)
     min_free: int = key("512MB", kinds.SIZE, "Free disk space below which no new mail is accepted (452, 503); delivery goes on.", restart=True)
     reserve: int = key("64MB", kinds.SIZE, "Free disk space below which no delivery is attempted either: nothing leaves that cannot be recorded.", restart=True)
-    accept_old_sqlite: bool = key(False, kinds.SWITCH, "Start on an SQLite older than 3.51.3, which can lose data when a checkpoint meets a writer.", restart=True)
+    accept_old_sqlite: bool = key(False, kinds.SWITCH, "Start on an SQLite older than 3.51.3, which can lose data when a checkpoint meets a writer.",
+                restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Delivery:
     port: int = key(25, kinds.PORT, "The port of other people's MX hosts. Only tests change it.", restart=True)
     sources: tuple[str, ...] = key([], kinds.IPS, "Addresses to send from, in turns. Empty = the kernel chooses.", restart=True)
     allow_private: bool = key(False, kinds.SWITCH, "Deliver to MX hosts on private and loopback addresses too. Routes may always name them.", restart=True)
-    ipv6: str = key("auto", kinds.one_of("auto", "always", "never"), '"auto" = only from a source whose name and address confirm each other (FCrDNS).', restart=True)
+    ipv6: str = key("auto", kinds.one_of("auto", "always", "never"), '"auto" = only from a source whose name and address confirm each other (FCrDNS).',
+                restart=True)
     connections: int = key(500, kinds.COUNT, "Outbound connections at once; one site gets at most a quarter.", restart=True)
     drain: float = key("20s", kinds.DURATION, "How long a stop waits for answers to a final dot; later ones are recorded as ambiguous.")
     route: tuple[RouteRule, ...] = table(RouteRule, "Smarthosts: where mail for some domains goes instead of to their MX.")
