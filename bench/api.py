@@ -73,7 +73,8 @@ def main(seconds: float) -> None:
             times = sorted(results.get(timeout=seconds + 60))
             used, cpu = os.times().user + os.times().system - cpu, os.times().user + os.times().system
             print(f"{name:20} {len(times) / seconds:8.0f} requests/s {len(times) * size / seconds:8.0f} emails/s  p50 {times[len(times) // 2] * 1000:6.1f} ms"
-                  f"  p99 {times[len(times) * 99 // 100] * 1000:6.1f} ms  {used / max(1, len(times) * size) * 1e6:6.0f} us CPU an email, delivery and sink included")
+                  f"  p99 {times[len(times) * 99 // 100] * 1000:6.1f} ms  {used / max(1, len(times) * size) * 1e6:6.0f} us CPU an email, "
+                  "delivery and sink included")
         client.join()
 
 

@@ -57,7 +57,8 @@ async def main(messages: int, size: int, profiled: bool) -> None:
     profile.disable()
     figures.sort(key=lambda figure: figure[1])
     rate, cost = figures[len(figures) // 2]
-    print(f"{messages} messages of {size} bytes, one per connection: {rate:,.0f}/s, {cost:.0f} us CPU each (median of {len(figures)}, best {figures[0][1]:.0f})")
+    print(f"{messages} messages of {size} bytes, one per connection: {rate:,.0f}/s, {cost:.0f} us CPU each (median of {len(figures)}, "
+          f"best {figures[0][1]:.0f})")
     if profiled:
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
     await listener.drain(1.0)

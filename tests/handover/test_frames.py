@@ -76,7 +76,8 @@ class Main:
         return 1.5
 
     def hub(self, credit: int = 1 << 20) -> Hub:
-        return Hub(lambda messages: asyncio.ensure_future(self.commit(messages)), self.have, self.count, lambda deltas, worker: self.absorbed.append(deltas), credit=credit)
+        return Hub(lambda messages: asyncio.ensure_future(self.commit(messages)), self.have, self.count,
+                   lambda deltas, worker: self.absorbed.append(deltas), credit=credit)
 
 
 @asynccontextmanager
