@@ -323,7 +323,7 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
 
 
 async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -> int:
-    relay = Relay(config, path, workers, hold)
+    relay, started = Relay(config, path, workers, hold), False
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, relay.stopping.set)
@@ -332,13 +332,15 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
         await relay.start()
         heap.settle()
         systemd.notify("READY=1")
+        started = True
         LOG.info("started", **relay.listening(), workers=workers, store=relay.store.dialect, version=metrics.release(), held=relay.runner.held)
         await greet(relay)
         failed = asyncio.create_task(relay.store.failed.wait())
         await asyncio.wait([failed, asyncio.create_task(relay.stopping.wait())], return_when=asyncio.FIRST_COMPLETED)
     finally:
         await relay.stop()
-        LOG.info("stopped", failed=relay.failed)
+        if started:
+            LOG.info("stopped", failed=relay.failed)
     return 1 if relay.failed or relay.store.failed.is_set() else 0
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import pwd
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from relay import eager
@@ -22,6 +23,7 @@ from relay.services import Doorkeeper
 from relay.smtp.desk import Session
 from relay.submission import Door
 
+Large = Callable[[], AbstractAsyncContextManager[Any]]
 LARGE = 1_000_000  # octets from which messages go through the door one after the other: there each is in memory several times
 
 REVOKED = Reply(535, "5.7.8", "the API key of this session was revoked or changed, authenticate again")
@@ -32,15 +34,17 @@ class SubmissionDesk:
     """A desk for relay.smtp.server.Listener.
 
     trusted  the principal of trusted_networks
+    large    gives the context in which a large message goes through the door; one at a time without it
     quick    checks at MAIL and RCPT answer without waiting (SQLite, shipped policies), so they need no task; 10 us each instead of 40
     """
 
-    def __init__(self, door: Door, keeper: Doorkeeper, trusted: Principal, quick: bool = False):
+    def __init__(self, door: Door, keeper: Doorkeeper, trusted: Principal, quick: bool = False, large: Large | None = None):
         self.door = door  # SIGHUP puts a new one here
         self.quick = quick
         self._keeper = keeper
         self._trusted = trusted
-        self._large = asyncio.Semaphore(1)
+        turn = asyncio.Semaphore(1)
+        self._large = large or (lambda: turn)
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:
         return await self._keeper.principal(password)
@@ -67,7 +71,7 @@ class SubmissionDesk:
         if len(content) < LARGE:
             receipt = await self.door.submit(principal, envelope, content, origin)
         else:
-            async with self._large:
+            async with self._large():
                 receipt = await self.door.submit(principal, envelope, content, origin)
         return Reply(250, "2.0.0", f"{'had it already' if receipt.replayed else 'queued'} as {receipt.id}")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from relay import bounces, policy
 from relay.clock import Clock
-from relay.desks import SubmissionDesk
+from relay.desks import Large, SubmissionDesk
 from relay.fetch import Fetch
 from relay.inbound.desk import Forget, InboundDesk
 from relay.inbound.mailboxes import Mailboxes, hosts
@@ -118,10 +118,10 @@ def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, make
     ))
 
 
-async def desk(the_door: Door, keeper: Doorkeeper, store: Store) -> SubmissionDesk:
+async def desk(the_door: Door, keeper: Doorkeeper, store: Store, large: Large | None = None) -> SubmissionDesk:
     """The desk of the submission listeners; SQLite answers point reads at once, and so do the policies we ship."""
     quick = store.dialect == "sqlite" and all(type(check.__self__).__module__.startswith("policies.") for _, check in the_door.admit.at_recipient)
-    return SubmissionDesk(the_door, keeper, await keeper.local("trusted"), quick)
+    return SubmissionDesk(the_door, keeper, await keeper.local("trusted"), quick, large)
 
 
 def bound(address: str, reuse_port: bool = False) -> socket.socket:

@@ -4,6 +4,7 @@
       SUBMIT number, messages  ─────────►  commit
              ◄─────────  COMMITTED number, message id | REFUSED number, reply
       COUNT number, name ...   ─────────►  counters          (limits hold across workers)
+      LARGE number, DONE       ─────────►  granted to one     (large messages are copied once at a time)
       METRICS deltas           ─────────►  absorbed          (one consistent total)
       GUARD address, failed    ◄────────►  told to the others (five failed AUTHs are five, whichever worker heard them)
              ◄─────────  CHANGED kind                        (a key was revoked: drop what you remember)
@@ -23,7 +24,8 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ CREDIT = 64 << 20  # octets that one worker may have waiting for their commit
 PATIENCE = 30.0  # seconds that a worker looks for a new main process before it says 451
 PAUSE = 0.1  # seconds between two looks
 
-SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STOP, WELCOME, GUARD = range(12)
+SUBMIT, COMMITTED, REFUSED, HAVE, UNKNOWN, COUNT, COUNTED, METRICS, CHANGED, STOP, WELCOME, GUARD, LARGE, DONE = range(14)
 
 LOG = log.get("handover")
 
@@ -72,7 +74,8 @@ class Stream(asyncio.Protocol):
 
     def send(self, kind: int, number: int, payload: bytes = b"") -> None:
         if self.transport is not None:
-            self.transport.writelines((HEAD.pack(len(payload), kind, number), payload))
+            self.transport.write(HEAD.pack(len(payload), kind, number))
+            self.transport.write(payload)  # writelines would join the two: one more copy of a large message
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
@@ -151,12 +154,24 @@ class Link(Stream):
 
     async def count(self, *question: Any) -> float:
         """What the main process's counters say to (name, limit, period, amount)."""
+        return await self._ask(COUNT, _encode(question))
+
+    async def _ask(self, kind: int, payload: bytes) -> Any:
         self._numbers += 1
         if self.transport is None:
             raise Defer(Reply(451, "4.3.0", "the relay is restarting, try again later"))
         answer = self._expect(self._numbers)
-        self.send(COUNT, self._numbers, _encode(question))
+        self.send(kind, self._numbers, payload)
         return await answer
+
+    @asynccontextmanager
+    async def large(self) -> AsyncIterator[None]:
+        """While a large message goes through: the main process grants it to one worker after the other, since each copies it several times."""
+        await self._ask(LARGE, b"")
+        try:
+            yield
+        finally:
+            self.send(DONE, 0)
 
     def guard(self, client: str, failed: bool) -> None:
         """Tell the other workers of an AUTH."""
@@ -201,6 +216,8 @@ class Link(Stream):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._welcome is not None and not self._welcome.done():
+            self._welcome.set_exception(ConnectionResetError("the main process is gone"))
         self._stop()
 
     async def settle(self) -> None:
@@ -243,6 +260,7 @@ class Hub:
         self.workers: set[_Worker] = set()
         self._server: asyncio.AbstractServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.large = asyncio.Semaphore(1)
         self._ending = False
         self._unwanted: set[int] = set()  # process ids of workers told to stop before they had connected
 
@@ -301,6 +319,7 @@ class _Worker(Stream):
         super().__init__()
         self._hub = hub
         self.pid = 0
+        self._large = 0  # large messages that it may bring now
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -319,6 +338,8 @@ class _Worker(Stream):
         super().connection_lost(exc)
         self._hub.workers.discard(self)
         self._hub.forget(str(self.pid))
+        while self._large:
+            self._done()
 
     def frame(self, kind: int, number: int, payload: bytes | memoryview) -> None:
         if kind == SUBMIT:
@@ -327,6 +348,10 @@ class _Worker(Stream):
             self._hub.spawn(self._have(number))
         elif kind == COUNT:
             self._hub.spawn(self._count(number, _decode(payload)))
+        elif kind == LARGE:
+            self._hub.spawn(self._grant(number))
+        elif kind == DONE:
+            self._done()
         elif kind == GUARD:
             self._hub.tell_others(self, bytes(payload))
         elif kind == METRICS:
@@ -351,6 +376,19 @@ class _Worker(Stream):
         if not isinstance(error, RelayError):
             LOG.error("commit failed", number=number, error=repr(error))
         self.send(REFUSED, number, _refusal(error))
+
+    async def _grant(self, number: int) -> None:
+        """Let this worker bring a large message, when it is its turn."""
+        await self._hub.large.acquire()
+        self._large += 1
+        if self.transport is None:
+            self._done()
+        self.send(COUNTED, number, _encode(0.0))
+
+    def _done(self) -> None:
+        if self._large:
+            self._large -= 1
+            self._hub.large.release()
 
     async def _have(self, number: int) -> None:
         try:

@@ -56,7 +56,7 @@ async def work(config: Settings, number: int, processes: int, files: dict[str, i
     door = entrance.door(config, tools, link.commit, maker)
     guard = Guard(clock, link.guard)
     link.heard = guard.hear
-    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store), maker, guard, processes)
+    listeners = entrance.listeners(config, await entrance.desk(door, tools.keeper, store, link.large), maker, guard, processes)
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))
     heap.settle()

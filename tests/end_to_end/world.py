@@ -132,8 +132,8 @@ def world(name: str, directory: Path, far: Far, workers: int = 0, store_url: str
         relay.command("domain", "add", "example.com")
         (domain,) = relay.command("domain", "list")
         records = {record["name"].rstrip("."): record["value"] for record in domain["dns_records"] if record["type"] == "TXT"}
-        for name, value in records.items():
-            far.dns.zones.setdefault(name, {})["TXT"] = _quoted(value)
+        for host, value in records.items():
+            far.dns.zones.setdefault(host, {})["TXT"] = _quoted(value)
         relay.command("domain", "verify", "example.com")
         yield World(name, relay, far, relay.key(), records)
 

@@ -204,3 +204,28 @@ async def test_what_one_worker_s_guard_has_seen_the_others_hear(tmp_path: Path) 
         guards[0].succeeded("192.0.2.1")
         assert await asyncio.wait_for(heard.get(), 5) == ("192.0.2.1", False)
         assert not guards[1].locked("192.0.2.1")
+
+
+async def test_large_messages_come_one_worker_after_the_other(tmp_path: Path) -> None:
+    async with joined(Main(), tmp_path / "s") as (hub, first, _, _):
+        second = Link(tmp_path / "s", lambda kind: None, lambda: None)
+        await second.connect()
+        async with first.large():
+            waiting = asyncio.create_task(second.large().__aenter__())
+            done, _ = await asyncio.wait([waiting], timeout=0.05)
+            assert not done
+        await asyncio.wait_for(waiting, 5)
+        for worker in [each for each in hub.workers if hub.large.locked()]:
+            worker.transport.abort()  # killed while it has the turn
+        third = Link(tmp_path / "s", lambda kind: None, lambda: None)
+        await third.connect()
+        async with asyncio.timeout(5), third.large():
+            pass
+
+
+async def test_a_worker_that_is_not_welcomed_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """The main process was killed between accept and WELCOME."""
+    server = await asyncio.start_unix_server(lambda reader, writer: writer.close(), str(tmp_path / "s"))
+    async with server:
+        with pytest.raises(OSError, match="gone"):
+            await asyncio.wait_for(Link(tmp_path / "s", lambda kind: None, lambda: None).connect(), 5)
