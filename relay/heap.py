@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import sys
 
 MMAP_THRESHOLD = 524_288  # bytes from which a block is a mapping of its own; above the 256 kB that the event loop reads at once
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # mallopt(3)
 ARENAS = 2  # heaps of threads; more only hold freed memory apart
-SWITCH = 0.0002  # seconds after which a thread that waits for the interpreter gets it; at the usual 5 ms a commit of ten statements waits for ten turns
 
 
 def fix() -> None:
@@ -31,4 +29,3 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    sys.setswitchinterval(SWITCH)
