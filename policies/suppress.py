@@ -29,7 +29,7 @@ class Suppress:
     """The policy; remembers whom it has just looked up at RCPT, so that plain transactional mail is looked up once at the door."""
 
     def __init__(self, services: Services, reject: bool):
-        self._find = services.suppressions.find
+        self._find, self._among = services.suppressions.find, services.suppressions.among
         self._reject = reject
         self._fresh: set[int] = set()
 
@@ -40,10 +40,23 @@ class Suppress:
         found = await self._find(principal.project, recipient.key, TRANSACTIONAL, "")
         if found is not None:
             return _reply(recipient, found)
+        self._remember(recipient)
+        return None
+
+    async def recipients(self, principal: Principal, asked: Sequence[tuple[Envelope, Recipient]]) -> Sequence[Reply | None]:
+        """As `recipient`, with one look at the store for all of them."""
+        if not self._reject or principal.kind == "system":
+            return [None] * len(asked)
+        found = await self._among(principal.project, [recipient.key for _, recipient in asked], TRANSACTIONAL, "")
+        for _, recipient in asked:
+            if recipient.key not in found:
+                self._remember(recipient)
+        return [_reply(recipient, found[recipient.key]) if recipient.key in found else None for _, recipient in asked]
+
+    def _remember(self, recipient: Recipient) -> None:
         if len(self._fresh) >= FRESH:
             self._fresh.clear()
         self._fresh.add(recipient.id)
-        return None
 
     async def apply(self, message: Message) -> Sequence[Message]:
         """The message without those it must not reach; none when nobody is left."""

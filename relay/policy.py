@@ -12,7 +12,8 @@ named in relay.toml by its dotted path. Three chains run at three moments:
 
 `apply` takes a message and gives the messages to go on with (one, several after a split by recipient, or none when it dropped everyone).
 It refuses single recipients with `message.drop(recipient, reply)`, all of them by raising Refuse or Defer. `recipient`, where a policy has it, runs at
-RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient. `undo`, where a policy has it, takes back
+RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient. `recipients`, where a policy has it beside
+that, answers for the many recipients of a batch with one question to the store. `undo`, where a policy has it, takes back
 what `apply` used up (a place under a limit), when a later policy refuses, the commit fails or the message turns out to be a replay.
 
 A policy keeps no state that must be right across processes: with `--workers N` each worker has its own instance. What must be shared goes
@@ -83,6 +84,9 @@ class Suppressions(Protocol):
     async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
         """The entry that stops mail of this stream and topic to the address with this normal form, read now, never from a cache."""
 
+    async def among(self, project: int, keys: Sequence[str], stream: str, topic: str) -> Mapping[str, Suppression]:
+        """What `find` gives for each of these, by address, without those that nothing stops."""
+
 
 class Domains(Protocol):
     async def of(self, project: int) -> Mapping[str, Domain]:
@@ -152,6 +156,22 @@ class Chain:
                 POLICY_DECISIONS.labels(name, "refused" if reply.permanent else "deferred").inc()
                 return reply
         return None
+
+    async def recipients(self, principal: Principal, asked: Sequence[tuple[Envelope, Recipient]]) -> list[Reply | None]:
+        """What `recipient` gives for each; a policy that can is asked once for all."""
+        replies: list[Reply | None] = [None] * len(asked)
+        for name, check in self.at_recipient:
+            left = [number for number, reply in enumerate(replies) if reply is None]
+            together = getattr(getattr(check, "__self__", None), "recipients", None)
+            if together is not None:
+                answers = await together(principal, [asked[number] for number in left])
+            else:
+                answers = [await check(principal, *asked[number]) for number in left]
+            for number, reply in zip(left, answers, strict=True):
+                if reply is not None:
+                    POLICY_DECISIONS.labels(name, "refused" if reply.permanent else "deferred").inc()
+                    replies[number] = reply
+        return replies
 
     async def apply(self, message: Message) -> Sequence[Message]:
         """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer, so nothing is lost."""

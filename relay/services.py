@@ -54,6 +54,9 @@ class StoredSuppressions:
     async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
         return await self.store.point(suppressions.find, project, key, stream, topic)
 
+    async def among(self, project: int, keys: Sequence[str], stream: str, topic: str) -> Mapping[str, Suppression]:
+        return await self.store.point(suppressions.stopping, project, keys, stream, topic)
+
 
 class StoredDomains:
     def __init__(self, store: Store, clock: Clock):

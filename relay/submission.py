@@ -70,6 +70,10 @@ class Door:
         """The refusal of this recipient before any octet is read, or None."""
         return await self.admit.recipient(principal, envelope, recipient)
 
+    async def recipients(self, principal: Principal, asked: Sequence[tuple[Envelope, Recipient]]) -> list[Reply | None]:
+        """What `recipient` gives for each of many."""
+        return await self.admit.recipients(principal, asked)
+
     async def submit(
         self, principal: Principal, envelope: Envelope, content: bytes, origin: Origin, wishes: Wishes | None = None,
     ) -> Receipt:
@@ -99,9 +103,32 @@ class Door:
 
     async def keep(self, admitted: Sequence[Message]) -> Receipt:
         """A Receipt once they are durable."""
+        return await self._kept(admitted, self._begun(admitted))
+
+    async def keep_many(self, submissions: Sequence[Sequence[Message]]) -> list[Receipt | RelayError]:
+        """For each submission a Receipt once it is durable, or why it is not; they go to the disk together and fail alone."""
+        begun = [self._begun(admitted) for admitted in submissions]
+        answers: list[Receipt | RelayError] = []
+        for admitted, committing in zip(submissions, begun, strict=True):
+            try:
+                answers.append(await self._kept(admitted, committing))
+            except RelayError as error:
+                answers.append(error)
+        return answers
+
+    def _begun(self, admitted: Sequence[Message]) -> Awaitable[int] | RelayError:
+        """The commit on its way; an error of a store that takes nothing more is the answer of this one only."""
+        try:
+            return self.commit(admitted)
+        except RelayError as error:
+            return error
+
+    async def _kept(self, admitted: Sequence[Message], committing: Awaitable[int] | RelayError) -> Receipt:
         first = admitted[0]
         try:
-            committed = await self.commit(admitted)
+            if isinstance(committing, RelayError):
+                raise committing
+            committed = await committing
         except RelayError:
             await self.let_go(admitted)
             raise

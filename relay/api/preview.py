@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api import draft, insights, sending
+from relay.api import draft, insights, outbox
 from relay.api.core import Core, Input, Relay, Sender
 from relay.api.draft import Addresses, ContentInput
 from relay.errors import Invalid
@@ -31,7 +31,7 @@ class PreviewInput(ContentInput, Input):
 @router.post("/emails/preview")
 async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
     """The rendered texts, their size, the spam filter's judgement and warnings."""
-    texts = await sending._texts(here, who, given)
+    texts = await outbox.texts(here, who, given)
     content, author = _built(given, texts)
     spam = await _scored(here, who, author, given.to, content)
     domain = author.rpartition("@")[2]
@@ -47,7 +47,7 @@ async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
 @router.post("/emails/spam-preview")
 async def preview_spam(here: Core, who: Sender, given: PreviewInput) -> Any:
     """The spam filter's judgement alone."""
-    content, author = _built(given, await sending._texts(here, who, given))
+    content, author = _built(given, await outbox.texts(here, who, given))
     return await _scored(here, who, author, given.to, content)
 
 

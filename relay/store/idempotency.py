@@ -6,6 +6,7 @@ once the database lets one in; the other reads the winner's answer. A key whose 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,13 @@ def get(conn: Connection, project_id: int, dialect: str, key: str, now: float) -
     row = conn.execute(select(*_COLUMNS).where(
         table.c.project_id == project_id, table.c.dialect == dialect, table.c.key == key, table.c.expires_at > now)).one_or_none()
     return None if row is None else Entry(*row)
+
+
+def among(conn: Connection, project_id: int, dialect: str, keys: Sequence[str], now: float) -> dict[str, Entry]:
+    """The entries that have these keys (at most some hundred) now, by key."""
+    rows = conn.execute(select(*_COLUMNS).where(
+        table.c.project_id == project_id, table.c.dialect == dialect, table.c.key.in_(keys), table.c.expires_at > now))
+    return {row.key: Entry(*row) for row in rows}
 
 
 def prune(conn: Connection, now: float, limit: int) -> int:

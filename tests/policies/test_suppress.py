@@ -100,3 +100,13 @@ async def test_a_topic_is_looked_up_after_data():
     assert await door.recipient(KEY, given.envelope, given.recipients[0]) is None
     (out,) = await door.apply(given)
     assert out.recipients == ()
+
+
+async def test_many_recipients_are_looked_up_together_and_not_again_after_data():
+    store = kept(BOUNCED, ("other@example.org", "unsubscribe", "marketing"), ("other@example.org", "manual", "topic:7"))
+    policy, people = built(store), [recipient(name) for name in ("ann@example.org", "Jane@example.org", "other@example.org")]
+    replies = await policy.recipients(KEY, [(Envelope("joe@example.com"), each) for each in people])
+    assert [reply and reply.code for reply in replies] == [None, 550, None]
+    looked, plain = store.lookups, message(CONTENT).with_recipients((people[0], people[2]))
+    assert (await policy.apply(plain))[0].recipients == plain.recipients
+    assert store.lookups == looked

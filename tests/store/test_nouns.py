@@ -169,6 +169,9 @@ async def test_what_a_suppression_stops(run, one, two):
         found = await run(suppressions.find, one.id, f"ann{number}@example.com", stream, topic)
         assert (found == entry) is stops, (scope, stream, topic)
         assert await run(suppressions.find, two.id, f"ann{number}@example.com", stream, topic) is None
+        several = [f"ann{number}@example.com", "bob@example.com", "Zoë@example.com"]
+        assert await run(suppressions.stopping, one.id, several, stream, topic) == ({several[0]: found} if found else {})
+        assert await run(suppressions.stopping, two.id, several, stream, topic) == {}
 
 
 REASONS = ["unsubscribe", "manual", "hard_bounce", "complaint"]

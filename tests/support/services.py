@@ -34,6 +34,9 @@ class Kept:
         scopes = ["all", *(["marketing"] if stream == "marketing" else []), *([f"topic:{topic}"] if topic else [])]
         return next((found for scope in scopes if (found := self.suppressions.get((project, key, scope)))), None)
 
+    async def among(self, project, keys, stream, topic):
+        return {key: found for key in keys if (found := await self.find(project, key, stream, topic))}
+
     async def of(self, project):
         return self.domains.get(project, {})
 

@@ -1,0 +1,216 @@
+"""Emails of one request on their way through the door together, from what was asked to an answer each.
+
+    SendInput ─► had this key before? ─► template ─► recipients, message ─► suppressed? ─► admit chain ─► commit ─► answer
+
+Each is independent of the others: one that fails is answered with its error, in its place. What the store is asked (keys, suppressions) it is asked once for
+all of them, and all of them go into one commit; what an answer says was on the disk before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from relay import templates
+from relay.api import draft
+from relay.api.core import Relay
+from relay.api.draft import SendInput
+from relay.errors import Conflict, Invalid, NotFound, Refuse, RelayError
+from relay.mail import ids, mime
+from relay.mail.message import Envelope, Message, Origin, Principal, Recipient
+from relay.mail.mime import Spooled, Texts
+from relay.mail.reply import Reply
+from relay.store import emails, idempotency
+from relay.store import templates as stored
+from relay.store.idempotency import Entry
+from relay.submission import Receipt
+
+LARGE = 500_000  # characters of attachments from which a message is built in a thread
+LANES = 20  # emails of a request that are under way at once; each lane is a task, which costs as much as a policy
+
+REUSED = "this idempotency key was used for a different email"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An email as it was asked for; `key` its idempotency key, "" for none, and then `digest` tells it from another with the same key."""
+
+    given: SendInput
+    key: str = ""
+    digest: str = ""
+
+
+@dataclass(slots=True)
+class Drafted:
+    """An email that can be sent: its octets, who gets it, and who was left out and why."""
+
+    asked: Asked
+    sender: str
+    content: bytes
+    people: list[Recipient]
+    dropped: list[tuple[Recipient, Reply]]
+    smtputf8: bool
+
+
+def asked(given: SendInput, header_key: str = "") -> Asked:
+    """`header_key` is the Idempotency-Key field; the body's own key wins."""
+    key = given.idempotency_key or header_key
+    return Asked(given, key, draft.fingerprint(given) if key else "")
+
+
+async def send(here: Relay, who: Principal, each: Asked, client: str = "") -> dict[str, Any]:
+    """The answer to one email, committed; raises RelayError."""
+    answer, = await send_many(here, who, (each,), client)
+    if isinstance(answer, RelayError):
+        raise answer
+    return answer
+
+
+async def send_many(here: Relay, who: Principal, wanted: Sequence[Asked | RelayError], client: str = "") -> list[dict[str, Any] | RelayError]:
+    """The answer to each email, committed, or why there is none.
+
+    wanted  an error in the place of an email that could not even be read
+    client  the caller's IP address
+    """
+    earlier = await _earlier(here, who, wanted)
+    rows = await _lanes(partial(_drafted, here, who, earlier), wanted)
+    await _leave_out(here, who, [row for row in rows if isinstance(row, Drafted)])
+    rows = await _lanes(partial(_judged, here, who, client), rows)
+    admitted = [row for row in rows if isinstance(row, tuple)]
+    receipts = iter(await here.door.keep_many(admitted))
+    return [await _tried(_answer, here, who, next(receipts)) if isinstance(row, tuple) else row for row in rows]
+
+
+async def _lanes(act: Callable[[Any], Awaitable[Any]], rows: Sequence[Any]) -> list[Any]:
+    """What `act` makes of each row, or its error; answers and errors of an earlier step stay."""
+    out = list(rows)
+
+    async def lane(first: int) -> None:
+        for number in range(first, len(out), LANES):
+            if not isinstance(out[number], RelayError | dict):
+                out[number] = await _tried(act, out[number])
+
+    if len(out) == 1:
+        await lane(0)
+    else:
+        await asyncio.gather(*(lane(first) for first in range(min(LANES, len(out)))))
+    return out
+
+
+async def _tried(act: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    try:
+        return await act(*args)
+    except RelayError as error:
+        return error
+
+
+async def _earlier(here: Relay, who: Principal, wanted: Sequence[Asked | RelayError]) -> Mapping[str, Entry]:
+    """The entries of those keys that were used before."""
+    keys = [each.key for each in wanted if isinstance(each, Asked) and each.key]
+    return await here.store.point(idempotency.among, who.project, "http", keys, here.clock.now()) if keys else {}
+
+
+async def _drafted(here: Relay, who: Principal, earlier: Mapping[str, Entry], each: Asked) -> Drafted | dict[str, Any]:
+    """The email, or for a key that was used before the answer of then."""
+    if each.key in earlier:
+        return await _replayed(here, who, earlier[each.key], each.digest)
+    written = await texts(here, who, each.given)
+    sender = draft.author(each.given)
+    people = draft.recipients(each.given, here.maker)
+    smtputf8 = not (sender.isascii() and all(r.address.isascii() for r in people))
+    return Drafted(each, sender, await _built(each.given, written), people, [], smtputf8)
+
+
+async def texts(here: Relay, who: Principal, given: draft.ContentInput) -> Texts:
+    """Subject, HTML and text as they will be read: the caller's own, or the template's with the variables in place."""
+    if given.template_id is None:
+        if given.subject is None:
+            raise Invalid("subject", "subject is required")
+        return Texts(given.subject, given.html, given.text)
+    number = ids.internal(given.template_id, "tpl")
+    if number is None:
+        raise NotFound("Template not found")
+    source = await here.store.read(stored.published, who.project, number)
+    return templates.render(source, given.variables or {}, templates.LATER)
+
+
+async def _built(given: SendInput, written: Texts) -> bytes:
+    content = draft.draft(given, written)
+    if given.attachments and sum(LARGE if isinstance(a.content, Spooled) else len(a.content) for a in given.attachments) >= LARGE:
+        return await asyncio.to_thread(mime.build, content)
+    return mime.build(content)
+
+
+async def _leave_out(here: Relay, who: Principal, drafted: Sequence[Drafted]) -> None:
+    """Take out whom the door refuses for good. A "not now" is left to the admit chain, which knows for how long."""
+    pairs = [(Envelope(each.sender), recipient) for each in drafted for recipient in each.people]
+    replies = iter(await here.door.recipients(who, pairs))
+    for each in drafted:
+        for recipient in tuple(each.people):
+            reply = next(replies)
+            if reply is not None and reply.permanent:
+                each.people.remove(recipient)
+                each.dropped.append((recipient, reply))
+
+
+async def _judged(here: Relay, who: Principal, client: str, each: Drafted) -> tuple[Message, ...]:
+    """The messages that the admit chain made of it, not yet kept; raises Refuse when nobody is left to send to."""
+    if not each.people:
+        raise _nobody(each.dropped)
+    given = each.asked.given
+    wishes = draft.wishes(given, each.asked.key, each.asked.digest, here.clock.now())
+    envelope = Envelope(each.sender, tuple(each.people), smtputf8=each.smtputf8)
+    admitted = await here.door.judge(who, envelope, each.content, Origin("http", client), wishes, dropped=each.dropped, facts=_facts(given))
+    if not any(message.recipients for message in admitted):
+        await here.door.let_go(admitted)
+        raise _nobody([pair for message in admitted for pair in message.dropped])
+    return tuple(admitted)
+
+
+def _nobody(dropped: Sequence[tuple[Recipient, Reply]]) -> Refuse:
+    text = dropped[0][1].text if len(dropped) == 1 else f"all {len(dropped)} recipients are suppressed; nothing was sent"
+    return Refuse(Reply(550, "5.7.1", text), "recipient_suppressed")
+
+
+def _facts(given: SendInput) -> dict[str, Any]:
+    """Who was named where, for the ledger: recipients alone do not say who was in copy."""
+    return {name: draft.bare(getattr(given, name), name) for name in ("cc", "bcc") if getattr(given, name)}
+
+
+async def _answer(here: Relay, who: Principal, receipt: Receipt | RelayError) -> dict[str, Any]:
+    if isinstance(receipt, Conflict) and receipt.code == "idempotency_key_reused":
+        raise Refuse(Reply(550, "5.7.0", REUSED), receipt.code)
+    if isinstance(receipt, RelayError):
+        raise receipt
+    if receipt.replayed:
+        return await _as_before(here, who, ids.internal(receipt.id, "em") or 0)
+    return _told(receipt.id, receipt.message.facts, [r.address for r, _ in receipt.message.dropped], who.mode)
+
+
+def _told(name: str, facts: Mapping[str, Any], suppressed: Sequence[str], mode: str) -> dict[str, Any]:
+    out = {"id": name, "spam_score": facts.get("spam_score"), "spam_warnings": facts.get("spam_warnings", [])}
+    if suppressed:
+        out["suppressed"] = list(suppressed)
+    if mode == "test":
+        out["test_mode"] = True
+    return out
+
+
+async def _replayed(here: Relay, who: Principal, earlier: Entry, digest: str) -> dict[str, Any]:
+    if earlier.hash != digest:
+        raise Refuse(Reply(550, "5.7.0", REUSED), "idempotency_key_reused")
+    return await _as_before(here, who, int(earlier.answer["message_id"]))
+
+
+async def _as_before(here: Relay, who: Principal, number: int) -> dict[str, Any]:
+    """What the first request with this key was told, marked as a replay."""
+    name = ids.public("em", number)
+    try:
+        email = await here.store.read(emails.get, who.project, number)
+    except NotFound:  # retention took it before its key expired
+        return {**_told(name, {}, (), who.mode), "replayed": True}
+    left_out = [r.address for r in email.recipients if r.state == "suppressed" and r.ended_at == email.row.created_at]
+    return {**_told(name, email.row.facts, left_out, email.row.origin.get("mode", "live")), "replayed": True}
