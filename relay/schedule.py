@@ -1,7 +1,7 @@
 """When a recipient is tried again: a table for each kind of failure, and the deadline after which a failure is the last.
 
     standard   1, 5, 10, 20, 40 min, 1, 2, 3 h, then every 4 h      any other 4yz
-    otp        15, 45 s, 2, 5, 10, 20 min                           mail that is worthless after an hour
+    otp        15, 45 s, 2, 5, 10, 20 min                           mail that is worthless after an hour: its sender says so (relay.wishes)
     greylist   5, 6, 10 min, or what the reply asks plus 30 s       the peer wants to see us again; after 4 failures as standard
     full       1, 4, 12, 24 h                                       the mailbox is over quota
     rate       as long again as it has waited, 1 min to 1 h         the peer slows *us*: its site is slowed, the message pays no attempt
@@ -51,13 +51,18 @@ def counts(kind: str) -> bool:
     return kind not in PACED
 
 
-def deadline(kind: str, stream: str) -> float:
-    """Seconds after first due from which on a failed attempt is the last."""
-    plan = PLANS.get(kind)
-    return plan.expiry if plan and plan.expiry is not None else EXPIRY.get(stream, EXPIRY["transactional"])
+def deadline(kind: str, stream: str, table: str = STANDARD) -> float:
+    """Seconds after first due from which on a failed attempt is the last; a paced wait makes the life of short-lived mail no longer.
+
+    table  in which the recipient's own failures are counted
+    """
+    plan, most = PLANS.get(kind), EXPIRY.get(stream, EXPIRY["transactional"])
+    if plan and plan.expiry is not None:
+        return plan.expiry
+    return min(PLANS[OTP].expiry, most) if table == OTP else most
 
 
-def next_attempt(kind: str, attempts: int, age: float, stream: str = "transactional", hint: float | None = None) -> float | None:
+def next_attempt(kind: str, attempts: int, age: float, stream: str = "transactional", hint: float | None = None, table: str = STANDARD) -> float | None:
     """Seconds until the next attempt, or None to give up.
 
     kind      which table, see above; an unknown one is standard
@@ -65,10 +70,11 @@ def next_attempt(kind: str, attempts: int, age: float, stream: str = "transactio
     age       seconds since the recipient first became due
     stream    "transactional" | "marketing", for the deadline
     hint      seconds the peer asked us to wait, None if it did not say
+    table     in which the recipient's own failures are counted, which `kind` may interrupt
 
     The caller adds jitter (`spread`), so this stays a table.
     """
-    left = deadline(kind, stream) - age
+    left = deadline(kind, stream, table) - age
     if left <= 0:
         return None
     return min(_wait(kind, max(attempts, 1), max(age, 0.0), hint), max(left, PACE_LEAST))

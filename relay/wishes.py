@@ -81,6 +81,14 @@ def send_at(value: str) -> dict[str, Any]:
     return {"send_at": when.timestamp()}
 
 
+def retry(value: str) -> dict[str, Any]:
+    """`otp` for mail that is worthless after an hour, such as a login code; `standard`."""
+    word = value.strip().lower()
+    if word not in ("standard", "otp"):
+        raise ValueError("standard or otp")
+    return {"retry": word}
+
+
 READERS: dict[bytes, Callable[[str], dict[str, Any]]] = {
     b"tags": tags,
     b"topic": lambda value: {"topic": value.strip()},
@@ -92,6 +100,7 @@ READERS: dict[bytes, Callable[[str], dict[str, Any]]] = {
     b"variables": variables,
     b"idempotency-key": key,
     b"send-at": send_at,
+    b"retry": retry,
 }
 PREFIXES = (b"x-relay-", b"x-poststack-")
 NAMES = {prefix + name: reader for prefix in PREFIXES for name, reader in READERS.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
@@ -92,6 +92,7 @@ class SendInput(ContentInput):
     scheduled_at: Moment | None = None
     idempotency_key: str | None = Field(None, min_length=1, max_length=KEY)
     idempotency_window_hours: int = Field(24, ge=1, le=72)
+    retry: Literal["standard", "otp"] = Field("standard", description="otp: mail that is worthless after an hour, tried again within seconds")
     tracking: TrackingInput | None = None
     unsubscribe: bool = False
     topic_id: str | None = Field(None, min_length=1, max_length=64)
@@ -147,5 +148,5 @@ def wishes(given: SendInput, key: str, digest: str, now: float) -> Wishes:
     return Wishes(
         tags=tuple(dict.fromkeys(given.tags)), topic=given.topic_id or "", stream=MARKETING if listed else TRANSACTIONAL, unsubscribe=given.unsubscribe,
         opens=tracking.opens, clicks=tracking.clicks, template=given.template_id or "", idempotency_key=key, idempotency_hours=given.idempotency_window_hours,
-        send_at=send_at if send_at is not None and send_at > now else None, idempotency_hash=digest,
+        send_at=send_at if send_at is not None and send_at > now else None, idempotency_hash=digest, retry=given.retry,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import socket
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -48,13 +48,18 @@ class Addresses:
         self._v6 = tuple(each for each in options.sources if ":" in each)
         self._configured = bool(options.sources)
         self.own = frozenset(own)
+        self.sources = max(1, len(self._v4))  # of ours that share the work
         self._turns: OrderedDict[str, int] = OrderedDict()
+        self._open: Counter[tuple[str, str]] = Counter()  # connections of a site by source; only those that stand or are being made
         self._confirmed: dict[str, tuple[float, bool]] = {}
         self._kernel: tuple[float, tuple[str, ...]] = (0.0, ())
 
-    async def of(self, route: Route, host: Host) -> list[Target]:
-        """The targets of a host, best first; raises ConnectFailed in phase "dns", permanent if the host can never be reached."""
-        four, six = self._turn(route.site, self._v4), await self._six(route)
+    async def of(self, route: Route, host: Host, exclude: Collection[str] = ()) -> list[Target]:
+        """The targets of a host, best first, from a source that is not among `exclude` if there is another.
+
+        Raises ConnectFailed in phase "dns", permanent if the host can never be reached.
+        """
+        four, six = self._turn(route.site, self._v4, exclude), await self._six(route)
         found = [host.address] if host.address else await self._look_up(host.name, six is not None)
         if not route.exempt:
             found = self._permitted(host.name, found)
@@ -115,15 +120,28 @@ class Addresses:
             self._confirmed[source] = self._elapsed() + (CONFIRMED if good else LOOK), good
         return good
 
-    def _turn(self, site: str, sources: tuple[str, ...]) -> str:
-        """The next source for a site, round robin; "" without sources."""
+    def _turn(self, site: str, sources: tuple[str, ...], exclude: Collection[str] = ()) -> str:
+        """The source with the fewest connections to a site, in turns among equals; "" without sources."""
         if len(sources) < 2:
             return sources[0] if sources else ""
         turn = self._turns.pop(site, -1) + 1
         self._turns[site] = turn
         if len(self._turns) > SITES:
             self._turns.popitem(last=False)
-        return sources[turn % len(sources)]
+        begin = turn % len(sources)
+        line = [each for each in sources[begin:] + sources[:begin] if each not in exclude] or sources
+        return min(line, key=lambda each: self._open[site, each])
+
+    def took(self, site: str, source: str) -> None:
+        """A connection from this source is being made."""
+        self._open[site, source] += 1
+
+    def gave_back(self, site: str, source: str) -> None:
+        """It is gone, or came to nothing."""
+        if self._open[site, source] <= 1:
+            del self._open[site, source]
+        else:
+            self._open[site, source] -= 1
 
 
 def _failed(code: int, enhanced: str, text: str, name: str) -> ConnectFailed:

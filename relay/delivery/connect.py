@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
 from relay.delivery import mx, tls
 from relay.delivery.addresses import Addresses, Target
@@ -24,10 +25,13 @@ from relay.settings import Settings
 from relay.smtp import client as smtp
 from relay.smtp.client import Client, Lost, Timeouts, Watch
 
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
+
 MOST = 8  # addresses tried for one connection
 TOTAL = 600.0  # seconds for all of them; one greeting may take five minutes
 
-OPEN = gauge("connections_out_open", "Outbound connections that are open", "provider")
+OPEN = gauge("connections_out_open", "Outbound connections that are open, by the address of ours that they come from", "provider", "source")
 MADE = counter("connections_out_total", "Outbound connections by what became of them: ok or the phase that failed", "provider", "result")
 TLS = counter("tls_out_total", "Outbound connections by TLS: verified, unverified, plain, failed", "result")
 _TLS = {result: TLS.labels(result) for result in ("verified", "unverified", "plain", "failed")}
@@ -44,18 +48,18 @@ class Connector:
 
     def __init__(self, settings: Settings, resolver: Resolver, *, timeouts: Timeouts | None = None, own: Collection[str] = (),
                  trust: ssl.SSLContext | None = None, now: Callable[[], float] = time.time):
-        self._name = settings.hostname
-        self._timeouts = timeouts or Timeouts()
-        self._addresses = Addresses(settings.delivery, resolver, own)
+        self.name = settings.hostname
+        self.timeouts = timeouts or Timeouts()
+        self.addresses = Addresses(settings.delivery, resolver, own)
         self._trust = trust
         self.broken = tls.Broken(now)
         self._providers: dict[str, _Provider] = {}
-        self._watch: Watch | None = None
+        self.watch: Watch | None = None
 
     async def connect(self, route: Route, exclude: Collection[str] = ()) -> Connection:
         """A connection ready for MAIL.
 
-        exclude  names or addresses of hosts to pass over
+        exclude  names or addresses of hosts to pass over, and sources where there are others
 
         Raises ConnectFailed with the temporary reply of the best host that had one, else a permanent one.
         """
@@ -68,7 +72,7 @@ class Connector:
                 continue
             asked = time.monotonic()
             try:
-                targets = await self._addresses.of(route, host)
+                targets = await self.addresses.of(route, host, exclude)
                 _took("dns", asked)
             except ConnectFailed as failure:
                 failures.append(failure)
@@ -102,8 +106,8 @@ class Connector:
     async def _open_one(self, route: Route, host: Host, target: Target) -> Connection:
         """A connection to one address; after a failed opportunistic handshake a second one in the clear. Raises ConnectFailed."""
         provider = self._provider(route)
-        watch = self._watch = self._watch or Watch(asyncio.get_running_loop())
-        attempt = _Attempt(route, host, target, self._name, self._timeouts, watch, provider)
+        self.watch = self.watch or Watch(asyncio.get_running_loop())
+        attempt = _Attempt(self, route, host, target, provider)
         plain = route.tls.level == "none" or (route.tls.level == "opportunistic" and host.name in self.broken)
         try:
             client, verified = await attempt.open(None if plain else self._context(route))
@@ -116,7 +120,8 @@ class Connector:
         secure = client.secure
         _TLS["plain" if secure is None else "verified" if verified else "unverified"].inc()
         provider.ready()
-        return Connection(client, route, host, target.address, target.source, tls.described(secure, verified), self.connect)
+        return Connection(client, route, host, target.address, target.source, tls.described(secure, verified), self.connect,
+                          self.addresses.sources)
 
     def _context(self, route: Route) -> ssl.SSLContext:
         if route.tls.level == "verified":
@@ -140,26 +145,33 @@ class _HandshakeFailed(Exception):
 class _Provider:
     """The metrics of a provider with their labels resolved."""
 
-    __slots__ = ("_failed", "ended", "made", "ready")
+    __slots__ = ("_failed", "_name", "_open", "ready")
 
     def __init__(self, name: str):
-        open_now = OPEN.labels(name)
-        self.made = open_now.inc
-        self.ended = lambda client: open_now.dec()
+        self._name = name
+        self._open: dict[str, Gauge] = {}
         self.ready = MADE.labels(name, "ok").inc
         self._failed = {phase: MADE.labels(name, phase).inc for phase in _PHASES}
 
     def failed(self, phase: str) -> None:
         self._failed[phase]()
 
+    def open(self, source: str) -> Gauge:
+        """How many stand from this source."""
+        found = self._open.get(source)
+        if found is None:
+            found = self._open[source] = OPEN.labels(self._name, source or "default")
+        return found
+
 
 class _Attempt:
     """The steps to one address, each raising ConnectFailed with the phase."""
 
-    __slots__ = ("host", "name", "provider", "route", "target", "timeouts", "watch")
+    __slots__ = ("connector", "host", "name", "provider", "route", "target")
 
-    def __init__(self, route: Route, host: Host, target: Target, name: str, timeouts: Timeouts, watch: Watch, provider: _Provider):
-        self.route, self.host, self.target, self.name, self.timeouts, self.watch, self.provider = route, host, target, name, timeouts, watch, provider
+    def __init__(self, connector: Connector, route: Route, host: Host, target: Target, provider: _Provider):
+        self.connector, self.route, self.host, self.target, self.provider = connector, route, host, target, provider
+        self.name = connector.name
 
     def failed(self, reply: Reply, phase: str) -> ConnectFailed:
         return ConnectFailed(reply, phase, self.host.name, self.target.address, self.target.source)
@@ -191,18 +203,30 @@ class _Attempt:
         return client, secure and self.route.tls.level == "verified"
 
     async def _connect(self, context: ssl.SSLContext | None) -> Client:
-        target, host = self.target, self.host
+        target, host, connector = self.target, self.host, self.connector
+        connector.addresses.took(self.route.site, target.source)
         try:
-            client = await smtp.connect(target.address, host.port, self.timeouts, self.watch, source=target.source, tls=context,
-                                        name=_sni(host) if context else "", ended=self.provider.ended)
-        except ssl.SSLError as error:
-            raise _HandshakeFailed(error.reason or str(error)) from error
-        except TimeoutError as error:
-            raise self.failed(Reply(451, "4.4.1", f"no answer from {target.address} port {host.port}"), "connect") from error
-        except OSError as error:
-            raise self.failed(Reply(451, "4.4.1", f"cannot connect to {target.address} port {host.port}: {error.strerror or error}"), "connect") from error
-        self.provider.made()
+            client = await smtp.connect(target.address, host.port, connector.timeouts, connector.watch, source=target.source, tls=context,
+                                        name=_sni(host) if context else "", ended=self._ended)
+        except BaseException as error:
+            connector.addresses.gave_back(self.route.site, target.source)
+            if isinstance(error, OSError):
+                raise self._unreachable(error) from error
+            raise
+        self.provider.open(target.source).inc()
         return client
+
+    def _unreachable(self, error: OSError) -> Exception:
+        """What a dial that failed means; ssl.SSLError and TimeoutError are OSErrors."""
+        at = f"{self.target.address} port {self.host.port}"
+        if isinstance(error, ssl.SSLError):
+            return _HandshakeFailed(error.reason or str(error))
+        words = f"no answer from {at}" if isinstance(error, TimeoutError) else f"cannot connect to {at}: {error.strerror or error}"
+        return self.failed(Reply(451, "4.4.1", words), "connect")
+
+    def _ended(self, client: Client) -> None:
+        self.provider.open(self.target.source).dec()
+        self.connector.addresses.gave_back(self.route.site, self.target.source)
 
     def _welcome(self, said: Reply, phase: str, name: str = "") -> None:
         """Pass a 2yz; every other answer sends us to the next host, only 521 and our own name are final."""

@@ -12,10 +12,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 
+from msgspec.structs import replace
+
 from relay.delivery.offer import offer
-from relay.delivery.outcome import PERMFAIL, Job, Outcome, Verdict, verdicts
+from relay.delivery.outcome import CONN_ERROR, PERMFAIL, TEMPFAIL, Job, Outcome, Verdict, verdicts
 from relay.delivery.route import Host, Route
 from relay.errors import ConnectFailed, Invalid, Refuse
+from relay.mail.message import Decision
 from relay.mail.reply import Reply
 from relay.metrics import counter, histogram
 from relay.smtp import wire
@@ -31,13 +34,18 @@ _attempts: dict[tuple[str, str, str], Callable[[], None]] = {}  # counters with 
 
 
 class Connection:
-    """One connection; used by one task at a time."""
+    """One connection; used by one task at a time.
 
-    __slots__ = ("_another", "_client", "address", "delivered", "host", "key", "messages", "mx", "route", "site", "source", "tls")
+    another  opens a connection of the same route, without the hosts, addresses and sources named
+    sources  how many of our addresses could have been used
+    """
+
+    __slots__ = ("_another", "_beside", "_client", "_sources", "address", "delivered", "host", "key", "messages", "mx", "route", "site", "source", "tls")
 
     def __init__(self, client: Client, route: Route, host: Host, address: str, source: str, tls: str,
-                 another: Callable[[Route, tuple[str, ...]], Awaitable[Connection]] | None = None):
-        self._client, self._another = client, another
+                 another: Callable[[Route, tuple[str, ...]], Awaitable[Connection]] | None = None, sources: int = 1):
+        self._client, self._another, self._sources = client, another, sources
+        self._beside: Connection | None = None  # that which carries what this one could not
         self.route, self.host, self.site, self.key, self.mx = route, host, route.site, route.key, host.name
         self.address, self.source, self.tls = address, source, tls
         self.delivered = 0  # messages taken by the server
@@ -51,7 +59,7 @@ class Connection:
     @property
     def final(self) -> bool:
         """The final dot of the last message has been handed over: whatever happens now, the server may have taken it."""
-        return self._client.told is not None and self._client.told.sent
+        return (self._client.told is not None and self._client.told.sent) or (self._beside is not None and self._beside.final)
 
     @property
     def farewell(self) -> Reply | None:
@@ -64,6 +72,10 @@ class Connection:
 
     async def deliver(self, job: Job) -> list[Outcome]:
         """One transaction; an Outcome for each recipient in the job's order."""
+        outcomes = await self._transaction(job)
+        return await self._hurried(job, outcomes) if job.hurried else outcomes
+
+    async def _transaction(self, job: Job) -> list[Outcome]:
         begun = time.monotonic()
         try:
             offered = offer(job, self._client.extensions)
@@ -91,19 +103,45 @@ class Connection:
 
     async def _elsewhere(self, job: Job, reply: Reply) -> list[Outcome]:
         """The job to another host of the route, where this one lacks an extension; with none left, the refusal."""
-        others = any(host.name != self.mx for host in self.route.hosts)
-        if reply.enhanced not in LACKING or not others or self._another is None:
+        if reply.enhanced not in LACKING or not self._others or self._another is None:
             return self._all(job, (PERMFAIL, reply, "mail"))
         try:
             other = await self._another(self.route, (self.mx,))
         except ConnectFailed as failure:
-            verdict = (PERMFAIL, reply, "mail") if failure.reply.permanent else ("conn_error", failure.reply, failure.phase)
+            verdict = (PERMFAIL, reply, "mail") if failure.reply.permanent else (CONN_ERROR, failure.reply, failure.phase)
             return self._all(job, verdict)
-        other._another = None  # one step aside is enough
+        return await self._by(other, job)
+
+    async def _hurried(self, job: Job, outcomes: list[Outcome]) -> list[Outcome]:
+        """The outcomes after those who were put off have been tried once more, at another host or from another source: a login code waits for no greylist."""
+        late = [number for number, each in enumerate(outcomes) if each.result in (TEMPFAIL, CONN_ERROR)]
+        without = (self.mx,) * self._others + (self.source,) * (self._sources > 1)
+        if not late or not without or self._another is None:
+            return outcomes
+        try:
+            other = await self._another(self.route, without)
+        except ConnectFailed:
+            return outcomes
+        second = await self._by(other, replace(job, recipients=tuple(job.recipients[number] for number in late)))
+        for number, outcome in zip(late, second, strict=True):
+            first = outcomes[number]
+            said = Decision("delivery", "deferred", f"{first.mx} [{first.address}]: {first.reply}; tried elsewhere at once")
+            outcomes[number] = replace(outcome, steps=(said,))
+        return outcomes
+
+    async def _by(self, other: Connection, job: Job) -> list[Outcome]:
+        """The job on a connection beside this one; one step aside is enough."""
+        other._another, self._beside = None, other
         try:
             return await other.deliver(job)
         finally:
+            self._beside = None
             other.close()
+
+    @property
+    def _others(self) -> bool:
+        """The route has a host beside this one."""
+        return any(host.name != self.mx for host in self.route.hosts)
 
     def _all(self, job: Job, verdict: Verdict, begun: float | None = None) -> list[Outcome]:
         return self._outcomes(job, [verdict] * len(job.recipients), begun)
@@ -122,8 +160,10 @@ class Connection:
         self._client.quit()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection, and the one beside it."""
         self._client.abort()
+        if self._beside is not None:
+            self._beside.abort()
 
 
 def _begun(content: Iterator[bytes]) -> Iterator[bytes]:

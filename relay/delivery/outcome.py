@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from relay.mail.message import Decision, Message, Recipient
 from relay.mail.reply import Reply
+from relay.schedule import OTP
 from relay.smtp.client import Transcript
 
 DELIVERED, TEMPFAIL, PERMFAIL, AMBIGUOUS, CONN_ERROR = "delivered", "tempfail", "permfail", "ambiguous", "conn_error"
@@ -30,6 +31,7 @@ class Job(Struct, frozen=True):
     content     header, empty line and body, lines ending in CRLF, not dot-stuffed
     smtputf8    the envelope or header may need it (RFC 6531)
     ret, envid  DSN wishes as they came: "FULL" | "HDRS" | "", xtext
+    hurried     worthless in an hour: who is put off is tried at the next host, from the next source, at once
     """
 
     sender: str
@@ -38,12 +40,13 @@ class Job(Struct, frozen=True):
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    hurried: bool = False
 
     @classmethod
     def of(cls, message: Message) -> Self:
         """The job of a message to all its recipients."""
         envelope = message.envelope
-        return cls(envelope.sender, envelope.recipients, message.octets(), envelope.smtputf8, envelope.ret, envelope.envid)
+        return cls(envelope.sender, envelope.recipients, message.octets(), envelope.smtputf8, envelope.ret, envelope.envid, message.wishes.retry == OTP)
 
 
 class Outcome(Struct, frozen=True):
@@ -55,7 +58,7 @@ class Outcome(Struct, frozen=True):
     mx          host name; `address` its IP; `source` ours, "" = the kernel's choice
     tls         version, cipher and "verified", "" in the clear
     seconds     from MAIL to the answer
-    steps       what the copy and depart chains decided, such as the DKIM selector
+    steps       what the copy and depart chains decided, such as the DKIM selector, and what another host said just before
     dsn_passed  the server took over the recipient's NOTIFY; False with SUCCESS asked means that a `relayed` report is ours to send (RFC 3461 §5.2.3)
     """
 

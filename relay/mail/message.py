@@ -99,6 +99,7 @@ class Wishes(Struct, frozen=True):
     idempotency_hours: int = 24
     send_at: float | None = None  # UTC seconds
     idempotency_hash: str = ""  # of the request that brought the key; "" = of sender, recipients and body
+    retry: str = "standard"  # the table of relay.schedule that its failures are counted in: "standard" | "otp"
 
 
 class Decision(Struct, frozen=True):

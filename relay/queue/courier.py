@@ -184,7 +184,7 @@ class Courier:
                     if len(people) < len(leaving.envelope.recipients):
                         leaving = leaving.with_recipients(people)
                     steps = leaving.trace[len(message.trace):]
-                    self._settle(turn, message, people, left, [structs.replace(each, steps=steps) for each in await self._deliver(leaving)])
+                    self._settle(turn, message, people, left, [structs.replace(each, steps=(*steps, *each.steps)) for each in await self._deliver(leaving)])
         except Refuse as refusal:
             for recipient in message.recipients:
                 if recipient.id in left:

@@ -20,7 +20,7 @@ from relay.clock import Clock
 from relay.errors import StoreError
 from relay.mail.message import MARKETING, TRANSACTIONAL
 from relay.queue.waiting import Place, Waiting
-from relay.schedule import EXPIRY
+from relay.schedule import OTP, STANDARD, deadline
 from relay.store import arrivals
 from relay.store import queue as rows
 from relay.store.engine import Store
@@ -185,7 +185,8 @@ class Loader:
     async def overdue(self, place: Place) -> list[Waiting]:
         """Recipients of a domain who are past their deadline and on disk, a page of them."""
         now = self._clock.now()
-        _, fresh = await self._read(arrivals.overdue, place.domain, now - EXPIRY[MARKETING], now - EXPIRY[TRANSACTIONAL], now, PAGE)
+        cuts = tuple(now - life for life in (deadline(STANDARD, MARKETING), deadline(STANDARD, TRANSACTIONAL), deadline(OTP, TRANSACTIONAL)))
+        _, fresh = await self._read(arrivals.overdue, place.domain, cuts, now, PAGE)
         return [_waiting(row) for row in fresh]
 
     async def _read(self, fn: Callable[..., Any], *args: Any) -> tuple[Sequence[Any], list[Any]]:

@@ -101,7 +101,7 @@ class Reports:
             ids.public("em", message.id), message.header.value(b"message-id").strip("<> "), message.received_at, header, whole,
             message.envelope.envid, message.envelope.ret, message.envelope.smtputf8)
         waiting = [row.first_due for row in people if row.first_due is not None]
-        until = min(waiting) + deadline("standard", message.wishes.stream) if waiting else None
+        until = min(waiting) + deadline(message.wishes.retry, message.wishes.stream) if waiting else None
         return report.build(self._reporter, owed.kind, message.envelope.sender, original, lines,
                             report_id=f"{ids.public('dsn', owed.recipients[0])}.{owed.kind}", now=self._clock.now(), until=until)
 

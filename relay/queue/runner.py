@@ -76,7 +76,7 @@ class Runner:
         if message.principal.mode == "test":
             self._simulate(message)
             return
-        project, stream, received = message.principal.project, wishes.stream, message.received_at
+        project, stream, received, retry = message.principal.project, wishes.stream, message.received_at, wishes.retry
         entering = []
         for each in message.envelope.recipients:
             if each.id in self.known:
@@ -85,7 +85,7 @@ class Runner:
             if not self.memory.room(place, 0, len(entering)):
                 self.memory.shortage(place)
                 continue
-            entering.append(Waiting(each.id, message.id, project, each.domain, stream, received))
+            entering.append(Waiting(each.id, message.id, project, each.domain, stream, received, 0, retry))
         if entering:
             self.bodies.keep(message)
             self.memory.enter(entering)

@@ -61,7 +61,7 @@ def refused(
         return _bounced(waiting, message, recipient, outcome, found, now)
     kind, age = retry(waiting, outcome, found), max(0.0, now - waiting.first_due)
     attempts = waiting.attempts + schedule.counts(kind)
-    wait = schedule.next_attempt(kind, attempts, age, waiting.stream, found.wait)
+    wait = schedule.next_attempt(kind, attempts, age, waiting.stream, found.wait, waiting.retry)
     if wait is None:
         return _expired(waiting, message, recipient, outcome, found, now)
     warn = schedule.warns(recipient.notify, waiting.warned, age, delay_after) and _tells(message)

@@ -29,7 +29,12 @@ def arrived(conn: Connection, after: float, last: int, now: float, limit: int = 
     return list(conn.execute(_DUE.where(beyond, queue.c.due <= now).order_by(queue.c.due, queue.c.recipient_id).limit(limit)))
 
 
-def overdue(conn: Connection, domain: str, marketing: float, other: float, now: float, limit: int = PAGE) -> list[Row[Any]]:
-    """Recipients of a domain that are due now and were first due before the cut of their stream (UTC seconds): a failed attempt ends them."""
-    old = or_(and_(queue.c.stream == MARKETING, queue.c.first_due <= marketing), and_(queue.c.stream != MARKETING, queue.c.first_due <= other))
+def overdue(conn: Connection, domain: str, cuts: tuple[float, float, float], now: float, limit: int = PAGE) -> list[Row[Any]]:
+    """Recipients of a domain that are due now and were first due before their cut: a failed attempt ends them.
+
+    cuts  UTC seconds, for marketing, for other mail, and for that of the otp table
+    """
+    marketing, other, otp = cuts
+    old = or_(and_(queue.c.stream == MARKETING, queue.c.first_due <= marketing), and_(queue.c.stream != MARKETING, queue.c.first_due <= other),
+              and_(queue.c.retry == "otp", queue.c.first_due <= otp))
     return list(conn.execute(_DUE.where(queue.c.domain == domain, queue.c.due <= now, old).limit(limit)))

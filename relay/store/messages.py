@@ -137,7 +137,7 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
     topic = clean(wishes.topic, 64)
     for r in message.envelope.recipients:
         people.append((r.id, number, project, r.address, r.key, r.domain, r.notify[:32], r.orcpt[:512], state, None, None, None, None))
-        waiting.append((r.id, number, project, r.domain, wishes.stream, topic, r.key, due, due, 0, "standard", False, False))
+        waiting.append((r.id, number, project, r.domain, wishes.stream, topic, r.key, due, due, 0, wishes.retry, False, False))
         happened.append((project, number, r.id, None, event, now, json({"to": r.address})))
     for r, reply in message.dropped:
         words = clean(reply.text, attempts.WORDS)

@@ -15,6 +15,7 @@ from relay.delivery.route import Route, configured
 from relay.settings import RouteRule
 from relay.smtp.client import Timeouts
 from tests.delivery.build import settings
+from tests.support.dns import DnsServer
 from tests.support.sink import Script, Sink
 
 NOWHERE = ["127.0.0.1:1"]  # a nameserver that is not there: literals need none
@@ -25,6 +26,23 @@ def sinks() -> Iterator[Callable[..., Sink]]:
     """`sinks(Script(...))` starts a sink that ends with the test."""
     with ExitStack() as stack:
         yield lambda script=None, **more: stack.enter_context(Sink(script, **more))
+
+
+@pytest.fixture
+def dns() -> Iterator[DnsServer]:
+    with DnsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def two(sinks) -> Callable[[Script, Script], tuple[Sink, Sink]]:
+    """Two sinks on the same port of two addresses: mx1 at 127.0.0.1, mx2 at 127.0.0.2, as in `build.MX`."""
+
+    def two(first: Script, second: Script) -> tuple[Sink, Sink]:
+        one = sinks(first)
+        return one, sinks(second, host="127.0.0.2", port=one.port)
+
+    return two
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ async def test_a_server_may_say_anything(serve, to, seed):
     address = await serve(session)
     short = Timeouts(**dict.fromkeys(("greeting", "ehlo", "tls", "mail", "rcpt", "data", "block", "dot", "rset", "quit"), 0.3))
     connector = Connector(settings(), Resolver(NOWHERE), timeouts=short)
-    open_before = OPEN.labels("route")._value.get()
+    open_before = OPEN.labels("route", "default")._value.get()
     seen: set[str] = set()
 
     async def converse() -> None:
@@ -69,6 +69,6 @@ async def test_a_server_may_say_anything(serve, to, seed):
 
     async with asyncio.timeout(20):
         await asyncio.gather(*(converse() for _ in range(60)))
-        while OPEN.labels("route")._value.get() != open_before:
+        while OPEN.labels("route", "default")._value.get() != open_before:
             await asyncio.sleep(0.05)
     assert len(seen) > 4, "the dice reach many ends"

@@ -42,12 +42,12 @@ class Bench:
     maker: Maker = field(default_factory=lambda: Maker(7))
 
     def message(self, *to: str, sender: str = "app@example.com", mode: str = "live", protocol: str = "smtp", notify: str = "", stream: str = "transactional",
-                send_at: float | None = None, content: bytes = CONTENT, project: int | None = None, **envelope: Any) -> Message:
+                send_at: float | None = None, retry: str = "standard", content: bytes = CONTENT, project: int | None = None, **envelope: Any) -> Message:
         fields, body = header.split(content)
         people = tuple(Recipient(self.maker.next(), each, each, each.rpartition("@")[2], notify) for each in to)
         return Message(
             id=self.maker.next(), principal=Principal("key", project or self.project, mode=mode), envelope=Envelope(sender, people, **envelope),
-            header=fields, body=body, origin=Origin(protocol), wishes=Wishes(stream=stream, send_at=send_at), received_at=self.clock.now())
+            header=fields, body=body, origin=Origin(protocol), wishes=Wishes(stream=stream, send_at=send_at, retry=retry), received_at=self.clock.now())
 
     async def send(self, *to: str, told: bool = True, **given: Any) -> Message:
         """A message accepted as the intake does it; with told=False the runner has to find it on disk."""

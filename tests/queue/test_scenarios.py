@@ -105,6 +105,31 @@ def _age(conn: Any, seconds: float) -> None:
     conn.exec_driver_sql(f"UPDATE queue SET due = due - {seconds}, first_due = first_due - {seconds}")
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["at once", "from disk"])
+async def test_a_login_code_is_tried_again_within_seconds(relay, told):
+    with Sink(Script(mail="451 4.3.0 busy")) as sink:
+        async with relay(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
+            code, other = await bench.send("ann@example.net", retry="otp", told=told), await bench.send("bob@example.net", told=told)
+            bench.runner.wake()
+            waits = [next(iter((await bench.ended(each, "deferred")).waiting.values())) for each in (code, other)]
+            assert [each.retry for each in waits] == ["otp", "standard"]
+            assert [waits[0].due - bench.clock.now() < 20, waits[1].due - bench.clock.now() > 45] == [True, True]
+
+
+async def test_a_login_code_ends_by_a_probe_after_its_hour(relay):
+    """Others to the same dead site wait on."""
+    port = closed_port()
+
+    async def before(bench):
+        bench.code, bench.other = bench.message("ann@dead.test", retry="otp"), bench.message("bob@dead.test")
+        await bench.keep([bench.code, bench.other, *(bench.message(f"u{n}@dead.test", retry="otp") for n in range(9))])
+        await bench.store.write(_age, 3_601.0)
+
+    async with relay(settings(routes={"*": f"127.0.0.1:{port}"}), before=before) as bench:
+        await bench.ended(bench.code, "failed")
+        assert await bench.states(bench.other) in ({"bob@dead.test": "queued"}, {"bob@dead.test": "deferred"})
+
+
 async def test_a_site_that_says_421_above_five_connections(quick):
     """Everything arrives, the refused connections cost no message an attempt, and few of them are made."""
     script = Script(connections=5, delays={"dot": 0.01})

@@ -57,6 +57,13 @@ def test_a_wait_is_never_past_the_deadline_nor_hot(kind, attempts, age, stream):
         assert age + wait <= deadline(kind, stream) + MINUTE
 
 
+@pytest.mark.parametrize("kind", ["rate", "site"])
+def test_a_paced_wait_does_not_keep_a_login_code_alive(kind):
+    assert next_attempt(kind, 0, HOUR - MINUTE, table="otp") == MINUTE
+    assert next_attempt(kind, 0, HOUR, table="otp") is None
+    assert next_attempt(kind, 0, HOUR, table="full") == HOUR
+
+
 def test_every_failure_comes_to_an_end_by_itself():
     for kind in [*PLANS, "rate", "site"]:
         age, attempts = 0.0, 0

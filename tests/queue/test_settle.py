@@ -59,6 +59,10 @@ def settled(result, words, phase="rcpt", *, who=None, to=None, about=None):
         pytest.param("ambiguous", "451 4.4.2 lost after the dot", "dot", {"attempts": 1}, "deferred", 5 * MINUTE, 2, "standard", id="ambiguous-is-tried-again"),
         pytest.param("tempfail", "451 4.3.0 later", "rcpt", {"retry": "otp"}, "deferred", 15, 1, "otp", id="otp"),
         pytest.param("tempfail", "451 4.3.0 later", "rcpt", {"retry": "otp", "attempts": 5, "age": HOUR}, "failed", 0, 0, "standard", id="otp-expires"),
+        pytest.param("conn_error", "451 4.4.1 no answer", "connect", {"retry": "otp", "age": 120.0}, "deferred", 120, 0, "otp", id="otp-and-the-site-is-down"),
+        pytest.param("conn_error", "451 4.4.1 no answer", "connect", {"retry": "otp", "age": HOUR}, "failed", 0, 0, "standard", id="otp-expires-by-a-probe"),
+        pytest.param("tempfail", "450 4.7.1 greylisted, try again in 300 seconds", "rcpt", {"retry": "otp"}, "deferred", 15, 1, "otp",
+                     id="otp-waits-for-no-greylist"),
         pytest.param("tempfail", "451 4.3.0 later", "rcpt", {"age": -HOUR}, "deferred", MINUTE, 1, "standard", id="clock-stepped-back"),
     ],
 )
