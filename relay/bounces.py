@@ -2,7 +2,7 @@
 
 The rules are rows of config/bounces.toml, first match wins; this file only reads and applies them. The category decides whose fault it is: only `hard`
 may ever suppress an address, a `block` is about us and never about the recipient. Used by queue/settle for the retry table and the site's speed, and by
-inbound for bounces that come back as mail.
+inbound for bounces that come back as mail. Soft bounces wear an address out when nothing else comes of it for days (`Rules.worn`).
 
 RFC 3463 (enhanced status), RFC 5321 §4.2 (codes).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +21,12 @@ from relay.mail.reply import Reply
 from relay.schedule import FULL, GREYLIST, HOUR, MINUTE, RATE, STANDARD
 from relay.shipped import shipped
 
-CATEGORIES = ("hard", "soft", "block", "policy", "spam-content", "mailbox-full", "rate", "greylist", "auto-reply", "unknown")
-RETRIES = {"greylist": GREYLIST, "mailbox-full": FULL, "rate": RATE, "block": RATE}  # category -> retry table; others are standard
+HARD, SOFT, FULL_BOX, UNSURE = "hard", "soft", "mailbox-full", "unknown"
+CATEGORIES = (HARD, SOFT, "block", "policy", "spam-content", FULL_BOX, "rate", "greylist", "auto-reply", UNSURE)
+WEARING = (SOFT, FULL_BOX)  # categories that wear an address out when they come again and again
+DAYS, WITHIN = 5, 30 * 86_400.0  # soft ends on so many different days (UTC) within so many seconds, without a delivery between, wear it out
+TELLING = frozenset({"rcpt", "data", "dot", "report"})  # phases in which a server speaks of the recipient; before, it speaks of us or the sender
+RETRIES = {"greylist": GREYLIST, FULL_BOX: FULL, "rate": RATE, "block": RATE}  # category -> retry table; others are standard
 SLOWS = {"rate", "block"}  # categories about us at that site, not about the message: the site is slowed
 READ = 1_000  # characters of a reply's text that rules look at; servers say what they mean at the beginning
 REMEMBERED = 2_048  # replies whose classification is kept; a site in trouble says the same thing to every message
@@ -50,10 +55,21 @@ class Classification:
     @property
     def suppresses(self) -> bool:
         """Whether a permanent failure of this category says that the address does not exist."""
-        return self.category == "hard"
+        return self.category == HARD
 
 
-UNKNOWN = Classification("unknown")
+UNKNOWN = Classification(UNSURE)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How mail to an address ended: delivered, or with this reply; `at` UTC seconds, `phase` as in `classify`, "report" for one that came by mail."""
+
+    at: float
+    delivered: bool
+    reply: Reply
+    mx: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,17 @@ class Rules:
         phase  dns connect banner ehlo tls auth mail rcpt data dot: a bare 550 at RCPT is about the mailbox, elsewhere it is not
         """
         return _classify(self, reply.code, reply.enhanced, reply.text[:READ], mx.lower().rstrip("."), phase)
+
+
+    def worn(self, ends: Iterable[End], now: float) -> bool:
+        """Whether an address has bounced softly on DAYS different days within WITHIN seconds, without a delivery between; `ends` newest first."""
+        days: set[int] = set()
+        for end in ends:
+            if end.delivered or end.at < now - WITHIN:
+                break
+            if end.phase in TELLING and self.classify(end.reply, end.mx, end.phase).category in (HARD, *WEARING):
+                days.add(int(end.at // 86_400))
+        return len(days) >= DAYS
 
 
 @lru_cache(maxsize=REMEMBERED)

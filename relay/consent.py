@@ -11,20 +11,27 @@
     join                                            lifts that                    subscribed       contact.subscribed
     leave_topic, join_topic                         the same for topic:<id>       the topic's      -
     bounced, of any mail                            hard_bounce, all              unsubscribed     contact.bounced, contact.unsubscribed
+    bounced_softly, too often                       soft_bounce, all, for a time  as it was        -
+    complained, of any mail                         complaint, all                unsubscribed     email.complained, contact.unsubscribed
+    undo, lapse                                     lifts what is named, is over  as before the    contact.subscribed
+                                                                                  bounce
 
 An act writes the entry with its evidence, the contact and its history, and the event, and ends the queued copies that it stops. What is on the wire already
-is stopped too as long as MAIL is not written: the entry is read again just before it. Hard bounces and complaints are no acts of consent and are never
-lifted here; `bounced` is here because it changes the same things.
+is stopped too as long as MAIL is not written: the entry is read again just before it. Bounces and complaints are no acts of the person, who therefore cannot
+lift them by an opt-in; they are here because they change the same things. A bounce that is taken back, because the rule that read it was wrong or its time
+is over, takes back the unsubscribe that it brought on the contact, and no other.
 
 Whoever calls is given by argument what came of it, and tells the runner which recipients to forget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay import bounces, settings
+from relay.bounces import End, Rules
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING
 from relay.mail.reply import Reply
@@ -36,7 +43,8 @@ from relay.store.events import Event
 from relay.store.recipients import Addressee
 from relay.store.suppressions import ALL, Suppression
 
-LEFT, BOUNCED = "unsubscribe", "hard_bounce"
+LEFT, BOUNCED, WORN, COMPLAINED = "unsubscribe", "hard_bounce", "soft_bounce", "complaint"
+TAKEN, BROKEN, EXPIRED = ("delivered", "complained"), "bounced", "failed"  # states in which a recipient ended
 SLICE = 1_000  # queue rows that one act ends before it goes on with the next ones
 
 
@@ -88,17 +96,85 @@ def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> 
     return Done(addressee, wide, new, _stop(conn, addressee.project_id, addressee.key, wide, act.at))
 
 
-def bounced(conn: Any, addressee: Addressee, act: Act, maker: Maker) -> Done:
+# What is reported of an address.
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long bounces stop mail, in seconds ([suppress] hard_for, soft_for): `hard` 0 = until lifted, `soft` 0 = not at all."""
+
+    hard: float = 0.0
+    soft: float = 14 * 86_400.0
+
+    @classmethod
+    def of(cls, config: settings.Suppress) -> Terms:
+        return cls(config.hard_for, config.soft_for)
+
+
+def bounced(conn: Any, addressee: Addressee, act: Act, terms: Terms, maker: Maker) -> Done:
     """The address does not exist, by the evidence in `act.more` (rule, reply, reporter): nothing more goes there from this project. Once is enough."""
-    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
-    entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, BOUNCED, ALL, evidence, act.at)
+    entry = _entry(addressee, BOUNCED, act, terms.hard, maker)
     new = suppressions.add(conn, entry)
     contact = contacts.by_key(conn, addressee.project_id, addressee.key)
     if contact is not None and new:
         told = {**_told(contact, act), "rule": act.more.get("rule", "")}
         events.append(conn, [Event(addressee.project_id, "contact.bounced", act.at, addressee.message_id, addressee.id, contact.id, told)])
-        _refused(conn, contact, ALL, act, evidence)
+        _refused(conn, contact, ALL, act, entry.evidence, "bounce")
     return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "does not exist: mail to it has bounced"))
+
+
+def bounced_softly(conn: Any, addressee: Addressee, act: Act, rules: Rules, terms: Terms, maker: Maker) -> Done:
+    """The address has not taken this message; when that wears it out (Rules.worn), no mail goes there for a while. The contact stays as it is."""
+    if not terms.soft or not rules.worn(_ends(conn, addressee, act.at), act.at):
+        return Done(addressee, ALL, False)
+    new = suppressions.add(conn, _entry(addressee, WORN, act, terms.soft, maker))
+    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has taken no mail for days"))
+
+
+def _ends(conn: Any, addressee: Addressee, now: float) -> list[End]:
+    found = recipients.ends(conn, addressee.project_id, addressee.key, now - bounces.WITHIN)
+    return [End(at, state in TAKEN, reply, mx, phase) for at, state, reply, mx, phase in found if state in (*TAKEN, BROKEN, EXPIRED)]
+
+
+def complained(conn: Any, addressee: Addressee, act: Act, maker: Maker) -> Done:
+    """The recipient called the message spam: nothing more goes there from this project. A second report changes nothing."""
+    entry = _entry(addressee, COMPLAINED, act, 0.0, maker)
+    new = suppressions.add(conn, entry)
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    number = contact.id if contact else None
+    told = {"to": addressee.address, **{name: value for name, value in act.more.items() if value}}
+    events.append(conn, [Event(addressee.project_id, "email.complained", act.at, addressee.message_id, addressee.id, number, told)])
+    if contact is not None:
+        _refused(conn, contact, ALL, act, entry.evidence, "complaint")
+    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has reported mail as spam"))
+
+
+def _entry(addressee: Addressee, reason: str, act: Act, lasts: float, maker: Maker) -> Suppression:
+    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
+    return Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, reason, ALL, evidence, act.at, act.at + lasts if lasts else None)
+
+
+def undo(conn: Any, project: int, wanted: suppressions.Filter, act: Act, limit: int) -> int:
+    """How many entries that match were taken back, at most `limit`; call until it is none."""
+    return _taken_back(conn, suppressions.undo(conn, project, wanted, limit), act)
+
+
+def lapse(conn: Any, act: Act, limit: int) -> int:
+    """How many entries, of all projects, ended because their time was over, at most `limit`; call until it is none."""
+    return _taken_back(conn, suppressions.lapsed(conn, act.at, limit), act)
+
+
+def _taken_back(conn: Any, gone: Sequence[Suppression], act: Act) -> int:
+    for entry in gone:
+        contact = contacts.by_key(conn, entry.project_id, entry.key) if entry.reason == BOUNCED else None
+        if contact is not None and _by_this(history.last(conn, contact.id, ("subscribed", "unsubscribed")), entry) and _agreed(conn, contact, ALL, act):
+            events.append(conn, [Event(contact.project_id, "contact.subscribed", act.at, contact_id=contact.id, data=_told(contact, act))])
+    return len(gone)
+
+
+def _by_this(last: Entry | None, entry: Suppression) -> bool:
+    """Whether the contact's last change was the unsubscribe that this bounce brought."""
+    return last is not None and last.act == "unsubscribed" and last.evidence.get("recipient_id") == entry.evidence.get("recipient_id") is not None
 
 
 def _stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "has unsubscribed") -> tuple[int, ...]:
@@ -173,15 +249,16 @@ def join_topic(conn: Any, contact: Contact, topic: int, act: Act) -> None:
     _agreed(conn, contact, wide, act)
 
 
-def _refused(conn: Any, contact: Contact, wide: str, act: Act, evidence: dict[str, Any]) -> None:
-    """Write on the contact that this is not wanted, unless it says so already."""
+def _refused(conn: Any, contact: Contact, wide: str, act: Act, evidence: dict[str, Any], reason: str = "") -> None:
+    """Write on the contact that this is not wanted, unless it says so already; `reason` "bounce" | "complaint" where it was no act of the person."""
     topic = topics.scoped(wide)
     if topic is not None:
         if topics.set_state(conn, contact, topic, False, act.at):
             history.append(conn, [Entry(contact.id, act.at, "topic_unsubscribed", act.source, {**evidence, "topic_id": topics.public(topic)})])
     elif contacts.set_unsubscribed(conn, contact.id, True, act.at):
         history.append(conn, [Entry(contact.id, act.at, "unsubscribed", act.source, evidence)])
-        events.append(conn, [Event(contact.project_id, "contact.unsubscribed", act.at, contact_id=contact.id, data=_told(contact, act))])
+        told = _told(contact, act) | ({"reason": reason} if reason else {})
+        events.append(conn, [Event(contact.project_id, "contact.unsubscribed", act.at, contact_id=contact.id, data=told)])
 
 
 def _agreed(conn: Any, contact: Contact, wide: str, act: Act) -> bool:

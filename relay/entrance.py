@@ -13,6 +13,7 @@ from typing import Any
 
 from relay import bounces, policy
 from relay.clock import Clock
+from relay.consent import Terms
 from relay.desks import Large, SubmissionDesk
 from relay.fetch import Fetch
 from relay.inbound.desk import Forget, InboundDesk
@@ -109,7 +110,7 @@ def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, make
     """The listener for mail to us; it takes from the same limits as those beside it."""
     smtp, services = settings.smtp, tools.services
     boxes = Mailboxes(services.tokens, hosts(settings))
-    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, bounces.read(), services.clock, maker, forget)
+    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, bounces.read(), Terms.of(settings.suppress), services.clock, maker, forget)
     shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))
     return Listener(desk, ListenerOptions(
         INBOUND, settings.hostname, max_size=smtp.max_size, certificate=Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None,

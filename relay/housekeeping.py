@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from relay import control, log
+from relay import consent, control, log
 from relay.clock import Clock
+from relay.consent import Act
 from relay.control import domains as acts
 from relay.delivery.connect import Connector
 from relay.errors import RelayError
@@ -26,6 +27,7 @@ from relay.store.retention import Keep
 LOG = log.get("housekeeping")
 CHANGED = counter("domain_status_changes_total", "Domains whose status a look at DNS changed, by the new status", "status")
 STALE = 3_600.0  # seconds after which a domain's DNS is looked at again
+LAPSED = 500  # suppressions ended in one transaction
 DOMAINS = 50  # domains looked at in one turn
 
 
@@ -77,6 +79,16 @@ async def look_at_dns(house: House) -> None:
             LOG.warning("domain changed", domain=after.name, project=after.project_id, was=before, status=after.status)
 
 
+async def lapse(house: House) -> None:
+    """End the suppressions whose time is over."""
+    total = 0
+    while gone := await house.store.write(consent.lapse, Act("lapsed", at=house.clock.now()), LAPSED, lane=JOBS):
+        total += gone
+    if total:
+        LOG.info("suppressions ended", entries=total)
+        house.control.changed("suppressions")
+
+
 async def remember_tls(house: House) -> None:
     """Keep over a restart which servers' STARTTLS is broken (B24)."""
     while house.broken:
@@ -89,6 +101,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, renew_certificate),
     (30.0, note_keys),
     (60.0, look_at_dns),
+    (60.0, lapse),
     (60.0, remember_tls),
 )
 

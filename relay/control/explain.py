@@ -46,7 +46,7 @@ async def _suppressions(control: Control, text: str, owner: int | None) -> list[
     for project in which[:100]:
         for entry in await control.store.read(suppressions.of, project.id, text):
             found.append({"project": project.name, "address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence,
-                          "created_at": iso(entry.created_at)})
+                          "created_at": iso(entry.created_at), "expires_at": iso(entry.expires_at)})
     return found
 
 

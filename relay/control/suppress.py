@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from relay import consent
 from relay.clock import iso
+from relay.consent import Act
 from relay.control import Control
 from relay.errors import Invalid, NotFound
 from relay.mail import address as mail_address
@@ -76,16 +78,21 @@ async def take_in(control: Control, rows: Sequence[Sequence[str]], batch: str = 
 
 async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "", reason: str = "", rule: str = "", since: float | None = None,
                until: float | None = None) -> dict[str, Any]:
-    """How many entries of an import, a bounce rule or a stretch of time went; raises Invalid when nothing says which."""
+    """How many entries of an import, a bounce rule or a stretch of time went; raises Invalid when nothing says which.
+
+    Contacts whom such a bounce had unsubscribed are subscribed again, unless they have said anything since.
+    """
     if not (batch or rule or since is not None):
         raise Invalid("batch", "name what to undo: the import's batch, a rule, or since when")
     owner = await control.store.read(projects.by_name, project)
     wanted, total = Filter(reason, batch=batch, rule=rule, since=since, until=until), 0
-    while gone := await control.store.write(suppressions.undo, owner.id, wanted, SLICE, lane="jobs"):
+    act = Act("undo", at=control.clock.now())
+    while gone := await control.store.write(consent.undo, owner.id, wanted, act, SLICE, lane="jobs"):
         total += gone
     control.changed("suppressions")
     return {"removed": total}
 
 
 def shown(entry: Suppression) -> dict[str, Any]:
-    return {"address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence, "created_at": iso(entry.created_at)}
+    return {"address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence, "created_at": iso(entry.created_at),
+            "expires_at": iso(entry.expires_at)}

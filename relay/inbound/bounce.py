@@ -24,7 +24,7 @@ from typing import Any
 
 from relay import consent
 from relay.bounces import Classification, Rules
-from relay.consent import Act
+from relay.consent import Act, Terms
 from relay.errors import Invalid
 from relay.mail import address
 from relay.mail.dsn import Report, Told
@@ -62,7 +62,7 @@ class Letter:
     at: float
 
 
-def record(conn: Any, number: int, letter: Letter, rules: Rules, maker: Maker) -> Heard:
+def record(conn: Any, number: int, letter: Letter, rules: Rules, terms: Terms, maker: Maker) -> Heard:
     """Take the report about the recipient of this id to its end, in one transaction; raises NotFound."""
     addressee = recipients.get(conn, number)
     results: list[str] = []
@@ -70,7 +70,7 @@ def record(conn: Any, number: int, letter: Letter, rules: Rules, maker: Maker) -
     for told in _concerning(letter.report.told, addressee):
         if returns.heard(conn, number) >= returns.KEPT:
             break
-        results.append(_line(conn, addressee, told, letter, rules, maker, stopped))
+        results.append(_line(conn, addressee, told, letter, rules, terms, maker, stopped))
     return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped))
 
 
@@ -79,7 +79,7 @@ def _concerning(told: Sequence[Told], addressee: Addressee) -> Sequence[Told]:
     return [each for each in told if _about(each, addressee)] or told[:1]
 
 
-def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Rules, maker: Maker, stopped: list[int]) -> str:
+def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Rules, terms: Terms, maker: Maker, stopped: list[int]) -> str:
     if told.action in SUCCESSES:
         owed = _about(told, addressee) and returns.pass_on(conn, _settlement(addressee, told, letter, "delivered"), SUCCESSES[told.action])
         return "told" if owed else "success"
@@ -97,7 +97,7 @@ def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Ru
     stopped.append(addressee.id)
     if not (told.reply.permanent and found.suppresses):
         return state
-    stopped.extend(consent.bounced(conn, addressee, _evidence(told, letter, found), maker).stopped)
+    stopped.extend(consent.bounced(conn, addressee, _evidence(told, letter, found), terms, maker).stopped)
     return "bounced hard"
 
 

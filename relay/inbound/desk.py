@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from relay import log
 from relay.bounces import Rules
 from relay.clock import Clock
+from relay.consent import Terms
 from relay.inbound import bounce, mailboxes, unsubscribe
 from relay.inbound.mailboxes import Mailbox, Mailboxes
 from relay.mail import dsn, ids
@@ -39,6 +40,7 @@ class InboundDesk:
 
     native  settings.suppress.unsubscribe
     rules   what the replies in reports mean
+    terms   how long bounces suppress
     forget  tells the runner whose copies no longer wait
     """
 
@@ -46,6 +48,7 @@ class InboundDesk:
     mailboxes: Mailboxes
     native: str
     rules: Rules
+    terms: Terms
     clock: Clock
     maker: Maker
     forget: Forget
@@ -78,7 +81,7 @@ class InboundDesk:
 
     async def _bounced(self, session: Session, mailbox: Mailbox, report: Report) -> None:
         letter = bounce.Letter(report, session.client, self.clock.now())
-        heard = await self.store.write(bounce.record, mailbox.number, letter, self.rules, self.maker)
+        heard = await self.store.write(bounce.record, mailbox.number, letter, self.rules, self.terms, self.maker)
         self.forget(heard.stopped)
         for result in heard.results or (report.kind,):
             TAKEN.labels(mailbox.kind, result).inc()

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from relay import log
 from relay.bounces import Classification, Rules
+from relay.consent import Terms
 from relay.delivery.outcome import CONN_ERROR, DELIVERED, PERMFAIL, Outcome
 from relay.errors import ConnectFailed
 from relay.mail import ids
 from relay.mail.message import Message, Recipient
 from relay.mail.reply import Reply
 from relay.queue import figures, settle
+from relay.queue.evidence import Evidence
 from relay.queue.recorder import Recorder
 from relay.queue.site import FAILS, Site
 from relay.queue.waiting import Turn, Waiting
@@ -37,10 +39,10 @@ LOG = log.get("queue")
 class Outcomes:
     """Takes each outcome to its end. `delay_after`: seconds after which a delay is reported to those who asked for it."""
 
-    def __init__(self, runner: Runner, rules: Rules, delay_after: float):
+    def __init__(self, runner: Runner, rules: Rules, terms: Terms, delay_after: float):
         self.runner, self.clock, self.rules, self.delay_after = runner, runner.clock, rules, delay_after
         self.memory, self.dispatch = runner.memory, runner.dispatch
-        self.recorder = Recorder(runner.store, self._committed)
+        self.recorder = Recorder(runner.store, self._committed, Evidence(rules, terms).record, runner.forget)
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
 
     async def recorder_room(self) -> None:

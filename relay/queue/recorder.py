@@ -10,13 +10,13 @@ A kill in between leaves recipients whose mail was taken and who are still in th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from relay import log
 from relay.errors import StoreError
 from relay.metrics import gauge
 from relay.store import faults
-from relay.store import queue as rows
 from relay.store.engine import Store
 from relay.store.queue import Settlement
 from relay.store.writes import OUTCOMES
@@ -31,10 +31,16 @@ WAITING = gauge("queue_outcomes_unwritten", "Delivery outcomes that are not comm
 
 
 class Recorder:
-    """Writes settlements; `committed(settlements)` is called for each group that is on disk."""
+    """Writes settlements; `committed(settlements)` is called for each group that is on disk.
 
-    def __init__(self, store: Store, committed: Callable[[Sequence[Settlement]], None]):
-        self._store, self._committed = store, committed
+    record(conn, settlements)  what writes a group, relay.queue.evidence: gives other recipients that it stopped, of which `stopped` is told
+    """
+
+    def __init__(
+        self, store: Store, committed: Callable[[Sequence[Settlement]], None], record: Callable[[Any, Sequence[Settlement]], Iterable[int]],
+        stopped: Callable[[Iterable[int]], None],
+    ):
+        self._store, self._committed, self._record, self._stopped = store, committed, record, stopped
         self._pending: list[Settlement] = []
         self._writing = 0
         self._failing = False
@@ -117,7 +123,7 @@ class Recorder:
         """Those that are on disk: all, but for one that no database takes, whose recipient stays where it is until somebody looks."""
         while True:
             try:
-                await self._store.write(rows.settle_many, batch, lane=OUTCOMES)
+                stopped = await self._store.write(self._record, batch, lane=OUTCOMES)
             except StoreError as error:
                 self._failing = True
                 LOG.error("outcomes cannot be recorded, deliveries stopped", outcomes=len(batch), error=error.text)
@@ -127,6 +133,8 @@ class Recorder:
                 self._failing = False
                 return await self._alone(batch, error)
             self._failing = False
+            if stopped:
+                self._stopped(stopped)
             return batch
 
     async def _alone(self, batch: Sequence[Settlement], error: Exception) -> Sequence[Settlement]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from relay import bounces, log, shaping
 from relay.clock import Clock
+from relay.consent import Terms
 from relay.delivery.connect import Connector
 from relay.delivery.route import Router
 from relay.mail.message import Message
@@ -55,7 +56,7 @@ class Runner:
         self.stopping = False
         self.memory = Memory(self)
         self.dispatch = Dispatch(self, config.delivery.connections)
-        self.outcomes = Outcomes(self, rules or bounces.read(), config.dsn.delay_after)
+        self.outcomes = Outcomes(self, rules or bounces.read(), Terms.of(config.suppress), config.dsn.delay_after)
         self.routing = Routing(self)
         self.known, self.places, self.bodies, self.loader = self.memory.known, self.memory.places, self.memory.bodies, self.memory.loader
         self.sites, self.couriers = self.dispatch.sites, self.dispatch.couriers

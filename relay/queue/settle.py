@@ -7,6 +7,8 @@
     the same, past the deadline      failed: expired                          failed, unless NOTIFY says otherwise
     stopped by a policy as it left   suppressed or failed                     -, failed
 
+A refusal that says something of the address itself goes on the Settlement as its category (relay.queue.evidence draws the consequence).
+
 Reports go only to those who can want one: mail that came by SMTP or sendmail with a reverse-path. A report never brings a report, since its own is null.
 """
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from relay import schedule
-from relay.bounces import Classification
+from relay.bounces import HARD, SOFT, WEARING, Classification
 from relay.delivery.outcome import AMBIGUOUS, CONN_ERROR, DELIVERED, PERMFAIL, Outcome
 from relay.mail import report
 from relay.mail.message import Message, Recipient
@@ -25,6 +27,7 @@ from relay.store.attempts import Attempt
 from relay.store.queue import Settlement
 
 REPORTED = frozenset({"smtp", "sendmail"})  # protocols whose senders expect a DSN; the API's ask for events
+ABOUT_ALL = frozenset({"data", "dot"})  # phases in which the server speaks of the message, to all its recipients at once
 CLOSED = frozenset({"dns", "connect", "banner", "ehlo", "tls", "auth"})  # phases before a message was offered: nothing was refused but the connection
 
 SIMULATED = Reply(250, "2.0.0", "simulated: a test key sends nothing")
@@ -96,6 +99,7 @@ def _bounced(waiting: Waiting, message: Message, recipient: Recipient, outcome: 
     return Settlement(
         waiting.recipient_id, waiting.message_id, waiting.project, "bounced", outcome.reply, now, attempt(outcome, now),
         events=(("email.bounced", _words(recipient, outcome, found)),), report=_failure(message, recipient),
+        category=found.category if found.category in (HARD, *WEARING) and _about(message, recipient, outcome) else "", rule=found.rule,
     )
 
 
@@ -104,7 +108,18 @@ def _expired(waiting: Waiting, message: Message, recipient: Recipient, outcome: 
     return Settlement(
         waiting.recipient_id, waiting.message_id, waiting.project, "failed", outcome.reply, now, attempt(outcome, now),
         events=(("email.failed", told),), report=_failure(message, recipient),
+        category=SOFT if found.category in (HARD, *WEARING) and _about(message, recipient, outcome) else "", rule=found.rule,
     )
+
+
+def _about(message: Message, recipient: Recipient, outcome: Outcome) -> bool:
+    """Whether the server spoke of this address: at its RCPT, or after the DATA of a message to it alone or in words that name it.
+
+    What comes before is about us or the sender, and DNS may be wrong on our side: a domain that is not there costs nobody anything.
+    """
+    if outcome.phase in ABOUT_ALL:
+        return len(message.recipients) == 1 or recipient.address.lower() in outcome.reply.text.lower()
+    return outcome.phase == "rcpt"
 
 
 def suppressed(waiting: Waiting, recipient: Recipient, reply: Reply, now: float) -> Settlement:

@@ -62,6 +62,7 @@ class Settlement:
     due       for "deferred": UTC seconds of the next attempt; and with it `attempts`, `retry`, `warned` as relay.schedule counts them
     events    (type, data) pairs to append, in order
     report    kind of DSN to send: failed | delayed | delivered | relayed, or ""
+    category  what the refusal says of the address itself, "hard" or "soft", and the `rule` that said so; "" when it says nothing of it
     """
 
     recipient_id: int
@@ -77,6 +78,8 @@ class Settlement:
     warned: bool = False
     events: tuple[tuple[str, dict[str, Any]], ...] = ()
     report: str = ""
+    category: str = ""
+    rule: str = ""
 
     @property
     def id(self) -> int:

@@ -9,7 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from relay.errors import NotFound
-from relay.store.schema import events, messages, recipients
+from relay.mail.reply import Reply
+from relay.store.schema import attempts, events, messages, recipients
+
+ENDS = 500  # ends of one address that are looked at, newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,16 @@ def counted(conn: Connection, addressee: Addressee, types: Sequence[str], limit:
     found = select(events.c.id).where(
         events.c.message_id == addressee.message_id, events.c.recipient_id == addressee.id, events.c.type.in_(types)).limit(limit)
     return conn.scalar(select(func.count()).select_from(found.subquery())) or 0
+
+
+def ends(conn: Connection, project: int, key: str, since: float) -> list[tuple[float, str, Reply, str, str]]:
+    """(UTC seconds, state, the last reply, who said it, in which phase) of the mail to an address that ended since then, newest first, at most ENDS."""
+    columns = (recipients.c.id, recipients.c.message_id, recipients.c.state, recipients.c.ended_at, recipients.c.code, recipients.c.enhanced, recipients.c.text)
+    whose = select(*columns).where(recipients.c.project_id == project, recipients.c.key == key, recipients.c.ended_at >= since)
+    rows = conn.execute(whose.order_by(recipients.c.id.desc()).limit(ENDS)).all()
+    last = {row.recipient_id: row for row in conn.execute(
+        select(attempts.c.recipient_id, attempts.c.mx, attempts.c.phase).where(attempts.c.message_id.in_([row.message_id for row in rows]))
+        .order_by(attempts.c.at, attempts.c.id))}
+    found = [(row, last.get(row.id)) for row in sorted(rows, key=lambda row: row.ended_at, reverse=True)]
+    return [(row.ended_at, row.state, Reply(row.code or 250, row.enhanced or "", row.text or ""), tried.mx if tried else "", tried.phase if tried else "")
+            for row, tried in found]

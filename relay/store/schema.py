@@ -103,7 +103,9 @@ suppressions = Table(
     Column("scope", String(64), nullable=False),  # all | marketing | topic:<id>
     Column("evidence", Json, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),  # None = until somebody lifts it
     UniqueConstraint("project_id", "key", "scope"),
+    Index("suppressions_by_end", "expires_at", **_where("expires_at IS NOT NULL")),
 )
 
 bodies = Table(
@@ -158,6 +160,7 @@ recipients = Table(
     Column("text", Text),  # the remote's words, or ours
     Column("ended_at", Float),
     Index("recipients_by_key", "project_id", "key", "id"),
+    Index("recipients_by_bounce", "project_id", "id", **_where("state = 'bounced'")),  # to classify them anew
 )
 
 queue = Table(

@@ -1,12 +1,13 @@
 """Suppressions: addresses that get no mail from a project, why, and how much of it they refuse.
 
     scope          stops                                    reasons
-    all            everything                               hard_bounce, complaint, manual, unsubscribe
+    all            everything                               hard_bounce, soft_bounce, complaint, manual, unsubscribe
     marketing      mail of the marketing stream             unsubscribe
     topic:<id>     mail of that topic                       unsubscribe
 
-One entry per project, address (its normal form) and scope. A second report for the same keeps the more serious reason. `find` is the read on the hot path,
-at RCPT and just before MAIL; it is one index range and is never cached, which is what makes consent instant.
+One entry per project, address (its normal form) and scope. A second report for the same keeps the more serious reason. An entry with `expires_at` goes by
+itself within a minute of that time (`lapsed`). `find` is the read on the hot path, at RCPT and just before MAIL; it is one index range and is never cached,
+which is what makes consent instant.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from relay.store.schema import suppressions as table
 from relay.store.upsert import insert
 
 ALL, MARKETING = "all", "marketing"
-SEVERITY = {"unsubscribe": 1, "manual": 2, "hard_bounce": 3, "complaint": 4}  # a graver reason replaces a lighter one, never the reverse
+SEVERITY = {"soft_bounce": 0, "unsubscribe": 1, "manual": 2, "hard_bounce": 3, "complaint": 4}  # a graver reason replaces a lighter one, never the reverse
+REASONS = ("unsubscribe", "manual", "hard_bounce", "complaint")  # that people may give; soft_bounce is ours alone, because it ends by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """`key` is the address in normal form; `evidence` is JSON: what was reported, by whom, in which import."""
+    """`key` is the address in normal form; `evidence` is JSON: what was reported, by whom, in which import. `expires_at` UTC seconds, None = it stays."""
 
     id: int
     project_id: int
@@ -42,6 +44,7 @@ class Suppression:
     scope: str = ALL
     evidence: dict[str, Any] = field(default_factory=dict)
     created_at: float = 0.0
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +60,26 @@ class Filter:
     after: int = 0  # the last id of the page before
 
 
-_COLUMNS = (table.c.id, table.c.project_id, table.c.key, table.c.address, table.c.reason, table.c.scope, table.c.evidence, table.c.created_at)
+_COLUMNS = (table.c.id, table.c.project_id, table.c.key, table.c.address, table.c.reason, table.c.scope, table.c.evidence, table.c.created_at,
+            table.c.expires_at)
 _FIND = Hot(select(*_COLUMNS).where(table.c.project_id == bindparam("project"), table.c.key == bindparam("key")))
-_INDEX = ["project_id", "key", "scope"]
-
-
-def make(entry_id: int, project_id: int, address: str, reason: str, scope: str, evidence: dict[str, Any], now: float) -> Suppression:
 _OF_MANY = select(*_COLUMNS).where(table.c.project_id == bindparam("project"))
 _FIND_MANY = {
     "sqlite": Hot(_OF_MANY.where(table.c.key.in_(select(func.json_each(bindparam("keys", type_=String)).table_valued("value").c.value)))),
     "postgresql": Hot(_OF_MANY.where(table.c.key == func.any(bindparam("keys", type_=ARRAY(String))))),
 }
+_INDEX = ["project_id", "key", "scope"]
+
+
+def make(
+    entry_id: int, project_id: int, address: str, reason: str, scope: str, evidence: dict[str, Any], now: float, expires_at: float | None = None,
+) -> Suppression:
     """An entry, checked; raises Invalid naming the field."""
-    if reason not in SEVERITY:
-        raise Invalid("reason", f"reason is one of {', '.join(SEVERITY)}")
+    if reason not in REASONS:
+        raise Invalid("reason", f"reason is one of {', '.join(REASONS)}")
     if scope not in (ALL, MARKETING) and not (scope.startswith("topic:") and len(scope) > 6):
         raise Invalid("scope", 'scope is "all", "marketing" or "topic:" and its id')
-    return Suppression(entry_id, project_id, mail_address.key(address), address, reason, scope, evidence, now)
+    return Suppression(entry_id, project_id, mail_address.key(address), address, reason, scope, evidence, now, expires_at)
 
 
 def find(conn: Connection, project: int, key: str, stream: str, topic: str) -> Suppression | None:
@@ -85,12 +91,6 @@ def find(conn: Connection, project: int, key: str, stream: str, topic: str) -> S
     return max(stopping, key=_gravity) if stopping else None
 
 
-def _stops(scope: str, stream: str, topic: str) -> bool:
-    return scope == ALL or (scope == MARKETING and stream == MARKETING) or (topic != "" and scope == f"topic:{topic}")
-
-
-def _gravity(entry: Suppression) -> tuple[bool, int]:
-    return entry.scope == ALL, SEVERITY.get(entry.reason, 0)
 def stopping(conn: Connection, project: int, keys: Sequence[str], stream: str, topic: str) -> dict[str, Suppression]:
     """What `find` gives for each of these addresses, in one query; without those that nothing stops."""
     if len(keys) == 1:
@@ -105,10 +105,16 @@ def stopping(conn: Connection, project: int, keys: Sequence[str], stream: str, t
     return stopping
 
 
+def _stops(scope: str, stream: str, topic: str) -> bool:
+    return scope == ALL or (scope == MARKETING and stream == MARKETING) or (topic != "" and scope == f"topic:{topic}")
+
+
+def _gravity(entry: Suppression) -> tuple[bool, int]:
+    return entry.scope == ALL, SEVERITY.get(entry.reason, 0)
 
 
 def _entry(row: tuple[Any, ...]) -> Suppression:
-    return Suppression(*row[:6], value(row[6]), row[7])
+    return Suppression(*row[:6], value(row[6]), *row[7:])
 
 
 def add(conn: Connection, entry: Suppression) -> bool:
@@ -120,7 +126,7 @@ def add_many(conn: Connection, entries: Sequence[Suppression]) -> int:
     """How many of the entries were new or graver than what there was; an import hands in slices of some hundred."""
     statement = insert(conn, table)
     graver = _severity(statement.excluded.reason) > _severity(table.c.reason)
-    newer = {name: statement.excluded[name] for name in ("reason", "evidence", "address", "created_at")}
+    newer = {name: statement.excluded[name] for name in ("reason", "evidence", "address", "created_at", "expires_at")}
     statement = statement.on_conflict_do_update(index_elements=_INDEX, where=graver, set_=newer).returning(table.c.id)
     return sum(len(conn.execute(statement, _values(entry)).all()) for entry in entries)
 
@@ -131,7 +137,7 @@ def _severity(column: Any) -> Any:
 
 def _values(entry: Suppression) -> dict[str, Any]:
     return {"id": entry.id, "project_id": entry.project_id, "key": entry.key, "address": entry.address, "reason": entry.reason, "scope": entry.scope,
-            "evidence": entry.evidence, "created_at": entry.created_at}
+            "evidence": entry.evidence, "created_at": entry.created_at, "expires_at": entry.expires_at}
 
 
 def remove(conn: Connection, project: int, key: str, scope: str = "") -> list[Suppression]:
@@ -142,10 +148,18 @@ def remove(conn: Connection, project: int, key: str, scope: str = "") -> list[Su
     return [Suppression(*row) for row in conn.execute(delete(table).where(*wanted).returning(*_COLUMNS))]
 
 
-def undo(conn: Connection, project: int, wanted: Filter, limit: int) -> int:
-    """Remove up to `limit` entries that match, after a wrong import or a rule that misread bounces; gives how many went. Call until it gives 0."""
-    picked = select(table.c.id).where(*_where(project, wanted)).limit(limit)
-    return conn.execute(delete(table).where(table.c.id.in_(picked))).rowcount
+def undo(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:
+    """Remove up to `limit` entries that match, after a wrong import or a rule that misread bounces; gives those that went. Call until it gives none."""
+    return _taken(conn, select(table.c.id).where(*_where(project, wanted)).limit(limit))
+
+
+def lapsed(conn: Connection, now: float, limit: int) -> list[Suppression]:
+    """Remove up to `limit` entries of all projects whose time is over; gives those that went."""
+    return _taken(conn, select(table.c.id).where(table.c.expires_at <= now).limit(limit))
+
+
+def _taken(conn: Connection, picked: Any) -> list[Suppression]:
+    return [Suppression(*row) for row in conn.execute(delete(table).where(table.c.id.in_(picked)).returning(*_COLUMNS))]
 
 
 def page(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:

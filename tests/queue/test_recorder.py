@@ -11,7 +11,7 @@ from relay.errors import StoreError
 from relay.mail.reply import Reply
 from relay.queue import recorder
 from relay.queue.recorder import UNWRITTEN, Recorder
-from relay.store.queue import Settlement
+from relay.store.queue import Settlement, settle_many
 from tests.queue.conftest import until
 
 
@@ -42,7 +42,7 @@ def outcome(number):
 @contextlib.asynccontextmanager
 async def recording():
     disk, written = Disk(), []
-    made = Recorder(disk, lambda batch: written.extend(each.recipient_id for each in batch))
+    made = Recorder(disk, lambda batch: written.extend(each.recipient_id for each in batch), settle_many, written.clear)
     task = asyncio.create_task(made.run())
     yield disk, made, written
     task.cancel()

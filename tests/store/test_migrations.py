@@ -16,6 +16,7 @@ from relay.errors import StoreError
 from relay.store import messages, migrations
 from relay.store.audience import schema as audience
 from relay.store.engine import Store
+from relay.store.inbound import schema as inbound
 from relay.store.schema import metadata
 from tests.store.conftest import PROJECT, made
 from tests.store.test_engine import keys, put
@@ -133,13 +134,15 @@ async def test_an_empty_store_is_not_opened_to_read(tmp_path):
 
 
 async def test_a_store_of_the_first_release_comes_to_the_same_schema(store_url, tmp_path):
-    """The first release had no audience: its tables and their index of events are made by the migration."""
+    """The first release had no audience, and no suppression ended by itself: tables, columns and indexes are made by the migrations."""
     one = await Store.open(store_url, tmp_path / "data")
 
     def back(conn):
-        for table in reversed(audience.TABLES):
+        for table in reversed((*audience.TABLES, *inbound.TABLES)):
             table.drop(conn)
-        conn.exec_driver_sql("DROP INDEX events_by_contact")
+        for index in ("events_by_contact", "suppressions_by_end", "recipients_by_bounce", "domains_by_name"):
+            conn.exec_driver_sql(f"DROP INDEX {index}")
+        conn.exec_driver_sql("ALTER TABLE suppressions DROP COLUMN expires_at")
         stamp(conn, "0001")
 
     def shape(conn):

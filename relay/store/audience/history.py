@@ -44,6 +44,13 @@ def paged(conn: Connection, contact: int, which: Page) -> Found:
     return Found([Entry(*row[1:]) for row in found.rows], found.total, found.last)
 
 
+def last(conn: Connection, contact: int, acts: Sequence[str]) -> Entry | None:
+    """The newest of these acts on a contact."""
+    query = select(*(table.c[name] for name in Entry.__slots__)).where(table.c.contact_id == contact, table.c.act.in_(list(acts)))
+    row = conn.execute(query.order_by(table.c.id.desc()).limit(1)).one_or_none()
+    return None if row is None else Entry(*row)
+
+
 def hashed(key: str, secret: bytes) -> str:
     """What stands for an address after it is forgotten."""
     return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
