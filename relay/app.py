@@ -123,7 +123,7 @@ class Relay:
 
     async def _start_delivery(self) -> None:
         config, services = self.config, self.tools.services
-        shaping = Shaping.load(config.delivery.connections)
+        shaping = Shaping.load(config.delivery.connections, sources=sum(":" not in each for each in config.delivery.sources))
         router = Router(config, self.resolver, shaping.provider)
         self.connector = Connector(config, self.resolver)
         self.runner = Runner(

@@ -242,6 +242,7 @@ POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by 
 
 TRANSACTION = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0)
 SMTP_COMMANDS = Tally("smtp_commands", "Commands of SMTP clients by the class of their answer, the message after DATA counted with it", "verb", "code_class")
+SMTP_READ = histogram("smtp_data_read_seconds", "From the 354, or the first BDAT, to the last octet of a message", buckets=TRANSACTION)
 SMTP_COMMIT = histogram("smtp_data_commit_seconds", "From the final dot to its answer: policies and the durable commit", buckets=TRANSACTION)
 SMTP_TRANSACTION = histogram("smtp_transaction_seconds", "From MAIL to the answer to the final dot", buckets=TRANSACTION)
 SMTP_CONNECTIONS_OPEN = gauge("smtp_connections_open", "Connections of SMTP clients that are open now", "listener", summed=True)

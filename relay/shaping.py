@@ -61,9 +61,11 @@ class Reaction:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A site's table: `connections` at once, `messages` on each, `idle` seconds kept, `tls` "required" or "", `rate` None = unlimited."""
+    """A site's table: `connections` at once (from each of our addresses, where `per_source`), `messages` on each, `idle` seconds kept, `tls` "required"
+    or "", `rate` None = unlimited."""
 
     connections: int = 10
+    per_source: bool = False
     messages: int = 100
     idle: float = 60.0
     tls: str = ""
@@ -80,10 +82,13 @@ class Shaping:
     suffixes: tuple[tuple[str, str], ...]
 
     @classmethod
-    def load(cls, total: int, path: Path | None = None) -> Self:
-        """The shaping of this file, by default the shipped one, for a relay of `total` connections: no site gets more than a quarter of them."""
+    def load(cls, total: int, path: Path | None = None, sources: int = 1) -> Self:
+        """The shaping of this file, by default the shipped one, for a relay of `total` connections from `sources` addresses.
+
+        No site gets more than a quarter of all connections.
+        """
         found, most = read(path), max(1, total // 4)
-        return cls(capped(found.default, most), {name: capped(limits, most) for name, limits in found.sites.items()}, found.suffixes)
+        return cls(fitted(found.default, most, sources), {name: fitted(limits, most, sources) for name, limits in found.sites.items()}, found.suffixes)
 
     def provider(self, hosts: Sequence[str]) -> str | None:
         """The name of the provider that all these MX hosts belong to, None if there is none."""
@@ -110,9 +115,9 @@ class Shaping:
         return [row for row in rows if row.category in ("", category) and (row.text is None or row.text.search(text))]
 
 
-def capped(limits: Limits, most: int) -> Limits:
-    """The table with at most this many connections."""
-    return replace(limits, connections=min(limits.connections, most))
+def fitted(limits: Limits, most: int, sources: int) -> Limits:
+    """The table for a relay with so many sources, with at most `most` connections."""
+    return replace(limits, connections=min(limits.connections * (max(1, sources) if limits.per_source else 1), most))
 
 
 def read(path: Path | None = None) -> Shaping:
@@ -137,11 +142,13 @@ def read(path: Path | None = None) -> Shaping:
 
 
 def _limits(at: str, given: dict[str, Any], default: Limits) -> Limits:
-    _known(at, given, {"connections", "messages", "idle", "tls", "rate", "reactions"})
+    _known(at, given, {"connections", "per_source", "messages", "idle", "tls", "rate", "reactions"})
     if given.get("tls", "") not in ("", "required"):
         raise ConfigError(at, 'tls is "required" or not there')
+    if not isinstance(per_source := given.get("per_source", default.per_source and "connections" not in given), bool):
+        raise ConfigError(at, f"per_source is true or false, not {per_source!r}")
     return Limits(
-        connections=_whole(at, "connections", given.get("connections", default.connections)),
+        connections=_whole(at, "connections", given.get("connections", default.connections)), per_source=per_source,
         messages=_whole(at, "messages", given.get("messages", default.messages)),
         idle=_seconds(at, "idle", given["idle"]) if "idle" in given else default.idle,
         tls=given.get("tls", default.tls),

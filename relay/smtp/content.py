@@ -11,6 +11,7 @@ end of data can pass through us (CVE-2023-51764, -51765, -51766).
 from __future__ import annotations
 
 import io
+from time import monotonic
 
 from relay.mail.reply import Reply
 from relay.smtp.limits import Budget
@@ -36,11 +37,13 @@ class Content:
     limit     octets of a message, not counting stuffed dots
     refusal   why it will be refused, None while it may be accepted
     received  octets read, kept or not
+    begun     when we were ready for it, monotonic seconds
     """
 
-    __slots__ = ("_block", "_budget", "_dots", "_held", "_last", "limit", "received", "refusal")
+    __slots__ = ("_block", "_budget", "_dots", "_held", "_last", "begun", "limit", "received", "refusal")
 
     def __init__(self, limit: int, budget: Budget):
+        self.begun = monotonic()
         self.limit = limit
         self.refusal: Reply | None = None
         self.received = 0

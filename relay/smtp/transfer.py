@@ -12,7 +12,7 @@ from time import monotonic
 
 from relay.mail.message import Envelope
 from relay.mail.reply import Reply
-from relay.metrics import SMTP_COMMIT, SMTP_TRANSACTION
+from relay.metrics import SMTP_COMMIT, SMTP_READ, SMTP_TRANSACTION
 from relay.smtp.content import NO_ROOM, Content
 from relay.smtp.engine import CHUNKS, MESSAGE, Engine, lines
 
@@ -134,6 +134,7 @@ def _complete(engine: Engine, stuffed: bool) -> None:
         engine.say(octets)
         return
     engine.dot = monotonic()
+    SMTP_READ.observe(engine.dot - engine.content.begun)
     given = engine.envelope
     envelope = Envelope(given.sender, tuple(engine.recipients), given.body, given.smtputf8, given.ret, given.envid, given.size)
     engine.wait(MESSAGE, engine.desk.message(engine.session, envelope, octets), _committed)

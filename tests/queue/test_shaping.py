@@ -50,6 +50,20 @@ def test_limits(site, connections, messages, tls, rate):
 
 
 @pytest.mark.parametrize(
+    ("site", "total", "sources", "connections"),
+    [
+        pytest.param("mx.example.net", 500, 0, 10, id="the-kernel-chooses"),
+        pytest.param("mx.example.net", 500, 3, 30, id="ten-from-each-source"),
+        pytest.param("yahoo", 500, 3, 30, id="a-provider-without-a-number-of-its-own"),
+        pytest.param("google", 500, 3, 5, id="a-provider-counts-them-together"),
+        pytest.param("mx.example.net", 40, 3, 10, id="never-more-than-a-quarter-of-all"),
+    ],
+)
+def test_connections_by_source(site, total, sources, connections):
+    assert shaping.Shaping.load(total, sources=sources).limits(site).connections == connections
+
+
+@pytest.mark.parametrize(
     ("site", "text", "category", "brings"),
     [
         pytest.param("yahoo", "[TSS04] Messages temporarily deferred", "rate", {"suspend": 7200.0, "rate": 5400.0}, id="yahoo-tss04-and-the-general-rule"),
@@ -69,6 +83,7 @@ def test_reactions(site, text, category, brings):
     [
         ('[default]\nconections = 3', "has no key 'conections'"),
         ("[default]\nconnections = 0", "1 or more"),
+        ("[default]\nper_source = 3", "true or false"),
         ('[default]\nrate = "fast"', "messages in a time"),
         ('[default]\nreactions = [{text = "x", times = 1}]', "what it brings on"),
         ('[default]\nreactions = [{text = "(", suspend = true}]', "not a regular expression"),
