@@ -33,6 +33,7 @@ from relay.api import (
     topics,
     webhooks,
 )
+from relay.api.compat.poststack import app as poststack
 from relay.api.core import Json, Relay
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, suppressions.router, templates.router, domains.router, keys.router, webhooks.router,
@@ -61,6 +62,7 @@ def application(relay: Relay, others: Sequence[BaseRoute] = ()) -> FastAPI:
         app.include_router(router)
     app.router.routes.extend(others)
     errors.install(app)
+    app.mount("/poststack", poststack.application(app))
     described = app.openapi
 
     def openapi() -> dict[str, Any]:

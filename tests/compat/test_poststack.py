@@ -1,0 +1,380 @@
+"""Every method of the official SDK against a running relay: what it answers, the SDK's own typed models take."""
+
+import inspect
+
+import pytest
+from poststack import PostStackError, types
+
+from relay.api.compat.poststack.table import ROUTES
+from relay.mail import ids
+from tests.compat.conftest import client
+from tests.compat.hostile import faults
+
+EMAIL = {"from": "PostStack <you@yourdomain.com>", "to": ["user@example.com"], "subject": "Hello", "html": "<p>Hi</p>", "tags": ["welcome"]}
+LATER = {**EMAIL, "scheduled_at": "2027-03-25T09:00:00.000Z"}
+RULES = {"operator": "and", "conditions": [{"field": "properties.plan", "comparator": "equals", "value": "pro"}]}
+
+
+def meta(found):
+    return types.PaginationMeta.model_validate(found["meta"])
+
+
+@pytest.fixture
+def alice(live):
+    return live.contacts.create({"email": "alice@example.com", "first_name": "Alice", "properties": {"plan": "pro"}})["contact"]
+
+
+@pytest.fixture
+def segment(live):
+    return live.segments.create({"name": "Pros", "rules": RULES})["segment"]
+
+
+@pytest.fixture
+def topic(live):
+    return live.subscription_topics.create({"name": "News"})["topic"]
+
+
+@pytest.fixture
+def template(live):
+    return live.templates.create({"name": "Welcome", "subject": "Hello {{ name }}", "html": "<p>Hi {{ name }}</p>"})["template"]
+
+
+@pytest.fixture
+def webhook(live):
+    return live.webhooks.create({"url": "https://hooks.example.com/in", "events": ["email.delivered"]})["webhook"]
+
+
+# Emails.
+
+
+def test_send_and_read(live):
+    sent = live.emails.send(EMAIL)
+    found = types.Email.model_validate(live.emails.get(sent["id"])["email"])
+    assert (found.public_id, found.id) == (sent["id"], ids.internal(sent["id"]))
+    assert (found.from_address, found.from_name, found.to_addresses) == ("you@yourdomain.com", "PostStack", ["user@example.com"])
+    assert (found.subject, found.tags, found.test_mode) == ("Hello", ["welcome"], False)
+    assert found.events
+    assert found.events[0].type == "queued"
+
+
+def test_batch(live):
+    told = live.emails.batch({"emails": [EMAIL, {**EMAIL, "to": []}]})["data"]
+    assert told[0]["id"].startswith("em_")
+    assert "to" in told[1]["error"]
+
+
+def test_a_replay_is_the_first_answer(live):
+    first, again = (live.emails.send({**EMAIL, "idempotency_key": "order-1"}) for _ in range(2))
+    assert (again["id"], again["replayed"]) == (first["id"], True)
+
+
+def test_list_emails(live):
+    sent = {live.emails.send(EMAIL)["id"] for _ in range(3)}
+    found = live.emails.list({"per_page": 2})
+    rows = [types.Email.model_validate(row) for row in found["data"]]
+    assert (len(rows), meta(found).total, meta(found).total_pages) == (2, 3, 2)
+    assert {row.public_id for row in rows} < sent
+    assert [row["publicId"] for row in live.emails.list({"to": "user@example.com", "tag": "welcome", "per_page": 100})["data"]] == sorted(sent, reverse=True)
+
+
+@pytest.mark.parametrize("by", ["id", "publicId"])
+def test_emails_of_a_domain(live, by):
+    domain = live.domains.create({"name": "yourdomain.example"})["domain"]
+    live.emails.send(EMAIL)
+    sent = live.emails.send({**EMAIL, "from": "you@yourdomain.example"})
+    assert [row["publicId"] for row in live.emails.list({"domain_id": domain[by]})["data"]] == [sent["id"]]
+
+
+def test_what_the_enumerations_do_not_have_is_mapped_and_named(live):
+    sent = live.emails.send(LATER)
+    shown = live.emails.get(sent["id"])["email"]
+    assert (shown["status"], shown["relayStatus"]) == ("queued", "scheduled")
+    assert types.Email.model_validate(shown).scheduled_at == "2027-03-25T09:00:00.000Z"
+    assert live.emails.reschedule(sent["id"], "2027-04-01T09:00:00Z")["success"] is True
+    assert live.emails.cancel(sent["id"])["success"] is True
+    shown = live.emails.get(sent["id"])["email"]
+    assert (types.Email.model_validate(shown).status, shown["relayStatus"]) == ("failed", "cancelled")
+
+
+def test_events_and_insights(live):
+    sent = live.emails.send(EMAIL)
+    events = live.emails.get_events(sent["id"])["events"]
+    assert [types.EmailEvent.model_validate(each).type for each in events][0] == "queued"
+    assert {"eventType", "createdAt", "metadata"} <= events[0].keys()
+    for warning in live.emails.get_insights(sent["id"])["warnings"]:
+        assert types.EmailInsightWarning.model_validate(warning).code == warning["type"]
+
+
+def test_previews(live):
+    shown = live.emails.preview({**EMAIL, "to": ["user@example.com"]})
+    assert (shown["rendered_subject"], shown["spam"]["skipped"]) == ("Hello", True)
+    assert live.emails.spam_preview({**EMAIL, "to": ["user@example.com"]})["skipped"] is True
+
+
+# Contacts.
+
+
+def test_contacts(live, alice):
+    made = types.Contact.model_validate(alice)
+    assert made.public_id.startswith("con_")
+    assert (made.first_name, made.properties, made.unsubscribed) == ("Alice", {"plan": "pro"}, False)
+    for found in (live.contacts.get(made.public_id), live.contacts.get_by_email("Alice@Example.com"), live.contacts.get(str(made.id))):
+        assert found["contact"] == alice
+    changed = live.contacts.update(made.public_id, {"last_name": "Smith", "properties": {"city": "Bern"}})["contact"]
+    assert types.Contact.model_validate(changed).properties == {"plan": "pro", "city": "Bern"}
+    left = live.contacts.unsubscribe(made.public_id)["contact"]
+    assert types.Contact.model_validate(left).unsubscribed is True
+    found = live.contacts.list({"search": "alice", "unsubscribed": True})
+    assert (meta(found).total, types.Contact.model_validate(found["data"][0]).public_id) == (1, made.public_id)
+    assert live.contacts.delete(made.public_id)["success"] is True
+    assert refused(live.contacts.get, made.public_id).status_code == 404
+
+
+def test_a_second_contact_of_an_address_is_a_conflict(live, alice):
+    error = refused(live.contacts.create, {"email": "ALICE@example.com"})
+    assert (error.status_code, error.error) == (409, "Contact already exists")
+
+
+def test_import_and_export(live, segment):
+    carol = live.contacts.create({"email": "carol@[127.0.0.1]", "first_name": "Carol", "properties": {"plan": "pro"}})["contact"]
+    told = types.ImportContactsResult.model_validate(live.contacts.import_(
+        {"contacts": [{"email": "bob@[127.0.0.1]"}, {"email": "carol@[127.0.0.1]", "first_name": "Eve"}, {"email": "nonsense"}]}))
+    assert (told.imported, told.skipped, len(told.errors)) == (1, 1, 1)
+    assert told.errors[0].startswith("nonsense: ")
+    assert live.contacts.get(carol["publicId"])["contact"]["firstName"] == "Carol"
+    everybody, some = live.contacts.export_csv(), live.contacts.export_csv(segment_id=segment["publicId"])
+    assert everybody.startswith("email,first_name")
+    assert (len(everybody.splitlines()), len(some.splitlines())) == (3, 2)
+    assert refused(live.contacts.export_csv, segment_id="seg_0000000000000").status_code == 404
+
+
+def test_properties(live, alice):
+    made = live.contact_properties.create({"name": "plan", "label": "Plan", "type": "select", "options": ["pro", "free"]})["property"]
+    assert types.ContactProperty.model_validate(made).options == ["pro", "free"]
+    assert live.contact_properties.update(made["id"], {"label": "Tariff"})["property"]["label"] == "Tariff"
+    assert [types.ContactProperty.model_validate(each).id for each in live.contact_properties.list()["properties"]] == [made["id"]]
+    assert live.contact_properties.option_usage(made["id"])["usage"] == {"pro": 1, "free": 0}
+    assert live.contact_properties.delete(made["id"])["success"] is True
+
+
+# Segments, topics, suppressions.
+
+
+def test_dynamic_segments(live, alice, segment):
+    made = types.Segment.model_validate(segment)
+    assert (made.public_id[:4], made.contact_count, segment["rules"]) == ("seg_", 1, RULES)
+    assert types.SegmentPreviewResult.model_validate(live.segments.preview_rules({"rules": RULES})).count == 1
+    shown = live.segments.get(made.public_id)["segment"]
+    assert [types.Contact.model_validate(each | {"properties": None}).public_id for each in shown["contacts"]] == [alice["publicId"]]
+    members = live.segments.members(made.public_id)
+    assert (members["data"][0]["publicId"], meta(members).per_page) == (alice["publicId"], 50)
+    assert live.segments.update(made.public_id, {"name": "Professionals"})["segment"]["name"] == "Professionals"
+    assert [types.Segment.model_validate(each).name for each in live.segments.list()["segments"]] == ["Professionals"]
+    assert live.segments.delete(made.public_id)["success"] is True
+
+
+def test_manual_segments(live, alice):
+    made = live.segments.create({"name": "Testers"})["segment"]
+    assert made["rules"] is None
+    assert live.segments.add_contacts(made["publicId"], {"contact_ids": [alice["publicId"]]}) == {"added": 1}
+    assert refused(live.segments.add_contacts, made["publicId"], {"contact_ids": ["con_0000000000000"]}).status_code == 400
+    assert live.segments.growth(made["publicId"], 7)["daily"][-1]["members"] == 1
+    assert live.segments.remove_contact(made["publicId"], alice["publicId"])["success"] is True
+
+
+def test_a_list_that_is_never_paged_has_all_its_rows(live):
+    for number in range(101):
+        live.segments.create({"name": f"Segment {number}"})
+    assert len(live.segments.list()["segments"]) == 101
+
+
+def test_topics(live, alice, topic):
+    made = types.SubscriptionTopic.model_validate(topic)
+    assert [types.SubscriptionTopic.model_validate(each).id for each in live.subscription_topics.list()["topics"]] == [made.id]
+    assert live.subscription_topics.update(topic["publicId"], {"description": "Monthly"})["topic"]["description"] == "Monthly"
+    assert live.subscription_topics.get_contact_subscriptions(alice["publicId"]) == {"subscriptions": []}
+    told = live.subscription_topics.unsubscribe(alice["publicId"], topic["publicId"])["subscription"]
+    assert (types.ContactSubscription.model_validate(told).topic_id, told["subscribed"]) == (made.id, False)
+    found = live.subscription_topics.get(topic["publicId"])
+    assert (found["topic"]["name"], found["subscriberCount"], found["unsubscribedCount"]) == ("News", 0, 1)
+    gone = live.subscription_topics.list_subscribers(topic["publicId"], {"subscribed": "false"})
+    assert (gone["data"][0]["contactPublicId"], gone["data"][0]["contactId"], meta(gone).per_page) == (alice["publicId"], alice["id"], 50)
+    told = live.subscription_topics.subscribe(alice["publicId"], topic["publicId"])["subscription"]
+    assert types.ContactSubscription.model_validate(told).contact_id == alice["id"]
+    assert live.subscription_topics.get_contact_subscriptions(alice["publicId"])["subscriptions"][0]["subscribed"] is True
+    assert live.subscription_topics.delete(topic["publicId"])["success"] is True
+
+
+def test_suppressions(live):
+    assert live.suppressions.add({"email": "gone@example.com", "reason": "hard_bounce"}) == {"success": True}
+    found = live.suppressions.list()
+    row = types.Suppression.model_validate(found["data"][0])
+    assert (row.email, row.reason, meta(found).total) == ("gone@example.com", "hard_bounce", 1)
+    assert refused(live.emails.send, {**EMAIL, "to": ["gone@example.com"]}).status_code == 422
+    assert live.suppressions.remove("gone@example.com")["success"] is True
+    assert live.suppressions.list()["data"] == []
+
+
+# Templates, webhooks, domains, keys.
+
+
+def test_templates(live, template):
+    made = types.Template.model_validate(template)
+    assert (made.public_id[:4], made.html_body, made.variables, made.published) == ("tpl_", "<p>Hi {{ name }}</p>", ["name"], False)
+    assert live.templates.render(made.public_id, {"name": "Zoë"})["subject"] == "Hello Zoë"
+    assert types.Template.model_validate(live.templates.publish(made.public_id)["template"]).published is True
+    assert live.emails.send({**EMAIL, "subject": None, "html": None, "template_id": made.public_id, "variables": {"name": "Zoë"}})["id"]
+    assert live.templates.update(made.public_id, {"subject": "Hi"})["template"]["version"] == 2
+    assert types.Template.model_validate(live.templates.unpublish(made.public_id)["template"]).published is False
+    copy = types.Template.model_validate(live.templates.duplicate(made.public_id)["template"])
+    assert (copy.name, copy.public_id != made.public_id) == ("Welcome (copy)", True)
+    found = live.templates.list({"search": "copy"})
+    assert (meta(found).total, found["data"][0]["publicId"]) == (1, copy.public_id)
+    assert live.templates.get(copy.public_id)["template"]["id"] == copy.id
+    assert live.templates.delete(copy.public_id)["success"] is True
+
+
+def test_presets(live):
+    presets = [types.TemplatePreset.model_validate(each) for each in live.templates.get_presets()["data"]]
+    assert "welcome" in {each.id for each in presets}
+    assert types.Template.model_validate(live.templates.use_preset("welcome")["template"]).published is False
+
+
+def test_webhooks(live, webhook):
+    made = types.CreateWebhookResult.model_validate(live.webhooks.create({"url": "https://hooks.example.com/two", "events": ["*"]}))
+    assert made.signing_secret.startswith("whsec_")
+    assert "signingSecret" not in live.webhooks.get(made.webhook.id)["webhook"]
+    assert {types.Webhook.model_validate(each).id for each in live.webhooks.list()["webhooks"]} == {webhook["id"], made.webhook.id}
+    assert live.webhooks.update(webhook["id"], {"enabled": False})["webhook"]["active"] is False
+    rotated = types.CreateWebhookResult.model_validate(live.webhooks.rotate_secret(made.webhook.id, grace_hours=0))
+    assert rotated.signing_secret != made.signing_secret
+    assert rotated.webhook.previous_secret_expires_at is None
+    assert live.webhooks.rotate_secret(made.webhook.id)["webhook"]["previousSecretExpiresAt"]
+    assert live.webhooks.batch_replay(made.webhook.id) == {"replayed": 0, "remaining": 0}
+    assert live.webhooks.delete(made.webhook.id)["success"] is True
+
+
+def test_webhook_deliveries(live, tenant):
+    hook = live.webhooks.create({"url": f"{tenant.served.base}/nosuch", "events": ["contact.created"]})["webhook"]
+    assert live.webhooks.test(hook["id"])["status_code"] == 404
+    live.contacts.create({"email": "bob@example.com"})
+    path = f"/poststack/webhooks/{hook['id']}/deliveries"
+    found = tenant.until(path, lambda answer: answer["deliveries"] and answer["deliveries"][0]["attempts"])
+    row = types.WebhookDelivery.model_validate(found["deliveries"][0])
+    assert (row.webhook_id, row.event_type, row.delivered_at, row.payload["type"]) == (hook["id"], "contact.created", None, "contact.created")
+    assert live.webhooks.get_deliveries(hook["id"], {"per_page": 1})["pagination"]["perPage"] == 1
+    assert live.webhooks.replay(hook["id"], row.id)["success"] is True
+
+
+def test_domains(live):
+    made = types.Domain.model_validate(live.domains.create({"name": "example.org", "open_tracking": True, "region": "eu-west-1"})["domain"])
+    assert (made.status, made.open_tracking, made.click_tracking) == ("pending", True, False)
+    assert {record.purpose for record in made.dns_records} == {"dkim", "spf", "dmarc", "return_path"}
+    assert [types.Domain.model_validate(each).id for each in live.domains.list()["domains"]] == [made.id]
+    changed = live.domains.update(made.id, {"click_tracking": True, "tracking_domain": "track.example.org"})["domain"]
+    assert types.Domain.model_validate(changed).click_tracking is True
+    assert [record["purpose"] for record in changed["dnsRecords"] if record.get("relayPurpose") == "tracking"] == ["return_path"]
+    looked = live.domains.verify(made.id)
+    assert (looked["queued"], types.Domain.model_validate(looked["domain"]).id) == (True, made.id)
+    assert live.domains.get(made.id)["domain"]["name"] == "example.org"
+    assert live.domains.delete(made.id)["success"] is True
+
+
+def test_dkim_rotation(live):
+    domain = live.domains.create({"name": "example.org"})["domain"]
+    begun = live.domains.start_dkim_rotation(domain["id"])["rotation"]
+    assert (begun["state"], begun["domainId"]) == ("pending_dns", domain["id"])
+    assert begun["pendingRecordName"] == f"{begun['pendingSelector']}._domainkey.example.org"
+    assert begun["pendingRecordValue"].startswith("v=DKIM1; k=rsa; p=")
+    assert refused(live.domains.activate_dkim_rotation, domain["id"], force=True).status_code in (409, 503)
+    assert live.domains.cancel_dkim_rotation(domain["id"])["rotation"]["state"] == "idle"
+
+
+@pytest.mark.parametrize("ask", [lambda d: d.assign_ip(1, 2), lambda d: d.unassign_ip(1), lambda d: d.get_inbox_placement(1)], ids=["assign", "unassign", "placement"])
+def test_what_only_a_platform_has_is_said_to_be_absent(live, ask):
+    error = refused(ask, live.domains)
+    assert (error.status_code, error.code) == (404, "not_supported")
+
+
+def test_keys(live):
+    domain = live.domains.create({"name": "example.org"})["domain"]
+    made = types.ApiKey.model_validate(live.api_keys.create({"name": "app", "permission": "sending_access", "mode": "test", "domain_id": domain["id"]}))
+    assert (made.mode, made.domain_id, made.key[:8]) == ("test", domain["id"], "sk_test_")
+    assert refused(live.api_keys.create, {"name": "all", "permission": "full_access"}).status_code == 403
+    shown = types.ApiKey.model_validate(live.api_keys.get(made.id))
+    assert (shown.key, shown.key_prefix) == (None, made.key_prefix)
+    assert made.id in {types.ApiKey.model_validate(each).id for each in live.api_keys.list()["keys"]}
+    rotated = types.ApiKey.model_validate(live.api_keys.rotate(made.id))
+    assert (rotated.name, rotated.key != made.key) == ("app", True)
+    assert live.api_keys.revoke(rotated.id)["success"] is True
+
+
+# The whole dialect.
+
+
+@pytest.mark.parametrize(("ask", "status", "code"), [
+    pytest.param(lambda live: live.emails.get("em_0000000000000"), 404, "not_found", id="no such email"),
+    pytest.param(lambda live: live.domains.get(12), 404, "not_found", id="no such number"),
+    pytest.param(lambda live: live.domains.get(1 << 63), 404, "not_found", id="a number too large"),
+    pytest.param(lambda live: live.contacts.get("../emails"), 404, "not_found", id="a path in an id"),
+    pytest.param(lambda live: live.contacts.create({"email": "nonsense"}), 422, "validation_error", id="invalid"),
+    pytest.param(lambda live: live.workflows.list(), 404, "not_found", id="no such route yet"),
+    pytest.param(lambda live: live._client.delete("/emails"), 405, "method_not_allowed", id="no such method"),
+])
+def test_errors_are_the_sdks(live, ask, status, code):
+    error = refused(ask, live)
+    assert (error.status_code, error.code, bool(error.error), bool(error.request_id)) == (status, code, True, True)
+
+
+def test_without_a_key(tenant):
+    answer = tenant.http.get("/poststack/contacts", headers={"Authorization": ""})
+    assert (answer.status_code, answer.json()["code"], answer.headers["www-authenticate"]) == (401, "invalid_api_key", "Bearer")
+
+
+def test_another_project_sees_nothing(live, stranger, tenant, alice, segment, topic, template, webhook):
+    sent, domain = live.emails.send(EMAIL)["id"], live.domains.create({"name": "example.org"})["domain"]
+    live.suppressions.add({"email": "gone@example.com", "reason": "manual"})
+    asked = [
+        (stranger.emails.get, sent), (stranger.emails.cancel, sent), (stranger.contacts.get, alice["publicId"]), (stranger.contacts.delete, str(alice["id"])),
+        (stranger.contacts.get_by_email, "alice@example.com"), (stranger.segments.get, segment["publicId"]), (stranger.segments.delete, segment["publicId"]),
+        (stranger.subscription_topics.get, topic["publicId"]), (stranger.templates.render, template["publicId"]), (stranger.webhooks.get, webhook["id"]),
+        (stranger.webhooks.delete, webhook["id"]), (stranger.domains.get, domain["id"]), (stranger.domains.delete, domain["id"]),
+        (stranger.suppressions.remove, "gone@example.com"),
+    ]
+    assert {refused(ask, what).status_code for ask, what in asked} == {404}
+    empty = [stranger.emails.list()["data"], stranger.contacts.list()["data"], stranger.segments.list()["segments"], stranger.templates.list()["data"],
+             stranger.webhooks.list()["webhooks"], stranger.domains.list()["domains"], stranger.suppressions.list()["data"]]
+    assert not any(empty)
+
+
+def test_every_method_of_these_resources_has_a_test():
+    """A method that a later SDK adds must be looked at."""
+    resources = ("emails", "contacts", "contact_properties", "segments", "subscription_topics", "suppressions", "templates", "webhooks", "domains", "api_keys")
+    here = inspect.getsource(inspect.getmodule(refused))
+    sdk = client(type("Tenant", (), {"key": "sk_test_x", "served": type("Served", (), {"base": "http://localhost"})}))
+    methods = {f"{name}.{each}" for name in resources for each in dir(getattr(sdk, name)) if not each.startswith("_")}
+    elsewhere = {"domains.assign_ip", "domains.unassign_ip", "domains.get_inbox_placement", "webhooks.verify"}
+    elsewhere |= {"segments.broadcasts", "domains.get_dmarc_reports", "domains.get_dmarc_stats", "domains.get_dmarc_sources"}  # with broadcasts and inbound
+    assert {each for each in methods - elsewhere if f"live.{each}" not in here} == set()
+
+
+def test_nothing_makes_a_fault(tenant):
+    if tenant.served.relay.store.dialect == "sqlite":
+        pytest.skip("PostgreSQL refuses all that SQLite does, and more")
+    routes = [(route.method, f"/poststack{route.path}") for routes in ROUTES.values() for route in routes]
+    assert faults(tenant.http, routes) == []
+
+
+def test_the_document_names_routes_and_mapped_words(tenant):
+    document = tenant.get("/poststack/openapi.json")
+    assert set(document["paths"]) == {route.path for routes in ROUTES.values() for route in routes}
+    assert document["servers"][0]["url"] == "/poststack"
+    for word in ("`scheduled` as `queued`", "`dkim_rotation` as `dkim`", "not_supported"):
+        assert word in document["info"]["description"]
+    assert tenant.http.get("/poststack/docs").status_code == 200
+
+
+def refused(ask, *given, **named):
+    with pytest.raises(PostStackError) as error:
+        ask(*given, **named)
+    return error.value
