@@ -8,10 +8,11 @@ from typing import Any
 
 IDS = ("0", "9" * 19, "1" * 40, "ct_0000000000000", "em_zzzzzzzzzzzzz", "\u0000", "%00", "..", "%2e%2e%2femails", "' OR 1=1", "ü" * 300, "{}", "null", "a@b")
 BODIES: tuple[Any, ...] = (
-    b"", b"{", b"null", b"[]", b"0", b'"text"', b"\xff\xfe", b"{}", b'{"name": null}', b'{"name": "\\u0000"}', b'{"name": {"a": [1, {"b": null}]}, "email": ["x"]}',
+    b"", b"{", b"null", b"[]", b"0", b'"text"', b"\xff\xfe", b"{}", b'{"name": null}',
+    b'{"name": "\\u0000"}', b'{"name": {"a": [1, {"b": null}]}, "email": ["x"]}',
     b'{"email": "a@example.com\\r\\nBcc: b@example.com", "emails": [null, 1, {}], "events": "x", "url": "http://[", "rules": {"conditions": "x"}}',
     b'{"from": 1, "to": {"email": {}}, "subject": [], "body": 7, "html": {}, "data": [], "headers": {"a\\r\\nb": "c"}, "attachments": [{"content": "="}]}',
-    b'{"condition": {"logic": "AND", "groups": [{"filters": [{"field": "data.a", "operator": "equals", "value": {"x": []}}]}]}, "name": "x", "email": "a@b.example"}',
+    b'{"condition": {"logic": "AND", "groups": [{"filters": [{"field": "data.a", "operator": "equals", "value": {"x": []}}]}]}, "name": "x"}',
     b"[" * 5_000 + b"]" * 5_000, b'{"email": "' + b"a" * 100_000 + b'@example.com"}', b'{"days": 1e400, "page": -1, "limit": 1e99, "contactIds": [1e30]}',
 )
 QUERIES = ("", "page=0", "per_page=1e9", "page=99999999999999999999", "cursor=%00", "cursor=%ff", "limit=-1", "limit=x", "sort=nonsense", "domain_id=' OR 1=1",
