@@ -4,7 +4,7 @@
 
 In HTML every value is escaped, in text and subject none is. Templates come from tenants, so a render has bounds on its output, its loops and its memory, and
 can read nothing but the variables it is given; include and render are not known. Handlebars looks much the same and means other things: its blocks are
-refused with the Liquid that says the same, rather than sent as they stand.
+refused with the Liquid that says the same, rather than sent as they stand. {{ name ?? friend }}, as Plunk's users write, is translated: the default's text.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ COMPILED = 256  # texts kept compiled
 LATER = {"unsubscribe_url": "{{unsubscribe_url}}"}  # what is known only when the copy is made: left as the copy policies look for it
 GIVEN = frozenset((*LATER, "properties"))  # names that Relay fills in itself
 
+_FALLBACK = re.compile(r"\{\{(-?)([^{}|?]+)\?\?([^{}]*?)(-?)\}\}")
 _HANDLEBARS = re.compile(r"\{\{\{|\{\{[~]?\s*(?:[#/>^&!]|else\b)")
 _INSTEAD = ("this is Handlebars; Relay's templates are Liquid: {% if x %}...{% endif %} for {{#if x}}, "
             "{% for item in items %}...{% endfor %} for {{#each items}}")
@@ -62,9 +63,17 @@ def compiled(field: str, source: str) -> BoundTemplate:
     if odd is not None:
         raise Invalid(field, f"{field}, line {source.count(chr(10), 0, odd.start()) + 1}: {source[odd.start():odd.start() + 20]!r}: {_INSTEAD}")
     try:
-        return _compiled(source, field == "html")
+        return _compiled(_FALLBACK.sub(_default, source), field == "html")
     except (LiquidError, RecursionError) as error:
         raise Invalid(field, f"{field} is not a template: {_said(error)}") from None
+
+
+def _default(found: re.Match[str]) -> str:
+    """`{{ key ?? fallback }}` in Liquid: the fallback is a text, with or without quotation marks; Liquid knows no way to have both kinds in one."""
+    opened, name, text, closed = (part.strip() for part in found.groups())
+    text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+    mark = "'" if '"' in text else '"'
+    return f"{{{{{opened} {name} | default: {mark}{text.replace(mark, '’')}{mark}, allow_false: true {closed}}}}}"
 
 
 def _said(error: BaseException) -> str:

@@ -22,6 +22,10 @@ def html(source, **values):
     pytest.param("{% for i in items %}{{ i.n }},{% endfor %}", {"items": [{"n": 1}, {"n": 2}]}, "1,2,", id="for"),
     pytest.param("{{ properties.plan }}", {"plan": "pro"}, "pro", id="as a property"),
     pytest.param("{{ a.b.c }}", {"a": {"b": {"c": 7}}}, "7", id="nested"),
+    pytest.param("{{ name ?? friend }}", {}, "friend", id="Plunk's default"),
+    pytest.param("{{name??'my friend'}}", {"name": ""}, "my friend", id="Plunk's default in quotation marks"),
+    pytest.param("{{- a.b ?? it's -}} x", {"a": {"b": "<b>"}}, "&lt;b&gt;x", id="Plunk's default of what is there"),
+    pytest.param("{{ n ?? 7 }}{{ no ?? 7 }}", {"n": 0, "no": False}, "0false", id="Plunk's default of what is false"),
     pytest.param("no variables", {}, "no variables", id="plain"),
 ])
 def test_rendering(source, values, said):
