@@ -73,7 +73,8 @@ def _default(found: re.Match[str]) -> str:
     opened, name, text, closed = (part.strip() for part in found.groups())
     text = text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
     mark = "'" if '"' in text else '"'
-    return f"{{{{{opened} {name} | default: {mark}{text.replace(mark, '’')}{mark}, allow_false: true {closed}}}}}"
+    text = text.replace(mark, "\u2019")
+    return f"{{{{{opened} {name} | default: {mark}{text}{mark}, allow_false: true {closed}}}}}"
 
 
 def _said(error: BaseException) -> str:
