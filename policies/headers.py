@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any
 
 from relay.mail import ids
@@ -52,7 +53,8 @@ class Headers:
         header = Header((self._received(message, public), *added, *fields))
         if not added and len(fields) == len(message.header.fields):
             return (message.with_header(header),)
-        return (message.with_header(header, Decision("headers", "changed", _summary(added, names & STRIPPED))),)
+        done = _summary(tuple([field.raw[:len(field.name)] for field in added]), frozenset(names & STRIPPED))
+        return (message.with_header(header, done),)
 
     def _missing(self, message: Message, names: set[bytes], public: str) -> list[Field]:
         """The fields to add, in the order in which they will stand."""
@@ -128,10 +130,11 @@ def _clean(text: str) -> str:
     return _STRANGE.sub("?", text[:255])
 
 
-def _summary(added: list[Field], removed: set[bytes]) -> str:
+@lru_cache(256)
+def _summary(added: tuple[bytes, ...], removed: frozenset[bytes]) -> Decision:
     parts = []
     if added:
-        parts.append("added " + ", ".join([field.raw[:len(field.name)].decode() for field in added]))
+        parts.append("added " + ", ".join([name.decode() for name in added]))
     if removed:
         parts.append("took out " + ", ".join(sorted(name.decode() for name in removed)))
-    return "; ".join(parts)
+    return Decision("headers", "changed", "; ".join(parts))

@@ -26,13 +26,14 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from time import perf_counter
 from typing import Any, Protocol
 
 from relay.clock import Clock
 from relay.errors import ConfigError, Defer, Refuse, RelayError
 from relay.mail.message import Decision, Envelope, Message, Principal, Recipient, replace
 from relay.mail.reply import Reply
-from relay.metrics import POLICY_DECISIONS
+from relay.metrics import POLICY_DECISIONS, POLICY_SECONDS
 
 ADMIT = ("policies.headers", "policies.authorize", "policies.suppress", "policies.limit", "policies.rspamd")
 COPY = ("policies.unsubscribe", "policies.track", "policies.verp")
@@ -179,10 +180,7 @@ class Chain:
         done = 0
         try:
             for name, policy in self.policies:
-                out: list[Message] = []
-                for each in messages:
-                    out.extend(await _run(name, policy, each))
-                messages = out
+                messages = await _run(name, policy, messages)
                 done += 1
         except BaseException:  # a refusal, a fault or the door's patience: the message does not go on
             for each in messages:
@@ -192,10 +190,11 @@ class Chain:
 
     def _told(self, message: Message, before: int) -> Message:
         """The message with a line in its trace for each policy that had nothing to say, in the order of the chain."""
-        spoken: dict[str, list[Decision]] = {name: [] for name, _ in self.policies}
+        spoken: dict[str, list[Decision]] = {}
         for decision in message.trace[before:]:
             spoken.setdefault(decision.policy, []).append(decision)
-        trace = [line for name, lines in spoken.items() for line in lines or (_passed(name),)]
+        trace = [line for name, _ in self.policies for line in spoken.pop(name, None) or (_passed(name),)]
+        trace += [line for lines in spoken.values() for line in lines]
         return replace(message, trace=(*message.trace[:before], *trace))
 
     async def undo(self, message: Message, done: int | None = None) -> None:
@@ -211,9 +210,12 @@ def _passed(name: str) -> Decision:
     return Decision(name, "passed")
 
 
-async def _run(name: str, policy: Policy, message: Message) -> Sequence[Message]:
+async def _run(name: str, policy: Policy, messages: Sequence[Message]) -> Sequence[Message]:
+    began = perf_counter()
     try:
-        return await policy.apply(message)
+        if len(messages) == 1:
+            return await policy.apply(messages[0])
+        return [after for each in messages for after in await policy.apply(each)]
     except Refuse:
         POLICY_DECISIONS.labels(name, "refused").inc()
         raise
@@ -223,6 +225,8 @@ async def _run(name: str, policy: Policy, message: Message) -> Sequence[Message]
     except Exception as fault:  # a policy is other people's code: its fault defers the mail and says whose it is
         POLICY_DECISIONS.labels(name, "fault").inc()
         raise Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later")) from fault
+    finally:
+        POLICY_SECONDS.counts[name,] += perf_counter() - began
 
 
 def load(chain: str, entries: Sequence[Mapping[str, Any]], services: Services) -> Chain:

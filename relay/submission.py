@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from msgspec import Struct
+
 from relay import eager, log
 from relay.clock import Clock
 from relay.errors import Defer, RelayError
@@ -40,8 +42,7 @@ def _received(protocol: str) -> Callable[[], None]:
     return RECEIVED.labels(protocol).inc
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What the sender gets: the id, what was replayed, who was left out, what policies noted."""
 
     id: str
@@ -81,18 +82,18 @@ class Door:
         return await self.keep(await self.judge(principal, envelope, content, origin, wishes))
 
     async def judge(
-        self, principal: Principal, envelope: Envelope, content: bytes, origin: Origin, wishes: Wishes | None = None,
+        self, principal: Principal, envelope: Envelope, content: bytes | tuple[header.Header, bytes], origin: Origin, wishes: Wishes | None = None,
         *, dropped: Sequence[tuple[Recipient, Reply]] = (), facts: dict[str, Any] | None = None,
     ) -> Sequence[Message]:
         """The messages as the admit chain lets them pass, not yet kept; who does not keep them calls `let_go`.
 
-        content  header and body, lines ending in CRLF, no bare CR or LF, not dot-stuffed
+        content  header and body, lines ending in CRLF, no bare CR or LF, not dot-stuffed; or the two apart
         wishes   what the caller asks for; None reads the X-Relay-* fields
         dropped  recipients that were refused before, whom the ledger shall name as suppressed
         facts    what the ledger shall keep beside what policies learn
         """
         now = self.clock.now()
-        fields, body = header.split(content)
+        fields, body = header.split(content) if isinstance(content, bytes) else content
         fields, asked = take(fields, wishes is None and principal.kind in OBEYED, now)
         if asked.template and self.fill is not None:
             fields, body = await self.fill(principal.project, fields, asked)
@@ -134,12 +135,17 @@ class Door:
             raise
         if committed != first.id:
             await self.let_go(admitted)
-        name, envelope, origin = ids.public("em", committed), first.envelope, first.origin
+        return Receipt(self.told(first, committed), first, replayed=committed != first.id)
+
+    @staticmethod
+    def told(first: Message, committed: int = 0) -> str:
+        """The public id of a message that is durable now, counted and logged; `committed` is the id it was found under, its own if not said."""
+        name, envelope, origin, size = ids.public("em", committed or first.id), first.envelope, first.origin, first.size
         _received(origin.protocol)()
-        SIZES.observe(first.size)
+        SIZES.observe(size)
         LOG.info("accepted", id=name, project=first.principal.project, protocol=origin.protocol, sender=envelope.sender,
-                 recipients=len(envelope.recipients), size=first.size, client=origin.client)
-        return Receipt(name, first, replayed=committed != first.id)
+                 recipients=len(envelope.recipients), size=size, client=origin.client)
+        return name
 
     async def let_go(self, admitted: Sequence[Message]) -> None:
         """Policies take back what these messages used up (places under a limit): they are not kept."""

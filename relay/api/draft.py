@@ -68,6 +68,9 @@ class TrackingInput(Shape):
     clicks: bool | None = None
 
 
+_AS_THE_DOMAIN = TrackingInput()
+
+
 class ContentInput(Shape):
     """What an email says, in words of its own or by a template."""
 
@@ -143,7 +146,7 @@ def wishes(given: SendInput, key: str, digest: str, now: float) -> Wishes:
     send_at = given.scheduled_at
     if send_at is not None and send_at > now + AHEAD:
         raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")
-    tracking = given.tracking or TrackingInput()
+    tracking = given.tracking or _AS_THE_DOMAIN
     listed = given.unsubscribe or given.topic_id is not None
     return Wishes(
         tags=tuple(dict.fromkeys(given.tags)), topic=given.topic_id or "", stream=MARKETING if listed else TRANSACTIONAL, unsubscribe=given.unsubscribe,

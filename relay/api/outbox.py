@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from relay import templates
 from relay.api import draft
@@ -20,6 +21,7 @@ from relay.api.core import Relay
 from relay.api.draft import SendInput
 from relay.errors import Conflict, Invalid, NotFound, Refuse, RelayError
 from relay.mail import ids, mime
+from relay.mail.header import Header
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient
 from relay.mail.mime import Spooled, Texts
 from relay.mail.reply import Reply
@@ -34,8 +36,7 @@ LANES = 20  # emails of a request that are under way at once; each lane is a tas
 REUSED = "this idempotency key was used for a different email"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An email as it was asked for; `key` its idempotency key, "" for none, and then `digest` tells it from another with the same key."""
 
     given: SendInput
@@ -43,13 +44,12 @@ class Asked:
     digest: str = ""
 
 
-@dataclass(slots=True)
-class Drafted:
-    """An email that can be sent: its octets, who gets it, and who was left out and why."""
+class Drafted(Struct):
+    """An email that can be sent: header and body, who gets it, and who was left out and why."""
 
     asked: Asked
     sender: str
-    content: bytes
+    content: tuple[Header, bytes]
     people: list[Recipient]
     dropped: list[tuple[Recipient, Reply]]
     smtputf8: bool
@@ -137,16 +137,16 @@ async def texts(here: Relay, who: Principal, given: draft.ContentInput) -> Texts
     return templates.render(source, given.variables or {}, templates.LATER)
 
 
-async def _built(given: SendInput, written: Texts) -> bytes:
+async def _built(given: SendInput, written: Texts) -> tuple[Header, bytes]:
     content = draft.draft(given, written)
     if given.attachments and sum(LARGE if isinstance(a.content, Spooled) else len(a.content) for a in given.attachments) >= LARGE:
-        return await asyncio.to_thread(mime.build, content)
-    return mime.build(content)
+        return await asyncio.to_thread(mime.composed, content)
+    return mime.composed(content)
 
 
 async def _leave_out(here: Relay, who: Principal, drafted: Sequence[Drafted]) -> None:
     """Take out whom the door refuses for good. A "not now" is left to the admit chain, which knows for how long."""
-    pairs = [(Envelope(each.sender), recipient) for each in drafted for recipient in each.people]
+    pairs = [(envelope, recipient) for each in drafted for envelope in (Envelope(each.sender),) for recipient in each.people]
     replies = iter(await here.door.recipients(who, pairs))
     for each in drafted:
         for recipient in tuple(each.people):

@@ -47,7 +47,7 @@ class Header(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        return sum(len(f.raw) for f in self.fields)
+        return sum([len(f.raw) for f in self.fields])
 
     def raws(self) -> Iterator[bytes]:
         return (f.raw for f in self.fields)

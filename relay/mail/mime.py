@@ -15,12 +15,14 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
+from msgspec import Struct
+
 from relay.errors import Invalid
 from relay.mail import address, header, mailbox, words
+from relay.mail.header import Field, Header
 
 FILES = 10  # attachments of a message
 FILE = 25 * 1024 * 1024  # octets of an attachment, decoded
@@ -39,6 +41,8 @@ WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 _HIGH = bytes(range(128, 256))
 _ODD = re.compile(rb"[-_\s]")
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
+_COMMA = ",\r\n "
+_VERSION = Field(b"mime-version", b"MIME-Version: 1.0\r\n")
 _BARE = re.compile(r"\r\n|\r|\n")
 _BREAK = re.compile(r"[\r\n\0]")
 _TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+-]{1,64}")
@@ -52,8 +56,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Texts:
+class Texts(Struct, frozen=True):
     """The three texts of a mail, as sources or rendered."""
 
     subject: str
@@ -74,8 +77,7 @@ class Spooled:
         self.wrapped, self.digest = wrapped, digest
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """`content` the file in base64, as the caller gave it; `content_id` without brackets makes it an inline image of the HTML."""
 
     filename: str
@@ -84,8 +86,7 @@ class Attachment:
     content_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """What a message is made of. Addresses as `Name <a@b>` or `a@b`; at least one of `html` and `text`."""
 
     sender: str
@@ -99,8 +100,7 @@ class Draft:
     attachments: Sequence[Attachment] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """One MIME entity: its own header lines and its body in pieces, put together once, when the whole message is."""
 
     head: bytes
@@ -116,10 +116,18 @@ class Part:
 
 def build(draft: Draft) -> bytes:
     """The whole message, header and body; raises Invalid naming the field of the draft at fault."""
-    return b"".join((*_fields(draft), *_content(draft).all()))
+    fields, body = composed(draft)
+    return b"".join((*fields.raws(), b"\r\n", body))
 
 
-def _fields(draft: Draft) -> list[bytes]:
+def composed(draft: Draft) -> tuple[Header, bytes]:
+    """As `build`, header and body apart, for who would only split them again."""
+    fields, content = _fields(draft), _content(draft)
+    described, _ = header.split(content.head)
+    return Header((*fields, *described.fields)), content.body
+
+
+def _fields(draft: Draft) -> list[Field]:
     """The header fields but for those that describe the body."""
     out = [_boxes("From", "from", (draft.sender,))]
     if draft.to:
@@ -131,12 +139,11 @@ def _fields(draft: Draft) -> list[bytes]:
     out.append(_named("Subject", draft.subject, "subject"))
     if draft.headers:
         out.extend(custom(draft.headers))
-    out.append(b"MIME-Version: 1.0\r\n")
+    out.append(_VERSION)
     return out
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(Struct, frozen=True):
     """A mailbox ready for a field and for the envelope: `text` as the field has it, `key` in normal form, domains as A-labels, which every hop can carry."""
 
     text: str
@@ -164,22 +171,22 @@ def _box(found: mailbox.Mailbox) -> Box:
     return Box(mailbox.text(found.name, wired), wired, address.key(wired), found.domain)
 
 
-def _boxes(name: str, field: str, given: Sequence[str]) -> bytes:
+def _boxes(name: str, field: str, given: Sequence[str]) -> Field:
     """An address field, one mailbox a line (lists of fifty are common)."""
     texts = [box.text for each in given for box in mailboxes(each, field)]
     if field == "from" and len(texts) > 1:
         raise Invalid(field, "from takes one address")
-    return (f"{name}: " + ",\r\n ".join(texts) + "\r\n").encode()
+    return Field(name.lower().encode(), f"{name}: {_COMMA.join(texts)}\r\n".encode())
 
 
-def _named(name: str, value: str, field: str) -> bytes:
+def _named(name: str, value: str, field: str) -> Field:
     try:
-        return words.unstructured(name, value).raw
+        return words.unstructured(name, value)
     except Invalid as error:
         raise Invalid(field, error.text) from None
 
 
-def custom(fields: Mapping[str, str]) -> list[bytes]:
+def custom(fields: Mapping[str, str]) -> list[Field]:
     """The caller's own fields; raises Invalid for those that would forge or break the message."""
     out = []
     for name, value in fields.items():
@@ -188,7 +195,7 @@ def custom(fields: Mapping[str, str]) -> list[bytes]:
             raise Invalid(f"headers.{name}", f"the header {name} may not be set")
         try:
             header.make(name, value)  # refuses line breaks inside encoded words too
-            out.append(words.unstructured(name, value).raw)
+            out.append(words.unstructured(name, value))
         except Invalid as error:
             raise Invalid(f"headers.{name}", error.text) from None
     return out
@@ -217,7 +224,7 @@ def texts(given: Texts) -> Part:
 
 def text_part(subtype: str, value: str) -> Part:
     """A text part, in the lightest encoding that keeps it intact on any path."""
-    text = _BARE.sub("\r\n", value)
+    text = _BARE.sub("\r\n", value) if "\n" in value or "\r" in value else value
     octets = text.encode("utf-8", "replace")
     charset = b"us-ascii" if len(octets) == len(text) else b"utf-8"
     if not octets.endswith(b"\r\n"):
