@@ -240,7 +240,7 @@ def _known(charset: str) -> bool:
 
 def _walk(header: Header, body: bytes, start: int, end: int, depth: int) -> Iterator[Part]:
     """The text parts in [start, end) of the body, which this header describes."""
-    kind, parameters = _content_type(header.value(b"content-type"))
+    kind, parameters = content_type(header.value(b"content-type"))
     if kind in ("text/html", "text/plain"):
         if not header.value(b"content-disposition").lower().startswith("attachment"):
             yield Part(kind[5:], start, end, header.value(b"content-transfer-encoding").lower(), parameters.get("charset", "").lower())
@@ -271,7 +271,7 @@ def _sections(body: bytes, start: int, end: int, boundary: str) -> Iterator[tupl
         yield first, end
 
 
-def _content_type(value: str) -> tuple[str, dict[str, str]]:
+def content_type(value: str) -> tuple[str, dict[str, str]]:
     """Type and parameters, the names in lower case; text/plain for a field that is missing or cannot be read (RFC 2045 §5.2)."""
     found = _TYPE.match(value)
     if found is None:
