@@ -17,7 +17,7 @@ from relay.errors import ConfigError, Refuse
 from relay.mail import ids
 from relay.mail.message import Decision, Message, replace
 from relay.mail.reply import Reply
-from relay.metrics import POLICY_DECISIONS
+from relay.metrics import POLICY_DECISIONS, counter, histogram
 from relay.policy import Services
 from relay.policy import options as known
 
@@ -27,6 +27,9 @@ SYMBOLS = 50  # kept of an answer, the weightiest
 TEXT = 200  # characters kept of a description
 
 REFUSED = Reply(550, "5.7.1", "Email rejected by spam filter")
+REQUESTS = counter("rspamd_requests_total", "Messages that rspamd was asked about, by what came of it: scored or failed", "result")
+SECONDS = histogram("rspamd_seconds", "How long rspamd took to answer, or we to give up", buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0))
+SCORE = histogram("rspamd_score", "Scores of messages", buckets=(-5.0, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0))
 
 
 def make(options: Mapping[str, Any], services: Services) -> Rspamd:
@@ -58,12 +61,16 @@ class Rspamd:
         if self._clock.elapsed() < self._paused_until:
             return (self._skip(message, "rspamd did not answer lately"),)
         try:
-            answer = _parse(*await self._fetch.post(self._url, message.octets(), _told(message), self._timeout))
+            with SECONDS.time():
+                answer = _parse(*await self._fetch.post(self._url, message.octets(), _told(message), self._timeout))
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             return (self._failed(message, error),)
         self._failures = 0
         return (self._judge(message, answer),)
+            REQUESTS.labels("failed").inc()
 
+        REQUESTS.labels("scored").inc()
+        SCORE.observe(answer["score"])
     def _judge(self, message: Message, answer: dict[str, Any]) -> Message:
         """The message with its score; raises Refuse for spam."""
         score, action = round(answer["score"], 2), str(answer.get("action", ""))

@@ -13,9 +13,11 @@ from typing import Any
 
 from relay.mail.message import TRANSACTIONAL, Envelope, Message, Principal, Recipient
 from relay.mail.reply import Reply
+from relay.metrics import counter
 from relay.policy import Services, Suppression
 from relay.policy import options as known
 
+STOPPED = counter("suppressed_total", "Recipients who were not mailed because of a suppression, by its reason", "reason")
 FRESH = 4_096  # recipients remembered between RCPT and DATA; beyond it they are just looked up again
 
 
@@ -76,6 +78,8 @@ class Suppress:
 
 
 def _reply(recipient: Recipient, found: Suppression) -> Reply:
+    """The refusal, counted."""
+    STOPPED.labels(found.reason).inc()
     return Reply(550, "5.7.1", f"<{recipient.address}> is suppressed: {_why(found)}; nothing was sent. To lift it: relay suppress remove {recipient.address}")
 
 

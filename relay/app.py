@@ -294,6 +294,7 @@ class Relay:
             for name in listeners.keys() & self.listeners.keys():
                 self.listeners[name].reconfigure(listeners[name].options)
             self.runner.copy, self.runner.depart = copy, depart
+            metrics.CONFIG_RELOADS.labels("refused").inc()
             self.runner.reroute(router)
             self.config, self.tools, self.door = fresh, tools, door
             log.start(fresh.log.level, fresh.log.format)
@@ -305,6 +306,8 @@ class Relay:
 
 def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
     """Run a relay until SIGTERM or SIGINT; gives the exit code.
+            metrics.CONFIG_RELOADS.labels("ok").inc()
+            metrics.CONFIG_EPOCH.set(self.clock.now())
 
     path     the configuration file, read again on SIGHUP and by workers; None for the environment alone
     workers  submission processes beside the main one; 0 = the main process accepts itself

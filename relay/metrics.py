@@ -234,8 +234,13 @@ EVENTLOOP_LAG = histogram("eventloop_lag_seconds", "How late the event loop woke
 TASKS = gauge("eventloop_tasks", "Tasks of the main process that have not ended")
 TLS_CERT_EXPIRY = gauge("tls_cert_expiry_seconds", "Seconds until the certificate of a listener expires, negative afterwards", "file")
 
+CONFIG_EPOCH = gauge("config_epoch", "UTC seconds at which the configuration in use was read")
+CONFIG_EPOCH.set_to_current_time()
+CONFIG_RELOADS = counter("config_reload_total", "SIGHUPs by what came of them: ok, or refused and the old configuration goes on", "result")
+
 # Policies
 
+POLICY_SECONDS = Tally("policy_seconds", "Seconds spent in each policy, waiting included; by the number of messages the mean", "policy")
 POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by policy and outcome", "policy", "outcome")
 
 # The SMTP listener

@@ -8,6 +8,7 @@ own name (a loop). At most eight addresses and ten minutes are spent.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 import time
 from collections.abc import Callable, Collection
@@ -33,6 +34,7 @@ TOTAL = 600.0  # seconds for all of them; one greeting may take five minutes
 
 OPEN = gauge("connections_out_open", "Outbound connections that are open, by the address of ours that they come from", "provider", "source")
 MADE = counter("connections_out_total", "Outbound connections by what became of them: ok or the phase that failed", "provider", "result")
+UNBOUND = counter("bind_failures_total", "Connections that could not be made because the source is no address of this machine")
 TLS = counter("tls_out_total", "Outbound connections by TLS: verified, unverified, plain, failed", "result")
 _TLS = {result: TLS.labels(result) for result in ("verified", "unverified", "plain", "failed")}
 
@@ -219,6 +221,9 @@ class _Attempt:
     def _unreachable(self, error: OSError) -> Exception:
         """What a dial that failed means; ssl.SSLError and TimeoutError are OSErrors."""
         at = f"{self.target.address} port {self.host.port}"
+        if self.target.source and error.errno == errno.EADDRNOTAVAIL:
+            UNBOUND.inc()
+            return self.failed(Reply(451, "4.4.1", f"cannot send from {self.target.source}: it is no address of this machine (delivery.sources)"), "connect")
         if isinstance(error, ssl.SSLError):
             return _HandshakeFailed(error.reason or str(error))
         words = f"no answer from {at}" if isinstance(error, TimeoutError) else f"cannot connect to {at}: {error.strerror or error}"

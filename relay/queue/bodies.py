@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.errors import NotFound
 from relay.mail.message import Message
-from relay.metrics import counter, gauge
+from relay.metrics import counter, gauge, histogram
 from relay.queue.waiting import Waiting
 from relay.store import messages
 from relay.store.engine import Store
@@ -29,6 +29,7 @@ OVERHEAD = 1_500  # bytes of a Message beside its octets
 
 HELD = gauge("queue_bytes", "Octets of waiting messages kept in memory")
 READS = counter("queue_messages_read_total", "Messages read back from the store for delivery")
+LOADED = histogram("message_load_seconds", "One read of messages from the store, up to 32 together")
 
 
 @dataclass(slots=True)
@@ -119,7 +120,8 @@ class Bodies:
             await self._room()
             wanted = list(self._asked)[:TOGETHER]
             try:
-                found = await self._store.read(_load_many, wanted)
+                with LOADED.time():
+                    found = await self._store.read(_load_many, wanted)
             except Exception as error:
                 for each in wanted:
                     self._tell(each, None, error)

@@ -37,8 +37,12 @@ AGE = histogram("queue_age_seconds", "Age since first due of recipients as they 
 ACTIVE = gauge("destinations_active", "Sites with an open connection")
 CONCURRENCY = gauge("controller_concurrency_limit", "Connections that a site may have just now, of the sites with most mail in memory", "site")
 RATE = gauge("controller_rate_limit", "Messages a second that a site may have just now, of those sites that have a limit", "site")
+INSERTED: Callable[[float], None] = counter("queue_inserts_total", "Recipients that this node put into the queue").inc
+REMOVED = counter("queue_removals_total", "Recipients that left the queue, by the state in which they ended", "reason")
+LOOP = histogram("scheduler_loop_seconds", "One look of the scheduler at what is due")
 MEMORY = gauge("queue_memory_recipients", "Waiting recipients in memory")
 
+_removed = {state: REMOVED.labels(state).inc for state in ("delivered", "bounced", "failed", "suppressed", "cancelled")}
 _latency: dict[tuple[str, str], Callable[[float], None]] = {}
 _responses: dict[tuple[str, int, str, str], Callable[[], None]] = {}
 
@@ -67,6 +71,13 @@ def _response(provider: str, reply: Reply, category: str) -> None:
             key = (provider, reply.code // 100 * 100, "other", category)
         count = _responses[key] = RESPONSES.labels(key[0], str(key[1]), key[2], key[3]).inc
     count()
+
+
+def removed(state: str, count: int = 1) -> None:
+    """Recipients are out of the queue; one that is only deferred is not."""
+    add = _removed.get(state)
+    if add is not None:
+        add(count)
 
 
 def ended(attempts: int, age: float) -> None:

@@ -19,6 +19,7 @@ from relay import log
 from relay.clock import Clock
 from relay.errors import StoreError
 from relay.mail.message import MARKETING, TRANSACTIONAL
+from relay.queue.figures import LOOP
 from relay.queue.waiting import Place, Waiting
 from relay.schedule import OTP, STANDARD, deadline
 from relay.store import arrivals
@@ -120,9 +121,11 @@ class Loader:
         full = self._runner.stopping or len(self._runner.known) >= self.capacity
         if not full and self.wanted:
             _, place = self.wanted.popitem(last=False)
-            await self._refill(place, now)
+            with LOOP.time():
+                await self._refill(place, now)
         elif not full and self.wake_at is not None and self.wake_at <= now:
-            await self._walk(now)
+            with LOOP.time():
+                await self._walk(now)
         else:
             await self._sleep(now, full)
 

@@ -194,6 +194,7 @@ class Outcomes:
     def _record(self, waiting: Waiting, settlement: Settlement) -> None:
         """On its way to disk; until it is there the loader must not take it for waiting."""
         self.memory.release(waiting)
+        figures.removed(settlement.state)
         self.recorder.add(settlement)
         if settlement.due:
             self.memory.loader.sooner(settlement.due)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from relay.delivery.connect import OPEN, Connector
+from relay.delivery.connect import OPEN, UNBOUND, Connector
 from relay.delivery.dns import Resolver
 from relay.delivery.route import Router
 from relay.errors import ConnectFailed
@@ -46,6 +46,16 @@ async def test_each_source_carries_its_share_and_is_counted(dns, sinks):
     assert {each.source for each in again} == {"127.0.0.6"}
     for each in (*standing, *again):
         each.abort()
+
+
+async def test_a_source_that_is_not_ours_is_named(dns, sinks):
+    """192.0.2.0/24 belongs to nobody."""
+    dns.zones = {"x.test": {"MX": "10 mx.x.test."}, "mx.x.test": {"A": "127.0.0.1"}}
+    before = UNBOUND._value.get()
+    with pytest.raises(ConnectFailed, match=r"cannot send from 192.0.2.9: .*delivery.sources") as caught:
+        await to_domain(dns, sinks().port, sources=("192.0.2.9",))
+    assert caught.value.reply.transient
+    assert UNBOUND._value.get() == before + 1
 
 
 async def test_a_dial_that_fails_takes_no_share(dns):

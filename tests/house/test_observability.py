@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+import policies
 import relay
 from relay import cli
 from relay.cli.main import relay as command_line
@@ -37,7 +38,7 @@ def promtool(need, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def series() -> set[str]:
     """Every series that some room of Relay can expose, with the suffixes of histograms and counters."""
-    for module in pkgutil.walk_packages(relay.__path__, "relay."):
+    for module in (*pkgutil.walk_packages(relay.__path__, "relay."), *pkgutil.walk_packages(policies.__path__, "policies.")):
         if not re.search(r"__main__|_config|migrations", module.name):
             importlib.import_module(module.name)
     found = set()
@@ -91,6 +92,8 @@ PROMISED = """
     tls_out_total dns_lookups_total dns_lookup_seconds messages_received_total messages_rejected_total message_size_bytes
     smtp_auth_total smtp_commands_total smtp_connections_open smtp_connections_total smtp_connections_denied_total smtp_tls_sessions_total
     smtp_data_commit_seconds smtp_transaction_seconds store_commit_seconds store_commit_batch_size store_fsync_errors_total store_bytes store_healthy
+    smtp_data_read_seconds disk_free_inodes message_load_seconds queue_inserts_total queue_removals_total scheduler_loop_seconds bind_failures_total
+    rspamd_requests_total rspamd_seconds rspamd_score dkim_sign_total dkim_sign_seconds suppressed_total policy_seconds_total config_epoch config_reload_total
     disk_free_bytes load_shed_active policy_decisions_total eventloop_lag_seconds eventloop_tasks executor_queue_depth build_info tls_cert_expiry_seconds
 """
 
