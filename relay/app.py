@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from relay import entrance, heap, housekeeping, log, metrics, policy, settings, systemd
+from relay.audience.following import Following
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -197,6 +198,7 @@ class Relay:
             self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading)
         self._stack.push_async_callback(self.hooks.close)
         self.spawn(self.hooks.run(), "webhooks")
+        self.spawn(Following(self.store, self.clock, self.hooks.occurred, lambda: self.leader.leading).run(), "audience")
         people = self._for_people()
         if config.http.listen:
             await self._http(self._api([*routes, *people]), config.http.listen)

@@ -10,6 +10,7 @@ from pydantic import Field
 from relay.api.contacts import brief, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
 from relay.api.segments import MembersInput, chosen
+from relay.audience import audiences as acts
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
 from relay.store.audience import audiences, contacts
@@ -60,7 +61,7 @@ async def change_audience(here: Core, who: Owner, audience_id: str, given: Audie
 @router.delete("/audiences/{audience_id}")
 async def delete_audience(here: Core, who: Owner, audience_id: str) -> Any:
     """Delete an audience; its contacts stay."""
-    await here.store.write(audiences.remove, who.project, _id(audience_id))
+    await here.store.write(acts.remove, who.project, _id(audience_id), here.clock.now())
     return {"deleted": True}
 
 
@@ -80,15 +81,18 @@ async def add_members(here: Core, who: Owner, audience_id: str, given: MembersIn
     numbers, missing = await here.store.read(chosen, who.project, [number(each) for each in given.contact_ids], given.emails)
     if not numbers:
         raise NotFound("None of these contacts exists")
-    return {"added": await here.store.write(audiences.put, audience.id, numbers, here.clock.now()), "not_found": missing}
+    added = await here.store.write(acts.put, audience.id, numbers, here.clock.now())
+    here.occurred()
+    return {"added": added, "not_found": missing}
 
 
 @router.delete("/audiences/{audience_id}/contacts/{contact_id}")
 async def remove_member(here: Core, who: Owner, audience_id: str, contact_id: str) -> Any:
     """Take a contact out of an audience."""
     audience = await here.store.read(audiences.get, who.project, _id(audience_id))
-    if not await here.store.write(audiences.take, audience.id, [number(contact_id)]):
+    if not await here.store.write(acts.take, audience.id, [number(contact_id)], here.clock.now()):
         raise NotFound("Contact not found in this audience")
+    here.occurred()
     return {"deleted": True}
 
 

@@ -115,7 +115,7 @@ async def change_segment(here: Core, who: Owner, segment_id: str, given: Segment
 @router.delete("/segments/{segment_id}")
 async def delete_segment(here: Core, who: Owner, segment_id: str) -> Any:
     """Delete a segment; its contacts stay."""
-    await here.store.write(segments.remove, who.project, _id(segment_id))
+    await here.store.write(acts.remove, who.project, _id(segment_id), here.clock.now())
     return {"deleted": True}
 
 
@@ -160,10 +160,9 @@ async def remove_member(here: Core, who: Owner, segment_id: str, contact_id: str
 @router.get("/segments/{segment_id}/growth")
 async def get_growth(here: Core, who: Owner, segment_id: str, days: Annotated[int, Query(ge=1, le=365)] = 30) -> Any:
     """How many members a static or tracked segment had at the end of each day."""
-    found = await here.store.read(segments.get, who.project, _id(segment_id))
-    if found.rules is not None:
+    daily = await here.store.read(segments.daily, who.project, _id(segment_id), days, here.clock.now())
+    if daily is None:
         return {"available": False, "daily": []}
-    daily = await here.store.read(segments.growth, found.id, days, here.clock.now())
     return {"available": True, "daily": [{"date": (iso(at) or "")[:10], "members": members} for at, members in daily]}
 
 

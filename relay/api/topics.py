@@ -69,7 +69,7 @@ async def change_topic(here: Core, who: Owner, topic_id: str, given: TopicChange
 @router.delete("/subscription-topics/{topic_id}")
 async def delete_topic(here: Core, who: Owner, topic_id: str) -> Any:
     """Delete a topic; contacts stay."""
-    await here.store.write(topics.remove, who.project, _id(topic_id))
+    await here.store.write(acts.remove_topic, who.project, _id(topic_id), here.clock.now())
     return {"deleted": True}
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relay import consent
-from relay.audience import values
+from relay.audience import membership, values
 from relay.consent import Act
 from relay.errors import Conflict, NotFound
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING
 from relay.store import events, suppressions
-from relay.store.audience import contacts, history, properties, topics
+from relay.store.audience import contacts, growth, history, properties, topics
 from relay.store.audience.contacts import Contact
 from relay.store.audience.history import Entry
 from relay.store.events import Event
@@ -39,7 +39,12 @@ class By:
 
     def hashes(self, key: str) -> list[str]:
         """What may stand for this address among the opt-outs, by the newest secret first."""
-        return [history.hashed(key, hmac.digest(secret.encode(), b"relay opt-out", hashlib.sha256)) for secret in self.secrets]
+        return [history.hashed(key, each) for each in forgetful(self.secrets)]
+
+
+def forgetful(secrets: Sequence[str]) -> list[bytes]:
+    """The keys of the hashes that stand for those who are forgotten, one a secret."""
+    return [hmac.digest(secret.encode(), b"relay opt-out", hashlib.sha256) for secret in secrets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,18 @@ def create(conn: Any, given: Mapping[str, Any], by: By) -> Changed:
     stopped = _remembered(conn, contact, by)
     if given.get("unsubscribed"):
         stopped += consent.leave(conn, contact, by.act, by.maker)
+    membership.follow(conn, [contact.id], now)
     return Changed(contacts.get(conn, by.project, contact.id), True, stopped)
 
 
 def change(conn: Any, number: int, given: Mapping[str, Any], by: By) -> Changed:
     """The contact with the FIELDS given; what is absent stays. Raises NotFound, Invalid, and Conflict for an address that another contact has."""
+    changed = _change(conn, number, given, by)
+    membership.follow(conn, [number], by.act.at)
+    return changed
+
+
+def _change(conn: Any, number: int, given: Mapping[str, Any], by: By) -> Changed:
     old = contacts.get(conn, by.project, number)
     definitions = properties.of(conn, by.project)
     if "email" in given:
@@ -140,8 +152,11 @@ def erase(conn: Any, numbers: Sequence[int], by: By) -> int:
             scopes.append(MARKETING)
         scopes += [topics.scope(each.topic.id) for each in topics.of_contact(conn, contact) if not each.subscribed]
         history.forget(conn, by.project, by.hashes(contact.key)[0], sorted({MARKETING if scope == ALL else scope for scope in scopes}), by.act.at)
-    events.forget_contacts(conn, [contact.id for contact in found])
-    contacts.erase(conn, [contact.id for contact in found])
+    gone = [contact.id for contact in found]
+    membership.erased(conn, gone, by.act.at)
+    growth.erased(conn, gone, by.act.at)
+    events.forget_contacts(conn, gone)
+    contacts.erase(conn, gone)
     events.append(conn, [Event(by.project, "contact.deleted", by.act.at, contact_id=contact.id) for contact in found])
     return len(found)
 
@@ -150,6 +165,7 @@ def leave(conn: Any, number: int, by: By) -> Changed:
     """The contact, unsubscribed from marketing; raises NotFound."""
     contact = contacts.get(conn, by.project, number)
     stopped = consent.leave(conn, contact, by.act, by.maker)
+    membership.follow(conn, [number], by.act.at)
     return Changed(contacts.get(conn, by.project, number), False, stopped)
 
 
@@ -163,10 +179,17 @@ def subscribe(conn: Any, number: int, topic: int, wanted: bool, by: By) -> tuple
         consent.join_topic(conn, contact, topic, by.act)
     else:
         stopped = consent.leave_topic(conn, contact, topic, by.act, by.maker)
+    membership.follow(conn, [number], by.act.at)
     for each in topics.of_contact(conn, contact):
         if each.topic.id == topic:
             return each, stopped
     raise NotFound("Topic not found")
+
+
+def remove_topic(conn: Any, project: int, topic: int, now: float) -> None:
+    """Delete a topic; contacts stay. Raises NotFound."""
+    topics.remove(conn, project, topic)
+    membership.rebase(conn, project, (), now, ("topic", topic))
 
 
 # Many at once, in slices.
@@ -184,6 +207,6 @@ def many(conn: Any, numbers: Sequence[int], action: str, tags: Sequence[str], by
             stopped += consent.leave(conn, contact, by.act, by.maker)
             done += not contact.unsubscribed
             continue
-        after = change(conn, contact.id, {"add_tags" if action == TAG else "remove_tags": list(tags)}, by).contact
+        after = _change(conn, contact.id, {"add_tags" if action == TAG else "remove_tags": list(tags)}, by).contact
         done += after.tags != contact.tags
     return done, stopped

@@ -5,28 +5,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from relay.audience import membership
 from relay.audience.grammars import read
 from relay.errors import Conflict, Invalid
-from relay.store import events
-from relay.store.audience import segments
+from relay.store.audience import growth, memberships, segments
 from relay.store.audience.rules import segments as asked
 from relay.store.audience.segments import Segment
-from relay.store.events import Event
+
+MOST = 1_000  # segments of a project
+DEFINED = frozenset({"rules", "audience_id", "tracked"})  # changes of these set new memberships
 
 
 def create(conn: Any, segment: Segment) -> Segment:
-    """Raises Invalid for rules that cannot be read."""
+    """Raises Invalid for rules that cannot be read, Conflict when the project has MOST segments or tracks too many."""
+    if segments.many(conn, segment.project_id) >= MOST:
+        raise Conflict(f"a project has at most {MOST} segments")
     if segment.rules is not None:
         _sound(conn, segment.project_id, segment.id, segment.rules)
-    return segments.add(conn, segment)
+    segments.add(conn, segment)
+    return _tracked(conn, segment, segment.created_at)
 
 
 def change(conn: Any, project: int, number: int, changes: dict[str, Any]) -> Segment:
-    """The segment, changed; raises NotFound and Invalid."""
-    segments.get(conn, project, number)
+    """The segment, changed; raises NotFound, Invalid and Conflict."""
+    old = segments.get(conn, project, number)
     if changes.get("rules") is not None:
         _sound(conn, project, number, changes["rules"])
-    return segments.change(conn, project, number, changes)
+    new = segments.change(conn, project, number, changes)
+    if (old.rules is None) != (new.rules is None):
+        growth.forget(conn, number)
+    if any(getattr(old, name) != getattr(new, name) for name in DEFINED):
+        return _tracked(conn, new, new.updated_at)
+    return new
+
+
+def remove(conn: Any, project: int, number: int, now: float) -> None:
+    """Delete the segment; its contacts stay. Raises NotFound."""
+    segments.remove(conn, project, number)
+    membership.rebase(conn, project, [number], now)
+
+
+def _tracked(conn: Any, segment: Segment, now: float) -> Segment:
+    """The segment, with its memberships begun anew, and those of segments that ask about it."""
+    if segment.tracked:
+        memberships.room(conn, segment.project_id, segment.id)
+    membership.rebase(conn, segment.project_id, [segment.id], now)
+    return segments.get(conn, segment.project_id, segment.id)
 
 
 def _sound(conn: Any, project: int, number: int, rules: Any) -> None:
@@ -34,26 +58,24 @@ def _sound(conn: Any, project: int, number: int, rules: Any) -> None:
     rule = read(rules)
     needed = segments.needed(conn, project, rule, read)
     if missing := asked(rule) - needed.keys() - {number}:
-        raise Invalid("rules", f"there is no segment {Segment(missing.pop(), 0, '', '', None, None, False, 0, 0).public_id}")
+        absent = Segment(missing.pop(), 0, "", "", None, None, False, 0, 0)
+        raise Invalid("rules", f"there is no segment {absent.public_id}")
     if number in asked(rule) or any(number in asked(each) for each in needed.values() if each is not None):
         raise Invalid("rules", "the rules of a segment cannot ask about the segment itself")
 
 
-def slug(name: str) -> str:
-    """What a segment is called in the names of its events: lower case, spaces as hyphens."""
-    return name.lower().replace(" ", "-")
-
-
 def put(conn: Any, project: int, number: int, contact_ids: Sequence[int], at: float) -> int:
     """How many contacts are new on the list of a static segment; raises Conflict for a dynamic one."""
-    segment = _static(conn, project, number)
-    return _told(conn, segment, segments.put(conn, number, contact_ids, at), "entry", at)
+    new = segments.put(conn, _static(conn, project, number).id, contact_ids, at)
+    membership.follow(conn, new, at)
+    return len(new)
 
 
 def take(conn: Any, project: int, number: int, contact_ids: Sequence[int], at: float) -> int:
     """How many contacts are off the list of a static segment that were on it; raises Conflict for a dynamic one."""
-    segment = _static(conn, project, number)
-    return _told(conn, segment, segments.take(conn, number, contact_ids, at), "exit", at)
+    gone = segments.take(conn, _static(conn, project, number).id, contact_ids, at)
+    membership.follow(conn, gone, at)
+    return len(gone)
 
 
 def _static(conn: Any, project: int, number: int) -> Segment:
@@ -61,11 +83,3 @@ def _static(conn: Any, project: int, number: int) -> Segment:
     if segment.rules is not None:
         raise Conflict("the members of a dynamic segment follow from its rules")
     return segment
-
-
-def _told(conn: Any, segment: Segment, contact_ids: Sequence[int], what: str, at: float) -> int:
-    """How many came or went; when membership is tracked each of them is an event."""
-    if segment.tracked:
-        kind, data = f"segment.{slug(segment.name)[:48]}.{what}", {"segment_id": segment.public_id, "segment_name": segment.name}
-        events.append(conn, [Event(segment.project_id, kind, at, contact_id=each, data=data) for each in contact_ids])
-    return len(contact_ids)

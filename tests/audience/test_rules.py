@@ -184,8 +184,7 @@ def test_a_left_member_is_none(stored):
         number = person.contact.id
         counts = [segments.put(conn, LISTED, [number], NOW - DAY), segments.put(conn, LISTED, [number], NOW), segments.take(conn, LISTED, [number], NOW - 60),
                   segments.take(conn, LISTED, [number], NOW)]
-        query = segment_members.select().where(segment_members.c.left_at.is_(None))
-        return counts, conn.execute(query).all(), segments.growth(conn, LISTED, 3, NOW)
+        return counts, conn.execute(segment_members.select()).all(), segments.daily(conn, PROJECT, LISTED, 3, NOW)
 
     counts, still, growth = stored.write(act)
     assert (list(map(len, counts)), still) == ([1, 0, 1, 0], [])

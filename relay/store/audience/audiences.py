@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.store import pages
+from relay.store.audience import changes
 from relay.store.audience.schema import audience_members as members
 from relay.store.audience.schema import audiences as table
 from relay.store.pages import Found, Page
@@ -79,12 +80,17 @@ def remove(conn: Connection, project: int, number: int) -> None:
 def put(conn: Connection, number: int, contacts: Sequence[int], at: float) -> int:
     """How many of these contacts were not in the audience before."""
     row = insert(conn, members).on_conflict_do_nothing(index_elements=["audience_id", "contact_id"])
-    return sum(conn.execute(row, {"audience_id": number, "contact_id": each, "added_at": at}).rowcount for each in contacts)
+    new = [each for each in contacts if conn.execute(row, {"audience_id": number, "contact_id": each, "added_at": at}).rowcount]
+    changes.note(conn, new)
+    return len(new)
 
 
 def take(conn: Connection, number: int, contacts: Sequence[int]) -> int:
     """How many of these contacts were in the audience and no longer are."""
-    return conn.execute(delete(members).where(members.c.audience_id == number, members.c.contact_id.in_(list(contacts)))).rowcount
+    off = delete(members).where(members.c.audience_id == number, members.c.contact_id.in_(list(contacts)))
+    gone = list(conn.scalars(off.returning(members.c.contact_id)))
+    changes.note(conn, gone)
+    return len(gone)
 
 
 def size(conn: Connection, number: int) -> int:

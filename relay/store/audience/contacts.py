@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, se
 from relay.errors import NotFound
 from relay.mail import ids
 from relay.store import bulk, pages
+from relay.store.audience import changes
 from relay.store.audience.schema import audience_members, contacts
 from relay.store.pages import Found, Page
 from relay.store.upsert import insert
@@ -81,7 +82,11 @@ def values(contact: Contact) -> dict[str, Any]:
 
 def add(conn: Connection, contact: Contact) -> bool:
     """Whether it was added: the address may be there already."""
-    return conn.execute(insert(conn, contacts).values(values(contact)).on_conflict_do_nothing(index_elements=["project_id", "key"])).rowcount == 1
+    row = insert(conn, contacts).values(values(contact)).on_conflict_do_nothing(index_elements=["project_id", "key"])
+    if conn.execute(row).rowcount == 0:
+        return False
+    changes.note(conn, [contact.id])
+    return True
 
 
 def add_many(conn: Connection, given: Sequence[Contact]) -> None:
@@ -90,6 +95,7 @@ def add_many(conn: Connection, given: Sequence[Contact]) -> None:
     for row in rows:
         row["properties"], row["tags"] = bulk.json(row["properties"]), bulk.json(row["tags"])
     bulk.insert(conn, contacts, [tuple(row[name] for name in bulk.columns_of(contacts)) for row in rows])
+    changes.note(conn, [contact.id for contact in given])
 
 
 def get(conn: Connection, project: int, number: int) -> Contact:
@@ -116,16 +122,25 @@ def by_ids(conn: Connection, project: int, numbers: Iterable[int]) -> list[Conta
     return [made(row) for row in conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.id.in_(list(numbers))))]
 
 
+def among(conn: Connection, numbers: Sequence[int]) -> list[Any]:
+    """Which of up to KEYS contacts there are, of whatever project: rows with `id` and `project_id`."""
+    return list(conn.execute(select(contacts.c.id, contacts.c.project_id).where(contacts.c.id.in_(list(numbers)))))
+
+
 def save(conn: Connection, contact: Contact) -> None:
     """Write what may change of a contact."""
     row = values(contact)
     conn.execute(update(contacts).where(contacts.c.id == contact.id).values({name: row[name] for name in (*CHANGED, "search")}))
+    changes.note(conn, [contact.id])
 
 
 def set_unsubscribed(conn: Connection, number: int, flag: bool, at: float) -> bool:
     """Whether the contact's flag flipped."""
     changed = update(contacts).where(contacts.c.id == number, contacts.c.unsubscribed != flag)
-    return conn.execute(changed.values(unsubscribed=flag, unsubscribed_at=at if flag else None, updated_at=at)).rowcount == 1
+    if conn.execute(changed.values(unsubscribed=flag, unsubscribed_at=at if flag else None, updated_at=at)).rowcount == 0:
+        return False
+    changes.note(conn, [number])
+    return True
 
 
 def erase(conn: Connection, numbers: Sequence[int]) -> int:

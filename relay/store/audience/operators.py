@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, func, literal, not_, null, or_, select, true
+from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, func, literal, not_, or_, select, true
 from sqlalchemy import collate as collated
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -344,7 +344,7 @@ def _member(compiler: Compiler, test: Condition) -> Sql:
 
 def listed(number: Any) -> Sql:
     """Whether a contact is on the list of a static segment."""
-    return exists().where(segment_members.c.segment_id == number, segment_members.c.contact_id == contacts.c.id, segment_members.c.left_at.is_(null()))
+    return exists().where(segment_members.c.segment_id == number, segment_members.c.contact_id == contacts.c.id)
 
 
 OPERATORS = (

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
+from relay.store.audience import changes
 from relay.store.audience.schema import contact_properties as table
 from relay.store.audience.schema import contacts
 from relay.store.upsert import insert
@@ -88,6 +89,7 @@ def strip(conn: Connection, project: int, name: str, after: int, now: float) -> 
     if conn.dialect.name == "postgresql":
         less = cast(contacts.c.properties, JSONB).op("-")(name)
     conn.execute(update(contacts).where(contacts.c.id.in_(found)).values({contacts.c.properties: less, contacts.c.updated_at: now}))
+    changes.note(conn, found)
     return found[-1]
 
 

@@ -14,6 +14,7 @@ missing says so with All(is set, Not(is x)).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -87,10 +88,22 @@ class Not:
 Rule = All | Some | Not | Condition
 
 
+def conditions(rule: Rule) -> Iterator[Condition]:
+    """The questions that a rule is made of."""
+    if isinstance(rule, (All, Some)):
+        for part in rule.rules:
+            yield from conditions(part)
+    elif isinstance(rule, Not):
+        yield from conditions(rule.rule)
+    else:
+        yield rule
+
+
 def segments(rule: Rule) -> set[int]:
     """The segments that a rule asks about."""
-    if isinstance(rule, (All, Some)):
-        return {each for part in rule.rules for each in segments(part)}
-    if isinstance(rule, Not):
-        return segments(rule.rule)
-    return {int(rule.subject.path[0])} if rule.subject.kind == "segment" else set()
+    return {int(each.subject.path[0]) for each in conditions(rule) if each.subject.kind == "segment"}
+
+
+def timed(rule: Rule) -> bool:
+    """Whether the passing of time alone can change who a rule is true of."""
+    return any(each.seconds or each.operator in ("within", "older") for each in conditions(rule))

@@ -6,7 +6,7 @@ hash in place of the address.
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint, false
 
 from relay.store.schema import Id, Json, _id, _project, _where, metadata
 
@@ -89,6 +89,8 @@ segments = Table(
     Column("tracked", Boolean, nullable=False),  # entries and exits become events
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("settled", Boolean, nullable=False, server_default=false()),  # its memberships are those from which entries and exits are told
+    Index("segments_tracked", "project_id", **_where("tracked", "tracked = 1")),
 )
 
 segment_members = Table(
@@ -96,8 +98,32 @@ segment_members = Table(
     Column("segment_id", Id, ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("added_at", Float, nullable=False),
-    Column("left_at", Float),  # None while a member; the row stays for the growth of the segment
     Index("segment_members_by_contact", "contact_id"),
+)
+
+memberships = Table(  # of tracked segments of both kinds: who is in, as far as entries and exits have been told
+    "memberships", metadata,
+    Column("segment_id", Id, ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("since", Float, nullable=False),
+    Index("memberships_by_contact", "contact_id"),
+)
+
+segment_days = Table(
+    "segment_days", metadata,
+    Column("segment_id", Id, ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970, UTC
+    Column("came", Integer, nullable=False),
+    Column("went", Integer, nullable=False),
+)
+
+changes = Table(  # contacts whose memberships may have changed; without foreign keys, since a contact that is gone has none
+    "changes", metadata,
+    Column("id", Id, primary_key=True),
+    Column("project_id", Id, nullable=False),
+    Column("contact_id", Id, nullable=False),
+    Column("quiet", Boolean, nullable=False),
+    Index("changes_by_contact", "contact_id"),
 )
 
 topics = Table(
@@ -127,6 +153,12 @@ activity = Table(
     Column("last_at", Float, nullable=False),
 )
 
+followers = Table(  # who reads the event log to its end, and how far they are
+    "followers", metadata,
+    Column("name", String(64), primary_key=True),
+    Column("cursor", String(48), nullable=False),
+)
+
 imports = Table(
     "imports", metadata, _id(), _project(index=True),
     Column("state", String(12), nullable=False),  # running | completed | failed | undone
@@ -144,4 +176,4 @@ import_errors = Table(
 )
 
 TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,
-          imports, import_errors)
+          imports, import_errors, memberships, segment_days, changes, followers)

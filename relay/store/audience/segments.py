@@ -1,27 +1,27 @@
 """Segments of a project: saved questions about contacts, asked anew each time, and lists that are kept by hand.
 
 A dynamic segment keeps its rules as they were given; relay.audience.grammars reads them. What is in it is never stored, so it is never stale. A static one has
-rows in `segment_members`; those who left keep theirs, which is how its growth is known.
+rows in `segment_members`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, cast, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, true, update
 
 from relay.errors import NotFound
 from relay.mail import ids
 from relay.store import pages
+from relay.store.audience import changes, growth
 from relay.store.audience import contacts as people
 from relay.store.audience.contacts import Contact, Filter
 from relay.store.audience.operators import NESTED, Compiler, compiled, listed
-from relay.store.audience.rules import DAY, Rule
+from relay.store.audience.rules import Rule
 from relay.store.audience.rules import segments as asked
-from relay.store.audience.schema import audience_members, contacts
+from relay.store.audience.schema import audience_members, contacts, memberships
 from relay.store.audience.schema import segment_members as members
 from relay.store.audience.schema import segments as table
 from relay.store.pages import Found, Page
@@ -30,7 +30,7 @@ from relay.store.upsert import insert
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`rules` as given, None for a static segment; `tracked` if entries and exits become events."""
+    """`rules` as given, None for a static segment; `tracked` if entries and exits become events, `settled` once it is known from which members on."""
 
     id: int
     project_id: int
@@ -41,6 +41,7 @@ class Segment:
     tracked: bool
     created_at: float
     updated_at: float
+    settled: bool = False
 
     @property
     def public_id(self) -> str:
@@ -49,7 +50,7 @@ class Segment:
 
 Read = Callable[[Any], Rule]  # relay.audience.grammars.read: rules as given to a tree
 
-_COLUMNS = tuple(table.c[name] for name in Segment.__slots__)
+COLUMNS = tuple(table.c[name] for name in Segment.__slots__)
 
 
 def add(conn: Connection, segment: Segment) -> Segment:
@@ -58,7 +59,7 @@ def add(conn: Connection, segment: Segment) -> Segment:
 
 
 def find(conn: Connection, project: int, number: int) -> Segment | None:
-    row = conn.execute(select(*_COLUMNS).where(table.c.project_id == project, table.c.id == number)).one_or_none()
+    row = conn.execute(select(*COLUMNS).where(table.c.project_id == project, table.c.id == number)).one_or_none()
     return None if row is None else Segment(*row)
 
 
@@ -71,11 +72,21 @@ def get(conn: Connection, project: int, number: int) -> Segment:
 
 
 def paged_list(conn: Connection, project: int, which: Page, audience: int | None = None) -> Found:
-    query = select(*_COLUMNS).where(table.c.project_id == project)
+    query = select(*COLUMNS).where(table.c.project_id == project)
     if audience is not None:
         query = query.where(table.c.audience_id == audience)
     found = pages.take(conn, query, table.c.id, which)
     return Found([Segment(*row) for row in found.rows], found.total, found.last)
+
+
+def within(conn: Connection, audience: int) -> list[int]:
+    """The segments that live in an audience."""
+    return list(conn.scalars(select(table.c.id).where(table.c.audience_id == audience)))
+
+
+def many(conn: Connection, project: int) -> int:
+    """How many segments a project has."""
+    return conn.scalar(select(func.count()).where(table.c.project_id == project)) or 0
 
 
 def change(conn: Connection, project: int, number: int, changes: dict[str, Any]) -> Segment:
@@ -150,32 +161,31 @@ def preview(conn: Connection, project: int, rule: Rule, now: float, read: Read, 
 
 def put(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> list[int]:
     """Which of these contacts were not on the list before."""
-    again = insert(conn, members).on_conflict_do_update(
-        index_elements=["segment_id", "contact_id"], set_={"added_at": at, "left_at": None}, where=members.c.left_at.is_not(None))
-    row = again.returning(members.c.contact_id)
-    return [each for each in contact_ids if conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()]
+    row = insert(conn, members).on_conflict_do_nothing(index_elements=["segment_id", "contact_id"]).returning(members.c.contact_id)
+    new = [each for each in contact_ids if conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()]
+    growth.count(conn, number, len(new), 0, at)
+    changes.note(conn, new)
+    return new
 
 
 def take(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> list[int]:
     """Which of these contacts were on the list and no longer are."""
-    gone = update(members).where(members.c.segment_id == number, members.c.contact_id.in_(list(contact_ids)), members.c.left_at.is_(None))
-    return list(conn.scalars(gone.values(left_at=at).returning(members.c.contact_id)))
+    off = delete(members).where(members.c.segment_id == number, members.c.contact_id.in_(list(contact_ids)))
+    gone = list(conn.scalars(off.returning(members.c.contact_id)))
+    growth.count(conn, number, 0, len(gone), at)
+    changes.note(conn, gone)
+    return gone
 
 
-def growth(conn: Connection, number: int, days: int, now: float) -> list[tuple[float, int]]:
-    """Members at the end of each of the last days, oldest first: (start of the day in UTC seconds, members)."""
-    today = math.floor(now / DAY)
-    came, left = _by_day(conn, number, members.c.added_at), _by_day(conn, number, members.c.left_at)
-    total = sum(came.values()) - sum(left.values())
-    found = []
-    for day in range(today, today - days, -1):
-        found.append((day * DAY, total))
-        total += left.get(day, 0) - came.get(day, 0)
-    return found[::-1]
+def size(conn: Connection, segment: Segment) -> int:
+    """Contacts on the list of a static segment, or that are members of a tracked one as far as that has been told."""
+    where_ = members if segment.rules is None else memberships
+    return conn.scalar(select(func.count()).where(where_.c.segment_id == segment.id)) or 0
 
 
-def _by_day(conn: Connection, number: int, column: Any) -> dict[int, int]:
-    """How many rows have a time on each day since 1970."""
-    day = cast(column / DAY - 0.5, Integer) if conn.dialect.name == "postgresql" else cast(column / DAY, Integer)  # PostgreSQL rounds, SQLite cuts off
-    query = select(day, func.count()).where(members.c.segment_id == number, column.is_not(None)).group_by(day)
-    return {row[0]: row[1] for row in conn.execute(query)}
+def daily(conn: Connection, project: int, number: int, days: int, now: float) -> list[tuple[float, int]] | None:
+    """The growth of a segment as relay.store.audience.growth tells it, None for a dynamic one that is not tracked; raises NotFound."""
+    segment = get(conn, project, number)
+    if segment.rules is not None and not segment.tracked:
+        return None
+    return growth.daily(conn, number, size(conn, segment), days, now)

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, not_, or_, select
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.store import pages
+from relay.store.audience import changes
 from relay.store.audience.contacts import COLUMNS, Contact, made
 from relay.store.audience.schema import contacts, subscriptions
 from relay.store.audience.schema import topics as table
@@ -110,7 +111,10 @@ def set_state(conn: Connection, contact: Contact, number: int, subscribed: bool,
     row = insert(conn, subscriptions).values(topic_id=number, contact_id=contact.id, subscribed=subscribed, updated_at=at)
     differs = subscriptions.c.subscribed != subscribed
     done = row.on_conflict_do_update(index_elements=["topic_id", "contact_id"], where=differs, set_={"subscribed": subscribed, "updated_at": at})
-    return bool(conn.execute(done.returning(subscriptions.c.topic_id)).all())
+    if not conn.execute(done.returning(subscriptions.c.topic_id)).all():
+        return False
+    changes.note(conn, [contact.id])
+    return True
 
 
 def of_contact(conn: Connection, contact: Contact) -> list[Subscription]:

@@ -18,8 +18,8 @@ from relay.errors import StoreError
 from relay.store.audience import schema as _audience  # noqa: F401  its tables are in the metadata too
 from relay.store.schema import metadata
 
-HEAD = "0003"
-REVISIONS = ("0001", "0002", "0003")  # oldest first
+HEAD = "0004"
+REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first
 VERSIONS = Path(__file__).parent / "versions"
 
 LOCK = 7_263_421_101  # any number: what the nodes that migrate one PostgreSQL database wait on

@@ -1,0 +1,136 @@
+"""Memberships: who is in a tracked segment, as far as entries and exits have been told.
+
+`memberships` may lag behind the truth, which is what the rules say (relay.store.audience.segments). `entering`, `leaving` and `moved` find where they differ,
+`settle` makes them agree; whoever calls it writes the events in the same transaction, so each entry and exit is told exactly once, whatever dies when.
+
+A segment that is not `settled` gets its first memberships, or new ones for new rules, and nothing of that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, exists, func, not_, select, update
+
+from relay.errors import Conflict
+from relay.store import bulk
+from relay.store.audience import growth, segments
+from relay.store.audience.schema import contacts, memberships
+from relay.store.audience.schema import segments as table
+from relay.store.audience.segments import Read, Segment
+
+MOST = 50  # tracked segments of a project: each change of a contact is held against all of them
+SMALL = 2_000  # contacts of a project whose memberships are settled in the transaction that asks for it
+SLICE = 500  # contacts of one transaction
+TOGETHER = 10  # segments asked about in one statement
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Contacts that came to a segment and that went from it."""
+
+    came: Sequence[int]
+    went: Sequence[int]
+
+
+def tracked(conn: Connection, projects: Iterable[int] | None = None) -> list[Segment]:
+    """The tracked segments of these projects, or of all."""
+    query = select(*segments.COLUMNS).where(table.c.tracked)
+    if projects is not None:
+        query = query.where(table.c.project_id.in_(list(projects)))
+    return [Segment(*row) for row in conn.execute(query.order_by(table.c.id))]
+
+
+def locked(conn: Connection, projects: Iterable[int]) -> list[Segment]:
+    """The same; on PostgreSQL nobody changes them before the end of the transaction."""
+    query = select(*segments.COLUMNS).where(table.c.tracked, table.c.project_id.in_(list(projects))).order_by(table.c.id)
+    return [Segment(*row) for row in conn.execute(query.with_for_update(read=True))]
+
+
+def room(conn: Connection, project: int, number: int) -> None:
+    """Raises Conflict when the project cannot track this segment beside those it does."""
+    others = select(func.count()).select_from(table).where(table.c.project_id == project, table.c.tracked, table.c.id != number)
+    if (conn.scalar(others) or 0) >= MOST:
+        raise Conflict(f"a project tracks the membership of at most {MOST} segments")
+
+
+def entering(conn: Connection, segment: Segment, after: int, now: float, read: Read) -> list[int]:
+    """Up to SLICE contacts that are in and have no membership, by id, after an id."""
+    held = exists().where(memberships.c.segment_id == segment.id, memberships.c.contact_id == contacts.c.id)
+    query = select(contacts.c.id).where(contacts.c.project_id == segment.project_id, contacts.c.id > after, segments.condition(conn, segment, now, read))
+    return list(conn.scalars(query.where(not_(held)).order_by(contacts.c.id).limit(SLICE)))
+
+
+def leaving(conn: Connection, segment: Segment, after: int, now: float, read: Read) -> list[int]:
+    """Up to SLICE contacts that have a membership and are not in, by id, after an id."""
+    query = select(contacts.c.id).join(memberships, memberships.c.contact_id == contacts.c.id).where(
+        memberships.c.segment_id == segment.id, memberships.c.contact_id > after, not_(segments.condition(conn, segment, now, read)))
+    return list(conn.scalars(query.order_by(memberships.c.contact_id).limit(SLICE)))
+
+
+def moved(conn: Connection, among: Sequence[Segment], numbers: Sequence[int], now: float, read: Read) -> dict[int, Moved]:
+    """Of some contacts, up to SLICE, those whose membership of some segments is not as the rules say, by segment."""
+    found: dict[int, Moved] = {}
+    held: dict[int, set[int]] = {}
+    query = select(memberships.c.segment_id, memberships.c.contact_id).where(memberships.c.contact_id.in_(list(numbers)))
+    for number, contact in conn.execute(query):
+        held.setdefault(number, set()).add(contact)
+    for start in range(0, len(among), TOGETHER):
+        some = among[start:start + TOGETHER]
+        rows = conn.execute(select(contacts.c.id, contacts.c.project_id, *(
+            segments.condition(conn, each, now, read).label(f"in_{each.id}") for each in some)).where(contacts.c.id.in_(list(numbers)))).all()
+        for place, segment in enumerate(some, 2):
+            here, were = {row[0] for row in rows if row[1] == segment.project_id}, held.get(segment.id, set())
+            are = {row[0] for row in rows if row[0] in here and row[place]}
+            if are != were & here:
+                found[segment.id] = Moved(sorted(are - were), sorted((were & here) - are))
+    return found
+
+
+def settle(conn: Connection, among: Sequence[Segment], numbers: Sequence[int], now: float, read: Read) -> list[tuple[Segment, Moved]]:
+    """As `moved`, and their memberships are now as the rules say."""
+    found = moved(conn, among, numbers, now, read)
+    given = [(segment, found[segment.id]) for segment in among if segment.id in found]
+    for segment, each in given:
+        bulk.insert(conn, memberships, [(segment.id, contact, now) for contact in each.came])
+        if each.went:
+            conn.execute(delete(memberships).where(memberships.c.segment_id == segment.id, memberships.c.contact_id.in_(list(each.went))))
+        if segment.rules is not None:
+            growth.count(conn, segment.id, len(each.came), len(each.went), now)
+    return given
+
+
+def begin(conn: Connection, segment: Segment, now: float, read: Read) -> None:
+    """New memberships for a segment, of which nothing is told: at once in a small project, else as somebody walks over its contacts."""
+    conn.execute(update(table).where(table.c.id == segment.id).values(settled=False))
+    some = select(contacts.c.id).where(contacts.c.project_id == segment.project_id).limit(SMALL + 1).subquery()
+    if (conn.scalar(select(func.count()).select_from(some)) or 0) > SMALL:
+        return
+    for find in (entering, leaving):
+        while found := find(conn, segment, 0, now, read):
+            settle(conn, [segment], found, now, read)
+    end(conn, segment)
+
+
+def end(conn: Connection, segment: Segment) -> bool:
+    """Whether the segment is settled: unless it was changed meanwhile."""
+    same = update(table).where(table.c.id == segment.id, table.c.updated_at == segment.updated_at, table.c.tracked)
+    return conn.execute(same.values(settled=True)).rowcount == 1
+
+
+def erased(conn: Connection, contact_ids: Sequence[int]) -> list[tuple[Segment, int]]:
+    """The settled segments that some contacts, which are about to go, are in: (segment, contact)."""
+    query = select(*segments.COLUMNS, memberships.c.contact_id).join(memberships, memberships.c.segment_id == table.c.id).where(
+        memberships.c.contact_id.in_(list(contact_ids)), table.c.tracked, table.c.settled)
+    return [(Segment(*row[:-1]), row[-1]) for row in conn.execute(query)]
+
+
+def sweep(conn: Connection) -> int:
+    """Delete memberships of a segment that is no longer tracked, up to SLICE of them; gives how many."""
+    any_ = exists().where(memberships.c.segment_id == table.c.id)
+    number = conn.scalar(select(table.c.id).where(not_(table.c.tracked), any_).limit(1))
+    if number is None:
+        return 0
+    some = select(memberships.c.contact_id).where(memberships.c.segment_id == number).limit(SLICE)
+    return conn.execute(delete(memberships).where(memberships.c.segment_id == number, memberships.c.contact_id.in_(some))).rowcount

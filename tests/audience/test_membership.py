@@ -1,0 +1,401 @@
+"""Membership tracking: each entry and exit is told once, by whatever it came about, and never for a new baseline; on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay import consent
+from relay.audience import audiences as audience_acts
+from relay.audience import contacts as acts
+from relay.audience import segments as segment_acts
+from relay.audience.contacts import By
+from relay.audience.following import Following
+from relay.clock import Clock
+from relay.consent import Act
+from relay.errors import Conflict
+from relay.mail import ids
+from relay.mail.ids import Maker
+from relay.store import events, projects
+from relay.store.audience import activity, audiences, changes, contacts, memberships, segments, topics
+from relay.store.audience.audiences import Audience
+from relay.store.audience.rules import DAY
+from relay.store.audience.segments import Segment
+from relay.store.audience.topics import Topic
+from relay.store.events import Event
+from tests.audience.conftest import NOW
+
+MAKER = Maker(6)
+PRO = [{"field": "plan", "operator": "equals", "value": "pro"}]
+SECRETS = ("a secret of thirty-two characters",)
+
+
+class Town:
+    """A project of its own with its people; `said` are the entries and exits told so far, as ("entry", "ann")."""
+
+    def __init__(self, stored):
+        self.stored, self.now, self.names = stored, NOW, {}
+        self.project = MAKER.next()
+        stored.write(projects.add, projects.Project(self.project, f"town-{self.project}", {}, NOW))
+        self.following = Following(stored.store, Clock(now=lambda: self.now), lambda: None)
+
+    def by(self):
+        return By(self.project, Act("api", at=self.now), MAKER, SECRETS)
+
+    def join(self, name, **properties):
+        """A contact, by the API."""
+        made = self.stored.write(acts.create, {"email": f"{name}@{self.project}.example", "properties": properties}, self.by()).contact
+        self.names[made.id] = name
+        return made.id
+
+    def change(self, number, **properties):
+        self.stored.write(acts.change, number, {"properties": properties}, self.by())
+
+    def segment(self, rules, name="Trial Users", audience=None, tracked=True):
+        made = Segment(MAKER.next(), self.project, name, "", rules, audience, tracked, self.now, self.now)
+        return self.stored.write(segment_acts.create, made)
+
+    def turn(self):
+        """What the task does at its next look."""
+        self.stored.call(self.following.turn(), 60)
+
+    def minute(self, seconds=60.0):
+        self.now += seconds
+        self.stored.call(self.following.membership.pass_time(), 60)
+
+    def happened(self):
+        found, cursor = [], events.START
+        while True:
+            some, cursor = self.stored.read(lambda conn, after: events.since(conn, after, project=self.project), cursor)
+            found += some
+            if not some:
+                return [event for event in found if event.type.startswith("segment.")]
+
+    @property
+    def said(self):
+        return [(event.type.rpartition(".")[2], self.names[event.contact_id]) for event in self.happened()]
+
+    def held(self, segment):
+        def names(conn):
+            return {self.names[each] for each in conn.scalars(
+                memberships.memberships.select().with_only_columns(memberships.memberships.c.contact_id)
+                .where(memberships.memberships.c.segment_id == segment.id))}
+
+        return self.stored.read(names)
+
+
+@pytest.fixture
+def town(stored):
+    return Town(stored)
+
+
+# What makes somebody come and go.
+
+
+def test_a_change_by_the_api_is_told_at_once(town):
+    segment = town.segment(PRO)
+    ann, bob = town.join("ann", plan="pro"), town.join("bob", plan="free")
+    town.change(bob, plan="pro")
+    town.change(bob, seats=3)
+    town.change(ann, plan="free")
+    assert town.said == [("entry", "ann"), ("entry", "bob"), ("exit", "ann")]
+    first = town.happened()[0]
+    assert first.type == "segment.trial-users.entry"
+    assert first.data == {"segment_id": segment.public_id, "segment_name": "Trial Users", "email": f"ann@{town.project}.example"}
+    town.turn()
+    assert len(town.said) == 3
+    assert town.held(segment) == {"bob"}
+
+
+def test_entering_and_leaving_between_two_looks_is_told(town):
+    town.segment(PRO)
+    ann = town.join("ann", plan="pro")
+    town.change(ann, plan="free")
+    town.change(ann, plan="pro")
+    assert town.said == [("entry", "ann"), ("exit", "ann"), ("entry", "ann")]
+
+
+def test_the_list_of_a_static_segment(town):
+    segment = town.segment(None, "Beta Testers")
+    ann, bob = town.join("ann"), town.join("bob")
+    town.stored.write(segment_acts.put, town.project, segment.id, [ann, bob], NOW)
+    town.stored.write(segment_acts.put, town.project, segment.id, [ann], NOW)
+    town.stored.write(segment_acts.take, town.project, segment.id, [ann, MAKER.next()], NOW)
+    assert town.said == [("entry", "ann"), ("entry", "bob"), ("exit", "ann")]
+    assert {event.type for event in town.happened()} == {"segment.beta-testers.entry", "segment.beta-testers.exit"}
+
+
+@pytest.mark.parametrize("rules", [PRO, None], ids=["dynamic", "static"])
+def test_a_segment_that_lives_in_an_audience(town, rules):
+    audience = town.stored.write(audiences.add, Audience(MAKER.next(), town.project, "paid", "", NOW, NOW))
+    segment = town.segment(rules, audience=audience.id)
+    ann = town.join("ann", plan="pro")
+    if rules is None:
+        town.stored.write(segment_acts.put, town.project, segment.id, [ann], NOW)
+    assert town.said == []
+    town.stored.write(audience_acts.put, audience.id, [ann], NOW)
+    town.stored.write(audience_acts.take, audience.id, [ann], NOW)
+    assert town.said == [("entry", "ann"), ("exit", "ann")]
+    town.stored.write(audience_acts.remove, town.project, audience.id, NOW)
+    assert (town.said[2:], town.held(segment)) == ([], {"ann"})
+
+
+def test_a_topic_and_consent(town):
+    topic = town.stored.write(topics.add, Topic(MAKER.next(), town.project, "news", "", NOW))
+    town.segment([{"field": f"topic.{topics.public(topic.id)}", "operator": "is_set"}, {"field": "subscribed", "operator": "equals", "value": True}])
+    ann, bob = town.join("ann"), town.join("bob")
+    town.stored.write(acts.subscribe, ann, topic.id, False, town.by())
+    person = town.stored.read(contacts.get, town.project, bob)
+    town.stored.write(consent.leave, person, Act("one-click", at=NOW), MAKER)  # by a link, which knows nothing of segments
+    assert town.said == [("entry", "ann"), ("entry", "bob"), ("exit", "ann")]
+    town.turn()
+    assert town.said[3:] == [("exit", "bob")]
+    assert not town.stored.read(changes.waiting)
+
+
+def test_an_event_of_the_project_s_own(town):
+    segment = town.segment([{"field": "event.purchased", "operator": "is_set"}])
+    ann = town.join("ann")
+    town.stored.write(events.append, [Event(town.project, "purchased", NOW, contact_id=ann), Event(town.project, "contact.updated", NOW, contact_id=ann)])
+    town.turn()
+    assert (town.said, town.held(segment)) == ([("entry", "ann")], {"ann"})
+
+
+def test_bulk_acts_are_told_a_moment_later(town):
+    town.segment([{"field": "tags", "operator": "contains", "value": "vip"}])
+    people = [town.join(f"p{number}") for number in range(5)]
+    town.stored.write(acts.many, people, acts.TAG, ["vip"], town.by())
+    town.turn()
+    town.stored.write(acts.many, people[:2], acts.UNTAG, ["vip"], town.by())
+    town.turn()
+    assert sorted(town.said) == [*(("entry", f"p{number}") for number in range(5)), ("exit", "p0"), ("exit", "p1")]
+
+
+def test_who_is_deleted_leaves(town):
+    segment = town.segment(PRO)
+    ann = town.join("ann", plan="pro")
+    town.stored.write(acts.erase, [ann], town.by())
+    assert town.said == [("entry", "ann"), ("exit", "ann")]
+    assert all("email" not in event.data for event in town.happened())
+    assert town.held(segment) == set()
+
+
+# What does not tell.
+
+
+@pytest.mark.parametrize("crowd", [3, memberships.SMALL + 1], ids=["few", "many"])
+def test_switching_on_is_a_baseline(town, crowd):
+    some = [acts.Contact(MAKER.next(), town.project, f"{n}@many.example", f"{n}@many.example", None, None, {"plan": "pro"}, [], False, None, None, NOW, NOW)
+            for n in range(crowd)]
+    town.stored.write(contacts.add_many, some)
+    town.names |= {each.id: "crowd" for each in some}
+    segment = town.segment(PRO, tracked=False)
+    segment = town.stored.write(segment_acts.change, town.project, segment.id, {"tracked": True, "updated_at": NOW + 1})
+    assert segment.settled is (crowd < memberships.SMALL)
+    town.turn()
+    assert (town.said, town.held(segment)) == ([], {"crowd"})
+    town.change(some[0].id, plan="free")
+    assert town.said == [("exit", "crowd")]
+
+
+def test_new_rules_are_a_baseline_also_for_who_asks_about_them(town):
+    inner = town.segment(PRO, "inner")
+    outer = town.segment([{"field": "segment", "operator": "equals", "value": inner.public_id}], "outer")
+    ann, bob = town.join("ann", plan="pro"), town.join("bob", plan="free")
+    before = town.said
+    assert sorted(before) == [("entry", "ann"), ("entry", "ann")]
+    town.stored.write(segment_acts.change, town.project, inner.id, {"rules": [{**PRO[0], "value": "free"}], "updated_at": NOW + 1})
+    town.turn()
+    assert (town.said, town.held(inner), town.held(outer)) == (before, {"bob"}, {"bob"})
+    town.change(bob, plan="gold")
+    assert sorted(town.said[2:]) == [("exit", "bob"), ("exit", "bob")]
+    town.change(ann, plan="free")
+    town.stored.write(segment_acts.remove, town.project, inner.id, NOW)
+    assert (town.said[4:], town.held(outer)) == ([("entry", "ann"), ("entry", "ann")], set())
+
+
+def test_an_import_moves_people_without_a_word(town):
+    segment = town.segment(PRO)
+    ann = town.join("ann", plan="free")
+
+    def imported(conn):
+        person = contacts.get(conn, town.project, ann)
+        with changes.quietly(conn):
+            contacts.save(conn, acts.replace(person, properties={"plan": "pro"}))
+
+    town.stored.write(imported)
+    town.minute()
+    town.turn()
+    assert (town.said, town.held(segment)) == ([], {"ann"})
+    town.change(ann, plan="free")
+    assert town.said == [("exit", "ann")]
+
+
+def test_an_untracked_segment_says_nothing_and_notes_nothing(town):
+    segment = town.segment(PRO, tracked=False)
+    town.join("ann", plan="pro")
+    town.turn()
+    assert (town.said, town.held(segment), town.stored.read(changes.waiting)) == ([], set(), False)
+
+
+def test_switching_off_forgets(town):
+    segment = town.segment(PRO)
+    ann = town.join("ann", plan="pro")
+    town.stored.write(segment_acts.change, town.project, segment.id, {"tracked": False, "updated_at": NOW + 1})
+    town.change(ann, plan="free")
+    town.minute()
+    assert (town.said, town.held(segment)) == ([("entry", "ann")], set())
+
+
+# Time.
+
+
+def test_time_lets_people_go(town):
+    segment = town.segment([{"field": "created_at", "operator": "in_last_days", "value": 1}])
+    outer = town.segment([{"field": "segment", "operator": "not_equals", "value": segment.public_id}], "Old Hands")
+    still = town.segment(PRO, "still")
+    town.join("ann")
+    town.minute()
+    assert town.said == [("entry", "ann")]
+    town.minute(DAY)
+    town.minute()
+    assert town.said == [("entry", "ann"), ("exit", "ann"), ("entry", "ann")]
+    assert [each.type for each in town.happened()][1:] == ["segment.trial-users.exit", "segment.old-hands.entry"]
+    assert (town.held(segment), town.held(outer), town.held(still)) == (set(), {"ann"}, set())
+
+
+def test_time_waits_for_what_an_import_noted(town):
+    segment = town.segment([{"field": "created_at", "operator": "in_last_days", "value": 1}])
+    person = acts.Contact(MAKER.next(), town.project, "q@many.example", "q@many.example", None, None, {}, [], False, None, None, NOW, NOW)
+
+    def imported(conn):
+        with changes.quietly(conn):
+            contacts.add_many(conn, [person])
+
+    town.stored.write(imported)
+    town.names[person.id] = "quiet"
+    town.minute()
+    assert (town.said, town.held(segment)) == ([], {"quiet"})
+
+
+# Bounds, neighbours, growth.
+
+
+def test_a_project_tracks_so_many(town):
+    for number in range(memberships.MOST):
+        town.segment(None, f"s{number}")
+    with pytest.raises(Conflict, match="50 segments"):
+        town.segment(PRO)
+    assert town.segment(PRO, tracked=False).settled is False
+
+
+def test_two_projects_hear_nothing_of_each_other(stored):
+    here, there = Town(stored), Town(stored)
+    for town in (here, there):
+        town.segment(PRO)
+    here.join("ann", plan="pro")
+    here.turn()
+    assert (here.said, there.said) == ([("entry", "ann")], [])
+
+
+def test_growth_outlives_people(town):
+    segment, static = town.segment(PRO), town.segment(None, "static")
+    town.now = NOW - 2 * DAY
+    ann, bob = town.join("ann", plan="pro"), town.join("bob", plan="pro")
+    town.stored.write(segment_acts.put, town.project, static.id, [ann, bob], town.now)
+    town.now = NOW - DAY
+    town.change(ann, plan="free")
+    town.stored.write(segment_acts.take, town.project, static.id, [ann], town.now)
+    town.now = NOW
+    town.change(ann, plan="pro")
+    town.stored.write(acts.erase, [bob], town.by())
+    for each, wanted in ((segment, [0, 2, 1, 1]), (static, [0, 2, 1, 0])):
+        assert [members for _, members in town.stored.read(segments.daily, town.project, each.id, 4, NOW)] == wanted
+
+
+# Activity.
+
+
+def test_each_event_counts_once(town):
+    ann = town.join("ann")
+    told = [Event(town.project, "signed up", NOW - DAY, contact_id=ann), Event(town.project, "signed up", NOW, contact_id=ann),
+            Event(town.project, "signed up", NOW - 5, contact_id=ann)]
+    town.stored.write(events.append, told)
+    town.turn()
+    town.turn()
+
+    def rows(conn):
+        found = conn.execute(activity.table.select().where(activity.table.c.contact_id == ann).order_by(activity.table.c.day)).all()
+        return [(row.name, row.count, row.first_at, row.last_at) for row in found], contacts.get(conn, town.project, ann).last_active_at
+
+    assert town.stored.read(rows) == ([("signed up", 1, NOW - DAY, NOW - DAY), ("signed up", 2, NOW - 5, NOW)], NOW)
+
+
+def test_a_second_reader_of_the_log_adds_nothing(town):
+    ann = town.join("ann")
+    town.stored.write(events.append, [Event(town.project, "bought", NOW, contact_id=ann)])
+    before = town.stored.read(activity.cursor)
+    heard, after = town.stored.read(activity.heard, before or events.START, (), ())
+    assert town.stored.write(activity.record, heard, before, after) is True
+    assert town.stored.write(activity.record, heard, before, after) is False
+
+
+def test_a_contact_holds_so_much(town, monkeypatch):
+    monkeypatch.setattr(activity, "ROWS", 3)
+    ann = town.join("ann")
+    for turn in range(3):
+        town.stored.write(events.append, [Event(town.project, f"name {turn} {number}", NOW, contact_id=ann) for number in range(2)])
+        town.turn()
+    count = town.stored.read(lambda conn: len(conn.execute(activity.table.select().where(activity.table.c.contact_id == ann)).all()))
+    assert count == 4
+
+
+# Whatever is done in whatever order: events alternate, and end where the rules say.
+
+deeds = st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["pro", "free", "delete", "bulk", "quiet", "turn", "minute", "put", "take"])), max_size=25)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(deeds=deeds)
+def test_events_alternate_and_end_where_the_rules_say(stored, deeds):
+    town = Town(stored)
+    dynamic, static = town.segment(PRO, "dynamic"), town.segment(None, "static")
+    people = [town.join(f"p{number}", plan="free") for number in range(4)]
+    quiet, alive = set(), set(people)
+    for who, deed in deeds:
+        number = people[who]
+        if number in alive:
+            _do(town, deed, number, static, quiet, alive)
+    town.turn()
+    for segment in (dynamic, static):
+        told = {number: [e.type.rpartition(".")[2] for e in town.happened() if e.contact_id == number and e.data.get("segment_id") == segment.public_id]
+                for number in people}
+        found = {each.id for each in stored.read(segments.members_after, town.project, segment.id, 0, 100, town.now, segment_acts.read)}
+        assert town.held(segment) == {town.names[each] for each in found}
+        for number in alive - quiet:
+            assert told[number] == ["entry", "exit"] * (len(told[number]) // 2) + ["entry"] * (number in found), ids.public("ct", number)
+
+
+def _do(town, deed, number, static, quiet, alive):
+    if deed in ("pro", "free"):
+        town.change(number, plan=deed)
+    elif deed == "bulk":
+        town.stored.write(acts.many, [number], acts.TAG, ["x"], town.by())
+    elif deed == "quiet":
+        quiet.add(number)
+        town.stored.write(_quietly, town.project, number)
+    elif deed == "turn":
+        town.turn()
+    elif deed == "minute":
+        town.minute()
+    elif deed == "delete":
+        alive.discard(number)
+        town.stored.write(acts.erase, [number], town.by())
+    else:
+        town.stored.write(segment_acts.put if deed == "put" else segment_acts.take, town.project, static.id, [number], town.now)
+
+
+def _quietly(conn, project, number):
+    with changes.quietly(conn):
+        contacts.save(conn, acts.replace(contacts.get(conn, project, number), properties={"plan": "pro"}))
