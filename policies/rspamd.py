@@ -1,7 +1,8 @@
 """Scores a message with rspamd before it is queued: 5.0 warns, 10.0 refuses, and an rspamd that is away never holds up mail.
 
-Asked once for the whole message, over its own HTTP protocol (`POST /checkv2`), with what it needs to judge fairly: envelope, client and, for
-authenticated mail, the user (the same clean mail scores 2.4 without and -0.1 with it). No answer within `timeout` means scored by nobody: the message
+Asked once for the whole message, and once for a letter to many, whose copies bring its score along. It speaks rspamd's own HTTP protocol (`POST
+/checkv2`), with what it needs to judge fairly: envelope, client and, for authenticated mail, the user (the same clean mail scores 2.4 without and -0.1
+with it). No answer within `timeout` means scored by nobody: the message
 goes on, counted as skipped; after three such in a row rspamd is left alone for ten seconds, so that a hanging one costs three timeouts and not one
 for each message. `is_skipped` in an answer is not that: GTUBE answers reject, 15.0, is_skipped.
 """
@@ -26,10 +27,10 @@ PAUSE = 10.0  # seconds it is left alone
 SYMBOLS = 50  # kept of an answer, the weightiest
 TEXT = 200  # characters kept of a description
 
-REFUSED = Reply(550, "5.7.1", "Email rejected by spam filter")
 REQUESTS = counter("rspamd_requests_total", "Messages that rspamd was asked about, by what came of it: scored or failed", "result")
 SECONDS = histogram("rspamd_seconds", "How long rspamd took to answer, or we to give up", buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0))
 SCORE = histogram("rspamd_score", "Scores of messages", buckets=(-5.0, 0.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0))
+REFUSED = Reply(550, "5.7.1", "Email rejected by spam filter")
 
 
 def make(options: Mapping[str, Any], services: Services) -> Rspamd:
@@ -58,19 +59,21 @@ class Rspamd:
     async def apply(self, message: Message) -> Sequence[Message]:
         if not self._url or message.principal.kind == "system" or not message.recipients:
             return (message,)
+        if "spam_score" in message.facts:
+            return (message.noted("rspamd", "skipped", "scored once for all copies of its letter"),)
         if self._clock.elapsed() < self._paused_until:
             return (self._skip(message, "rspamd did not answer lately"),)
         try:
             with SECONDS.time():
                 answer = _parse(*await self._fetch.post(self._url, message.octets(), _told(message), self._timeout))
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
-            return (self._failed(message, error),)
-        self._failures = 0
-        return (self._judge(message, answer),)
             REQUESTS.labels("failed").inc()
-
+            return (self._failed(message, error),)
         REQUESTS.labels("scored").inc()
         SCORE.observe(answer["score"])
+        self._failures = 0
+        return (self._judge(message, answer),)
+
     def _judge(self, message: Message, answer: dict[str, Any]) -> Message:
         """The message with its score; raises Refuse for spam."""
         score, action = round(answer["score"], 2), str(answer.get("action", ""))

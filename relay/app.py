@@ -25,6 +25,9 @@ from starlette.routing import BaseRoute
 
 from relay import entrance, heap, housekeeping, log, metrics, policy, settings, systemd
 from relay.audience.following import Following
+from relay.broadcasts import tally
+from relay.broadcasts.feeder import Feeder
+from relay.audience.imports import Imports
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -99,8 +102,11 @@ class Relay:
         self.maker = self.leader.maker()
         self.intake = Intake(self.store, self.leader, self.clock)
         self.door = entrance.door(config, self.tools, self.intake.commit, self.maker)
+        self.imports = Imports(self.store, self.resolver, self.clock, self.maker, self.secrets, lambda: self.hooks.occurred())
+        self._stack.push_async_callback(self.imports.close)
         self.control = Control(
-            self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status)
+            self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status,
+            self.imports)
         await self._start_listeners()
         await self._start_local()
         await self._start_http()
@@ -138,6 +144,8 @@ class Relay:
         principal = await self.tools.keeper.local("system")
         async with asyncio.TaskGroup() as group:
             group.create_task(self.runner.run())
+            group.create_task(Feeder(self.store, lambda: self.door, self.leader, self.clock, self.maker, self.hooks.occurred).run())
+            group.create_task(tally.run(self.store, self.clock))
             group.create_task(Reports(self.store, self.door.submit, self.config, self.clock, self.maker, principal).run())
 
     def _certificate(self) -> Certificate | None:
@@ -290,26 +298,26 @@ class Relay:
             listeners = entrance.listeners(fresh, self.desks[0], self.maker, Guard(self.clock))
         except RelayError as error:
             LOG.error("reload refused, the old configuration goes on", error=error.text)
+            metrics.CONFIG_RELOADS.labels("refused").inc()
         else:
             for desk in (*self.desks, *([self.api] if self.api else [])):
                 desk.door = door
             for name in listeners.keys() & self.listeners.keys():
                 self.listeners[name].reconfigure(listeners[name].options)
             self.runner.copy, self.runner.depart = copy, depart
-            metrics.CONFIG_RELOADS.labels("refused").inc()
             self.runner.reroute(router)
             self.config, self.tools, self.door = fresh, tools, door
             log.start(fresh.log.level, fresh.log.format)
             live, fixed = settings.changed(self.started_with, fresh)
             LOG.info("reloaded", changed=live, needs_restart=fixed)
+            metrics.CONFIG_RELOADS.labels("ok").inc()
+            metrics.CONFIG_EPOCH.set(self.clock.now())
             await self.fleet.replace(self.hub.stop_worker, fresh.shutdown_timeout)
         systemd.notify("READY=1")
 
 
 def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
     """Run a relay until SIGTERM or SIGINT; gives the exit code.
-            metrics.CONFIG_RELOADS.labels("ok").inc()
-            metrics.CONFIG_EPOCH.set(self.clock.now())
 
     path     the configuration file, read again on SIGHUP and by workers; None for the environment alone
     workers  submission processes beside the main one; 0 = the main process accepts itself

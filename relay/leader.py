@@ -110,6 +110,10 @@ class Leader:
         """Recipients in memory here, by id."""
         return self._runner.known
 
+    def full(self, ahead: int) -> list[str]:
+        """Domains that have no room for bulk mail; on the node that delivers."""
+        return self._runner.memory.full(ahead)
+
     @property
     def router(self) -> Router:
         return self._runner.router

@@ -18,9 +18,9 @@ LAYERS = (
     {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "shipped", "systemd"},  # nouns and what needs nothing; they may import each other
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
-    {"submission", "filling", "consent", "services"},
+    {"submission", "copies", "filling", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
-    {"leader"},
+    {"leader", "broadcasts"},
     {"control", "intake", "entrance"},
     {"api", "web", "cli", "worker", "welcome", "housekeeping"},
     {"app"},

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 
 from relay.api import (
     audiences,
+    broadcasts,
     contacts,
     domains,
     draft,
@@ -37,7 +38,8 @@ from relay.api.compat.poststack import app as poststack
 from relay.api.core import Json, Relay
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, suppressions.router, templates.router, domains.router, keys.router, webhooks.router,
-           project.router, exports.router, imports.router, contacts.router, properties.router, segments.router, audiences.router, topics.router)
+           project.router, exports.router, imports.router, contacts.router, properties.router, segments.router, audiences.router, topics.router,
+           broadcasts.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "
          "`field` at fault; every answer has `X-Request-Id`.")
 ERRORS = {

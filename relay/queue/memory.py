@@ -79,6 +79,13 @@ class Memory:
             return place.count + extra < free * SHARE
         return site.count + extra < free * SHARE and not site.blocked(self.clock.elapsed())
 
+    def full(self, ahead: int) -> list[str]:
+        """Domains that bulk mail should not be added to: `ahead` recipients of their site are in memory, more are on disk, or nothing may go there."""
+        now = self.clock.elapsed()
+        return [place.domain for place in self.places.values()
+                if place.more or (place.count if place.site is None else place.site.count) >= ahead
+                or (place.site is not None and place.site.blocked(now) > 0)]
+
     def shortage(self, place: Place) -> None:
         """A domain has mail that there is no room for: it is read when its own recipients, those of its site or anybody's have made some."""
         place.more = True

@@ -186,6 +186,7 @@ class Filter:
     tag         whole tag of the message
     older_than  UTC seconds: first due before that
     held        only those held, or only those not held
+    among       recipients by id, at most SLICE
     """
 
     project: int | None = None
@@ -199,6 +200,7 @@ class Filter:
     topic: str | None = None
     stream: str | None = None
     held: bool | None = None
+    among: tuple[int, ...] | None = None
 
 
 EVERY = Filter()
@@ -215,6 +217,8 @@ def _where(conn: Connection, wanted: Filter) -> ColumnElement[bool]:
         parts.append(queue.c.recipient_id.in_(select(recipients.c.id).where(recipients.c.message_id == wanted.message)))
     if wanted.address is not None:
         parts.append(_to_address(wanted))
+    if wanted.among is not None:
+        parts.append(queue.c.recipient_id.in_(wanted.among))
     if wanted.domains is not None:
         parts.append(queue.c.domain.in_(wanted.domains))
     if wanted.older_than is not None:

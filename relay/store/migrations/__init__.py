@@ -16,10 +16,12 @@ from sqlalchemy import Connection, inspect
 
 from relay.errors import StoreError
 from relay.store.audience import schema as _audience  # noqa: F401  its tables are in the metadata too
+from relay.store.broadcasts import schema as _broadcasts  # noqa: F401
+from relay.store.inbound import schema as _inbound  # noqa: F401
 from relay.store.schema import metadata
 
-HEAD = "0004"
-REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first
+HEAD = "0008"
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")  # oldest first
 VERSIONS = Path(__file__).parent / "versions"
 
 LOCK = 7_263_421_101  # any number: what the nodes that migrate one PostgreSQL database wait on

@@ -1,0 +1,12 @@
+"""Broadcasts: one letter to an audience, each contact exactly once.
+
+    broadcasts.acts       what the API can do to one: create, send, pause, resume, cancel, duplicate, resend
+    broadcasts.start      what is checked and frozen before the first copy
+    broadcasts.feeder     the task that brings an audience into the ledger and its copies into the queue, as fast as their sites have room
+    broadcasts.render     copies made in a process of their own, so that a long mailing does not slow the mail
+    broadcasts.tally      what became of the copies, from the events
+    broadcasts.contest    A/B tests: who is in the sample, and which variant has won
+    broadcasts.forecast   how long it will take
+
+What makes a crash, a pause or a second node harmless is in relay.store.broadcasts.ledger.
+"""

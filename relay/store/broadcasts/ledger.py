@@ -1,0 +1,304 @@
+"""The ledger: one row for each contact of a broadcast's audience, and exactly one outcome on each.
+
+    looked at ──► pending ──► queued ──► delivered | bounced | failed | suppressed | cancelled
+             └──► skipped         └ (relay.store.broadcasts.tally)
+             pending ──► skipped | failed | cancelled
+
+`audience` and `gather` put contacts in, a slice at a time behind a cursor that moves in the same transaction; `turn` gives those whose turn it is; `queue`
+takes them out of waiting and writes their messages, in one transaction that asks again whether the broadcast goes on and whether the person still wants it.
+So at whatever point a process dies, a contact is in the ledger once, and is either still waiting or has its message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, update
+
+from relay.mail.message import Message
+from relay.mail.reply import Reply
+from relay.store import bulk, faults, messages
+from relay.store import queue as waiting_mail
+from relay.store.audience import contacts, segments, topics
+from relay.store.audience.contacts import Contact
+from relay.store.audience.rules import Rule
+from relay.store.audience.schema import audience_members, subscriptions
+from relay.store.audience.schema import contacts as people
+from relay.store.audience.schema import segments as segments_table
+from relay.store.broadcasts import counts
+from relay.store.broadcasts.broadcasts import SENDING, Broadcast
+from relay.store.broadcasts.schema import broadcasts as table
+from relay.store.broadcasts.schema import ledger
+from relay.store.schema import suppressions
+
+PENDING, QUEUED, SKIPPED, CANCELLED = "pending", "queued", "skipped", "cancelled"
+RESERVED, TURN, LEFT = 0, 1, 2  # of `waiting`
+SLICE = 1_000  # rows of one write
+REASONS = ("unsubscribed", "suppressed", "opted_out", "deleted")
+
+Read = Callable[[Any], Rule]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A contact of the audience as the walk meets it; `reason` why it gets nothing, "" if it may."""
+
+    contact_id: int
+    domain: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose turn it is: the row's id, the contact as it is now (None = deleted), its variant and domain."""
+
+    id: int
+    contact_id: int
+    variant: int
+    domain: str
+    contact: Contact | None
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """What is to become of a row: its message, or why there is none. `variant` is the one it was rendered from."""
+
+    id: int
+    contact_id: int
+    variant: int
+    message: Message | None
+    state: str = QUEUED
+    reason: str = ""
+
+
+# Who is in it.
+
+
+def question(conn: Connection, broadcast: Broadcast, now: float) -> dict[str, Any]:
+    """The audience as it is asked for from now on: what the segment asks at this moment, and the moment."""
+    asked: dict[str, Any] = {"now": now, "audience": broadcast.audience_id, "rules": broadcast.rules}
+    if broadcast.segment_id is not None:
+        segment = segments.get(conn, broadcast.project_id, broadcast.segment_id)
+        asked["segment"] = {"id": segment.id, "rules": segment.rules, "audience": segment.audience_id}
+    return asked
+
+
+def _asked(conn: Connection, broadcast: Broadcast, asked: dict[str, Any], read: Read) -> ColumnElement[bool]:
+    """The audience as a condition on contacts."""
+    parts = [people.c.project_id == broadcast.project_id]
+    if asked.get("audience") is not None:
+        parts.append(exists().where(audience_members.c.audience_id == asked["audience"], audience_members.c.contact_id == people.c.id))
+    if asked.get("rules") is not None:
+        parts.append(segments.where(conn, broadcast.project_id, read(asked["rules"]), asked["now"], read))
+    if (segment := asked.get("segment")) is not None:
+        kept = select(segments_table.c.id).where(segments_table.c.id == segment["id"]).exists()
+        as_it_was = segments.Segment(segment["id"], broadcast.project_id, "", "", segment["rules"], segment["audience"], False, 0.0, 0.0)
+        parts.append(segments.condition(conn, as_it_was, asked["now"], read) if segment["rules"] is not None else
+                     and_(kept, segments.condition(conn, as_it_was, asked["now"], read)))
+    return and_(*parts)
+
+
+def refusal(project: int, topic: int | None) -> ColumnElement[str]:
+    """Why a contact gets no marketing mail of this topic, "" if it may: read where it is asked, never remembered."""
+    entry = and_(suppressions.c.project_id == project, suppressions.c.key == people.c.key)
+    left = exists().where(entry, suppressions.c.reason == "unsubscribe", suppressions.c.scope.in_(("all", "marketing")))
+    stopped = exists().where(entry, suppressions.c.reason != "unsubscribe", suppressions.c.scope.in_(("all", "marketing")))
+    out: ColumnElement[bool] = false()
+    if topic is not None:
+        out = or_(exists().where(entry, suppressions.c.scope == topics.scope(topic)),
+                  exists().where(subscriptions.c.topic_id == topic, subscriptions.c.contact_id == people.c.id, subscriptions.c.subscribed.is_(False)))
+    return case((stopped, literal("suppressed")), (or_(people.c.unsubscribed.is_(True), left), literal("unsubscribed")), (out, literal("opted_out")),
+                else_=literal(""))
+
+
+def audience(conn: Connection, broadcast: Broadcast, read: Read, limit: int = SLICE) -> list[Found]:
+    """The next contacts of the audience after the cursor, by id."""
+    query = select(people.c.id, people.c.key, refusal(broadcast.project_id, broadcast.topic_id)).where(
+        people.c.id > broadcast.cursor, people.c.id <= broadcast.until, _asked(conn, broadcast, broadcast.asked, read))
+    return [Found(row[0], row[1].rpartition("@")[2], row[2]) for row in conn.execute(query.order_by(people.c.id).limit(limit))]
+
+
+def sizes(conn: Connection, broadcast: Broadcast, now: float, read: Read, limit: int = 200) -> tuple[dict[str, int], Counter[str]]:
+    """Before it is sent: how many may get it by domain, the largest `limit` and "" for the rest, and how many do not, by reason."""
+    domain = _domain(conn)
+    asked = _asked(conn, broadcast, question(conn, broadcast, now), read)
+    inner = select(refusal(broadcast.project_id, broadcast.topic_id).label("reason"), domain.label("domain")).where(asked).subquery()
+    by_reason = Counter({row[0]: row[1] for row in conn.execute(select(inner.c.reason, func.count()).group_by(inner.c.reason))})
+    able = by_reason.pop("", 0)
+    rows = conn.execute(select(inner.c.domain, func.count()).where(inner.c.reason == "").group_by(inner.c.domain).order_by(func.count().desc()).limit(limit))
+    by_domain = {row[0]: row[1] for row in rows}
+    rest = able - sum(by_domain.values())
+    return ({**by_domain, "": rest} if rest else by_domain), by_reason
+
+
+def _domain(conn: Connection) -> ColumnElement[str]:
+    """What follows the last @ of a key."""
+    key = people.c.key
+    if conn.dialect.name == "postgresql":
+        return func.substring(key, "@([^@]*)$")
+    return func.replace(key, func.rtrim(key, func.replace(key, "@", "")), "")
+
+
+def gather(conn: Connection, broadcast: Broadcast, rows: Sequence[tuple[int, Found, int, int | None]], last: int, whole: bool, now: float) -> bool:
+    """Put a slice of the audience in the ledger; False, and nothing changed, when the broadcast does not go on from where it was.
+
+    rows   an id, the contact, its variant, and TURN, RESERVED or None for one that is skipped
+    last   the contact that the walk has come to
+    whole  whether that was all of it
+    """
+    able = sum(waiting is not None for *_, waiting in rows)
+    moved = update(table).where(table.c.id == broadcast.id, table.c.status == SENDING, table.c.cursor == broadcast.cursor, table.c.gathered.is_(False))
+    if conn.execute(moved.values(cursor=last, gathered=whole, seen=table.c.seen + able)).rowcount == 0:
+        return False
+    added, figures = [], Counter()
+    for number, found, variant, waiting in rows:
+        state = SKIPPED if waiting is None else PENDING
+        added.append((number, broadcast.id, found.contact_id, variant, found.domain, waiting, state, found.reason, now, None, None, None, None))
+        figures[broadcast.id, variant, _name(state, found.reason)] += 1
+    bulk.insert(conn, ledger, added)
+    counts.add(conn, figures)
+    faults.point("broadcast.gathered")
+    return True
+
+
+def _name(state: str, reason: str) -> str:
+    """What a row is counted as."""
+    return f"skipped.{reason}" if state == SKIPPED else state
+
+
+# Whose turn it is.
+
+_TURN = (ledger.c.id, ledger.c.contact_id, ledger.c.variant, ledger.c.domain)
+
+
+def turn(conn: Connection, broadcast: Broadcast, waiting: int, after: tuple[str, int], full: Sequence[str], limit: int) -> list[Turn]:
+    """The next rows by domain and contact, without the domains that have no room.
+
+    after  domain and contact of the last one; ("", 0) begins anew
+    full   domains that are passed over, sorted
+    """
+    found: list[Any] = []
+    low, contact = after
+    gaps = [name for name in full if name > low]
+    if low in full:
+        contact = _LAST
+    for high in (*gaps, None):
+        found += conn.execute(_between(broadcast.id, waiting, low, contact, high).limit(limit - len(found))).all()
+        if len(found) >= limit or high is None:
+            break
+        low, contact = high, _LAST
+    return _with_contacts(conn, broadcast.project_id, found)
+
+
+_LAST = (1 << 63) - 1
+
+
+def _between(number: int, waiting: int, low: str, contact: int, high: str | None) -> Any:
+    """Rows after (low, contact) and before the domain `high`, by the index of turns."""
+    after = or_(ledger.c.domain > low, and_(ledger.c.domain == low, ledger.c.contact_id > contact)) if contact != _LAST else ledger.c.domain > low
+    query = select(*_TURN).where(ledger.c.broadcast_id == number, ledger.c.waiting == waiting, ledger.c.domain >= low, after)
+    return (query if high is None else query.where(ledger.c.domain < high)).order_by(ledger.c.domain, ledger.c.contact_id)
+
+
+def _with_contacts(conn: Connection, project: int, rows: Sequence[Any]) -> list[Turn]:
+    known: dict[int, Contact] = {}
+    for start in range(0, len(rows), contacts.KEYS):
+        part = [row.contact_id for row in rows[start:start + contacts.KEYS]]
+        known |= {each.id: each for each in contacts.by_ids(conn, project, part)}
+    return [Turn(*row, known.get(row.contact_id)) for row in rows]
+
+
+def waits(conn: Connection, number: int, waiting: int | None = None) -> bool:
+    """Whether anybody waits for a turn, or for the winner of a test."""
+    wanted = ledger.c.waiting < LEFT if waiting is None else ledger.c.waiting == waiting
+    return bool(conn.scalar(select(exists().where(ledger.c.broadcast_id == number, wanted))))
+
+
+def domains(conn: Connection, number: int, limit: int = 200) -> dict[str, int]:
+    """Who waits, by domain: the largest `limit`, and "" for the rest."""
+    mine = and_(ledger.c.broadcast_id == number, ledger.c.waiting < LEFT)
+    total = conn.scalar(select(func.count()).select_from(ledger).where(mine)) or 0
+    rows = conn.execute(select(ledger.c.domain, func.count()).where(mine).group_by(ledger.c.domain).order_by(func.count().desc()).limit(limit))
+    found = {row[0]: row[1] for row in rows}
+    rest = total - sum(found.values())
+    return {**found, "": rest} if rest else found
+
+
+# Out of waiting.
+
+
+def queue(conn: Connection, broadcast: Broadcast, copies: Sequence[Copy], now: float) -> list[Message]:
+    """Queue these copies; the messages that are in the queue now.
+
+    None is queued unless the broadcast still sends; a row that waits no longer is left alone; a person who wants no more of it is skipped.
+    """
+    status = select(table.c.status).where(table.c.id == broadcast.id)
+    if conn.scalar(status.with_for_update() if conn.dialect.name == "postgresql" else status) != SENDING:
+        return []
+    before = _waiting(conn, [copy.id for copy in copies])
+    refused = _refused(conn, broadcast, [copy.contact_id for copy in copies if copy.message is not None])
+    changed, accepted, figures = [], [], Counter()
+    for copy in copies:
+        if copy.id not in before:
+            continue
+        state, reason = copy.state, copy.reason
+        if copy.message is not None and (why := refused.get(copy.contact_id, "deleted")):
+            state, reason = SKIPPED, why
+        elif copy.message is not None:
+            accepted.append(copy.message)
+        changed.append((copy.id, copy.variant, LEFT if state == QUEUED else None, state, bulk.clean(reason, 200), now))
+        figures[broadcast.id, before[copy.id], PENDING] -= 1
+        figures[broadcast.id, copy.variant, _name(state, reason)] += 1
+    messages.add_many(conn, accepted)
+    bulk.update(conn, ledger, "id", ("variant", "waiting", "state", "reason", "at"), changed)
+    counts.add(conn, figures)
+    faults.point("broadcast.queued")
+    return accepted
+
+
+def _waiting(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
+    """Which of these rows still wait, and their variants; locked on PostgreSQL."""
+    query = select(ledger.c.id, ledger.c.variant).where(ledger.c.id.in_(list(numbers)), ledger.c.waiting < LEFT).order_by(ledger.c.id)
+    return {row.id: row.variant for row in conn.execute(query.with_for_update() if conn.dialect.name == "postgresql" else query)}
+
+
+def _refused(conn: Connection, broadcast: Broadcast, contact_ids: Sequence[int]) -> dict[int, str]:
+    """Of those contacts that there still are: why not, or ""."""
+    query = select(people.c.id, refusal(broadcast.project_id, broadcast.topic_id)).where(
+        people.c.project_id == broadcast.project_id, people.c.id.in_(list(contact_ids)))
+    return {row[0]: row[1] for row in conn.execute(query)}
+
+
+def cancel(conn: Connection, number: int, now: float, limit: int = SLICE) -> int:
+    """End up to `limit` of those who wait as cancelled; how many. Repeat until it is none."""
+    rows = conn.execute(select(ledger.c.id, ledger.c.variant).where(ledger.c.broadcast_id == number, ledger.c.waiting < LEFT).limit(limit)).all()
+    bulk.update(conn, ledger, "id", ("waiting", "state", "at"), [(row.id, None, CANCELLED, now) for row in rows])
+    figures: Counter[counts.Key] = Counter()
+    for row in rows:
+        figures[number, row.variant, PENDING] -= 1
+        figures[number, row.variant, CANCELLED] += 1
+    counts.add(conn, figures)
+    return len(rows)
+
+
+def in_queue(conn: Connection, number: int, after: int = 0, limit: int = 500) -> list[int]:
+    """Recipients of the broadcast whose copies are in the queue, by id."""
+    query = select(ledger.c.id).where(ledger.c.broadcast_id == number, ledger.c.waiting == LEFT, ledger.c.id > after)
+    return list(conn.scalars(query.order_by(ledger.c.id).limit(limit)))
+
+
+def hold(conn: Connection, recipients: Sequence[int]) -> list[int]:
+    return waiting_mail.hold(conn, waiting_mail.Filter(among=tuple(recipients)), len(recipients))
+
+
+def release(conn: Connection, recipients: Sequence[int], now: float) -> list[int]:
+    return waiting_mail.release(conn, waiting_mail.Filter(among=tuple(recipients)), now, len(recipients))
+
+
+def stop(conn: Connection, recipients: Sequence[int], now: float) -> list[int]:
+    """End the queued copies to these recipients as cancelled."""
+    return waiting_mail.end(conn, waiting_mail.Filter(among=tuple(recipients)), CANCELLED, Reply(250, "2.0.0", "the broadcast was cancelled"), now,
+                            len(recipients))
