@@ -31,6 +31,7 @@ SLOWS = {"rate", "block"}  # categories about us at that site, not about the mes
 READ = 1_000  # characters of a reply's text that rules look at; servers say what they mean at the beginning
 REMEMBERED = 2_048  # replies whose classification is kept; a site in trouble says the same thing to every message
 
+_ADDRESS = re.compile(r"[^\s<>\"'(),;:@]{1,64}@[^\s<>\"'(),;:]{1,255}")  # whose words are their owner's: spam@example.com, no.such.user@example.net
 _UNITS = {"s": 1.0, "m": MINUTE, "h": HOUR}
 _FIELDS = {"name", "category", "code", "status", "text", "mx", "phase"}
 
@@ -74,21 +75,21 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row; "" or None matches everything."""
+    """One row; what is empty or None matches everything."""
 
     name: str
     category: str
     code: str
     status: re.Pattern[str] | None
     text: re.Pattern[str] | None
-    mx: str
-    phase: str
+    mx: tuple[str, ...]
+    phase: tuple[str, ...]
 
     def matches(self, code: str, status: str, text: str, mx: str, phase: str) -> bool:
         return (
             code.startswith(self.code)
-            and (not self.phase or phase == self.phase)
-            and (not self.mx or mx.endswith(self.mx))
+            and (not self.phase or phase in self.phase)
+            and (not self.mx or f".{mx}".endswith(self.mx))
             and (self.status is None or self.status.fullmatch(status) is not None)
             and (self.text is None or self.text.search(text) is not None)
         )
@@ -105,7 +106,7 @@ class Rules:
         """What this reply means.
 
         mx     name of the host that said it, for rules of one provider
-        phase  dns connect banner ehlo tls auth mail rcpt data dot: a bare 550 at RCPT is about the mailbox, elsewhere it is not
+        phase  dns connect banner ehlo tls auth mail rcpt data dot, or "report": what is said before RCPT is not about the recipient
         """
         return _classify(self, reply.code, reply.enhanced, reply.text[:READ], mx.lower().rstrip("."), phase)
 
@@ -123,7 +124,7 @@ class Rules:
 
 @lru_cache(maxsize=REMEMBERED)
 def _classify(rules: Rules, code: int, status: str, text: str, mx: str, phase: str) -> Classification:
-    flat = text.replace("\n", " ")
+    flat = _ADDRESS.sub("@", text.replace("\n", " "))
     digits = str(code)
     for row in rules.rows:
         if row.matches(digits, status, flat, mx, phase):
@@ -144,16 +145,22 @@ def _wait(patterns: tuple[re.Pattern[str], ...], text: str) -> float | None:
     return None
 
 
-def read(path: Path | None = None) -> Rules:
-    """The rules of this file, by default the shipped one; raises ConfigError naming the row at fault."""
-    path = path or shipped("bounces.toml")
+def read(own: str = "") -> Rules:
+    """The shipped rules, and before them those of the file `own` ([suppress] rules) if one is named; raises ConfigError naming the row at fault."""
+    seen: set[str] = set()
+    parts = [_file(Path(own), seen)] if own else []
+    parts.append(_file(shipped("bounces.toml"), seen))
+    return Rules(tuple(row for rows, _ in parts for row in rows), tuple(wait for _, waits in parts for wait in waits))
+
+
+def _file(path: Path, seen: set[str]) -> tuple[list[Rule], list[re.Pattern[str]]]:
+    """Rows and waits of one file; `seen` are the names that rules have so far."""
     try:
         tree = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(path.name, f"cannot be read: {error}") from error
-    seen: set[str] = set()
-    rows = tuple(_row(f"{path.name}: rules[{number}]", given, seen) for number, given in enumerate(tree.get("rules", ())))
-    return Rules(rows, tuple(re.compile(text, re.IGNORECASE) for text in tree.get("waits", ())))
+        raise ConfigError("suppress.rules", f"{path} cannot be read: {error}") from error
+    rows = [_row(f"{path.name}: rules[{number}]", given, seen) for number, given in enumerate(tree.get("rules", ()))]
+    return rows, [_pattern(f"{path.name}: waits", text) for text in tree.get("waits", ())]
 
 
 def _row(at: str, given: dict[str, str], seen: set[str]) -> Rule:
@@ -166,11 +173,16 @@ def _row(at: str, given: dict[str, str], seen: set[str]) -> Rule:
     if category not in CATEGORIES:
         raise ConfigError(at, f"{name}: category {category!r} is none of {', '.join(CATEGORIES)}")
     seen.add(name)
+    text = _pattern(f"{at}: {name}", given["text"]) if given.get("text") else None
+    mx, phase = tuple(given.get("mx", "").lower().split()), tuple(given.get("phase", "").split())
+    return Rule(name, category, given.get("code", ""), _status(given.get("status", "")), text, mx, phase)
+
+
+def _pattern(at: str, text: str) -> re.Pattern[str]:
     try:
-        text = re.compile(given["text"], re.IGNORECASE) if given.get("text") else None
+        return re.compile(text, re.IGNORECASE)
     except re.error as error:
-        raise ConfigError(at, f"{name}: text is not a regular expression: {error}") from error
-    return Rule(name, category, given.get("code", ""), _status(given.get("status", "")), text, given.get("mx", ""), given.get("phase", ""))
+        raise ConfigError(at, f"text is not a regular expression: {error}") from error
 
 
 def _status(pattern: str) -> re.Pattern[str] | None:

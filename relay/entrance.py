@@ -16,8 +16,11 @@ from relay.clock import Clock
 from relay.consent import Terms
 from relay.desks import Large, SubmissionDesk
 from relay.fetch import Fetch
+from relay.inbound.authentication import Checks
 from relay.inbound.desk import Forget, InboundDesk
 from relay.inbound.mailboxes import Mailboxes, hosts
+from relay.inbound.pace import Pace
+from relay.inbound.receiving import Receiving
 from relay.mail.header import Header
 from relay.mail.ids import Maker
 from relay.mail.message import Wishes
@@ -106,11 +109,14 @@ def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker, guard: Gua
     }
 
 
-def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, beside: Mapping[str, Listener]) -> Listener:
+def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, beside: Mapping[str, Listener], checks: Checks) -> Listener:
     """The listener for mail to us; it takes from the same limits as those beside it."""
     smtp, services = settings.smtp, tools.services
     boxes = Mailboxes(services.tokens, hosts(settings))
-    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, bounces.read(), Terms.of(settings.suppress), services.clock, maker, forget)
+    rules, terms = bounces.read(settings.suppress.rules), Terms.of(settings.suppress)
+    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, rules, terms, services.clock, maker, forget, Receiving(
+        store, checks, Pace(settings.inbound.per_sender), services.clock, maker, settings.hostname, settings.domains.require_verified,
+        settings.inbound.dmarc == "reject"))
     shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))
     return Listener(desk, ListenerOptions(
         INBOUND, settings.hostname, max_size=smtp.max_size, certificate=Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None,

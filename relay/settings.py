@@ -124,6 +124,8 @@ class Suppress:
                     'A suppressed recipient over SMTP: "reject" = 550 at RCPT, "accept" = 250 and the recipient ends as suppressed.')
     unsubscribe: str = key("all", kinds.one_of("all", "marketing"),
                            'What a one-click without topic stops: "all" mail to the address or only "marketing".')
+    rules: str = key("", kinds.TEXT, "A file of bounce rules of your own, asked before the shipped ones (config/bounces.toml says how they look). "
+                     "After a change: relay bounces replay.", restart=True)
     hard_for: float = key("0s", kinds.DURATION, "How long a hard bounce suppresses its address; 0s = until somebody lifts it.", restart=True)
     soft_for: float = key("14d", kinds.DURATION, "How long an address rests that bounced softly on 5 different days within 30 without a delivery; 0s = never.",
                           restart=True)

@@ -56,7 +56,7 @@ class Runner:
         self.stopping = False
         self.memory = Memory(self)
         self.dispatch = Dispatch(self, config.delivery.connections)
-        self.outcomes = Outcomes(self, rules or bounces.read(), Terms.of(config.suppress), config.dsn.delay_after)
+        self.outcomes = Outcomes(self, rules or bounces.read(config.suppress.rules), Terms.of(config.suppress), config.dsn.delay_after)
         self.routing = Routing(self)
         self.known, self.places, self.bodies, self.loader = self.memory.known, self.memory.places, self.memory.bodies, self.memory.loader
         self.sites, self.couriers = self.dispatch.sites, self.dispatch.couriers
