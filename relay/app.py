@@ -56,7 +56,7 @@ from relay.store import lock, projects
 from relay.store.engine import Store
 from relay.store.projects import Project
 from relay.store.secrets import agree, ensure, fingerprints, vault
-from relay.web import health
+from relay.web import front, health
 from relay.web.capture import Capture
 from relay.web.server import HttpServer
 from relay.web.tracking import Tracking
@@ -198,7 +198,7 @@ class Relay:
     async def _start_http(self) -> None:
         """API, probes, metrics, capture pages."""
         config = self.config
-        routes = health.routes(self.problems, lambda: config.http.metrics_token)
+        routes = health.routes(self.problems, lambda: config.http.metrics_token) + front.routes("/dashboard" if self.capture is not None else "/docs")
         if self.capture is not None:
             routes += self.capture.routes()
         fetch = Fetch(config.webhooks.allow_private)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,17 +22,24 @@ from relay import __version__
 if TYPE_CHECKING:
     from relay.settings import Settings
 
+T = TypeVar("T")
+
 START = 20.0  # seconds that a command waits for a relay that is just starting, or for another command that has the store
 PLACES = ("relay.toml", "/etc/relay/relay.toml")  # where the settings are looked for without --config and $RELAY_CONFIG
 
 
 @dataclass(slots=True)
 class Run:
-    """What the options said. `serve(settings, workers, hold, path)` is given by relay.__main__, since only it may know the whole relay."""
+    """What the options said.
+
+    serve     serve(settings, workers, hold, path), given by relay.__main__, since only it may know the whole relay
+    patience  seconds that a command waits for a store that somebody else has
+    """
 
     serve: Callable[..., int | None] | None = None
     path: str | None = None
     as_json: bool = False
+    patience: float = START
     _settings: list[Settings] = field(default_factory=list)
 
     @property
@@ -54,13 +61,17 @@ class Run:
 
     def act(self, name: str, /, **arguments: Any) -> Any:
         """The result of an act, wherever it has to run; raises the errors of relay.errors."""
+        return self.patiently(lambda: self._act(name, arguments))
+
+    def patiently(self, do: Callable[[], T]) -> T:
+        """What `do` gives once nobody else has the store: a relay that does not answer yet, or another command. Raises InUse when that takes too long."""
         from relay.errors import InUse
 
-        until = time.monotonic() + START
+        until = time.monotonic() + self.patience
         while True:
             try:
-                return self._act(name, arguments)
-            except InUse:  # by a relay that does not answer yet, or by another command
+                return do()
+            except InUse:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.05)

@@ -50,17 +50,21 @@ def _findings(findings: Sequence[dict[str, Any]]) -> str:
 @click.pass_obj
 def migrate(run: Run) -> None:
     """Bring the store's schema up to date."""
+    found = run.patiently(lambda: _migrated(run))
+    run.show(found, lambda done: f"the store has schema {done['schema']}, as this Relay needs it")
+
+
+def _migrated(run: Run) -> dict[str, Any]:
+    """The schema that a running relay has, or that the store has after a migration."""
     from relay.control.client import Client
 
     running = Client.connect(run.settings.data_dir)
-    if running is not None:
-        with running:
-            found = running.act("schema", {})
-    else:
+    if running is None:
         from relay.control import alone
 
-        found = {"schema": alone.migrate(run.settings)}
-    run.show(found, lambda done: f"the store has schema {done['schema']}, as this Relay needs it")
+        return {"schema": alone.migrate(run.settings)}
+    with running:
+        return running.act("schema", {})
 
 
 @relay.command()

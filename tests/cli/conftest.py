@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from relay.cli.main import Run, commands
+from relay.cli.main import START, Run, commands
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -34,9 +34,10 @@ class Relay:
     def __init__(self, config: Path):
         self.config = config
 
-    def __call__(self, *arguments: str, stdin: str = "", config: bool = True) -> Done:
+    def __call__(self, *arguments: str, stdin: str = "", config: bool = True, patience: float = START) -> Done:
         line = [*arguments, *(["--config", str(self.config)] if config else [])]
-        found = CliRunner().invoke(commands(), line, obj=Run(), input=stdin, env={name: None for name in os.environ if name.startswith("RELAY_")})
+        clean = {name: None for name in os.environ if name.startswith("RELAY_")}
+        found = CliRunner().invoke(commands(), line, obj=Run(patience=patience), input=stdin, env=clean)
         if found.exception is not None and not isinstance(found.exception, SystemExit):
             raise found.exception
         return Done(found.exit_code, found.stdout, found.stderr)

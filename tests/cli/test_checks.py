@@ -106,6 +106,15 @@ def test_names_that_do_not_agree(good, dns):
     assert found(good) == [("warning", "hostname", "hostname"), ("error", "sources", "delivery.sources")]
 
 
+@pytest.mark.parametrize(("name", "warned"), [("relay.localhost", set()), ("localhost.localdomain", {"settings", "hostname"})])
+def test_a_laptop_is_not_told_what_only_the_world_needs(good, name, warned):
+    """A name under localhost is never in DNS, nobody but its owner follows a link to it, and its clock is his."""
+    laptop = {**good, "RELAY_HOSTNAME": name, "RELAY_HTTP__PUBLIC_URL": "", "RELAY_DELIVERY__ROUTE": '[{domain = "*", host = "127.0.0.1:1"}]'}
+    told = {each["check"] for each in examine(load(None, laptop)) if each["level"] != "ok"} - {"routes", "sources", "limits"}
+    assert told - {"clock"} == warned
+    assert warned or "clock" not in told
+
+
 def test_a_dead_resolver(good, dns):
     for domain in (*PROBES, HOST):
         dns.faults[domain] = Fault(rcode="SERVFAIL")

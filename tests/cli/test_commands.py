@@ -186,11 +186,12 @@ def test_a_delivery_report_is_classified(relay):
     assert (found["recipient"], found["category"], found["reply"]) == ("ann@b.example", "mailbox-full", "552 5.2.2 mailbox full")
 
 
-def test_a_directory_in_use_is_named_with_who_has_it(relay, tmp_path):
+@pytest.mark.parametrize("command", ["key list", "migrate"])
+def test_a_directory_in_use_is_named_with_who_has_it(relay, tmp_path, command):
     from relay.store import lock
 
     with lock.hold(tmp_path / "data"):
-        done = relay("key", "list")
+        done = relay(*command.split(), patience=0.3)
     assert done.returncode == 1
     assert f"in use by the relay with pid {os.getpid()}" in done.stderr
 

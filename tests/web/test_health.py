@@ -9,7 +9,7 @@ import socket
 import pytest
 from starlette.applications import Starlette
 
-from relay.web import health
+from relay.web import front, health
 from relay.web.server import HttpServer
 
 
@@ -32,7 +32,7 @@ async def ask():
     async def problems() -> list[str]:
         return get.reasons
 
-    server = HttpServer(Starlette(routes=health.routes(problems, lambda: get.token)), [listener], 1_000)
+    server = HttpServer(Starlette(routes=health.routes(problems, lambda: get.token) + front.routes("/docs")), [listener], 1_000)
     await server.start()
     yield get
     await server.stop(5)
@@ -74,3 +74,9 @@ async def test_who_may_read_the_metrics(ask, token, fields, status):
 
 async def test_the_public_side_shows_only_that_we_live():
     assert [route.path for route in health.public_routes()] == ["/healthz"]
+
+
+async def test_the_root_leads_on(ask):
+    status, head, _ = await ask("/")
+    assert status == 302
+    assert "location: /docs\r\n" in head

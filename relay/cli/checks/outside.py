@@ -31,6 +31,8 @@ async def dns(context: Context) -> Sequence[Finding]:
 async def hostname(context: Context) -> Sequence[Finding]:
     """Our name should lead to an address: it is in EHLO and in the SPF and MX records of every domain."""
     name = context.settings.hostname
+    if context.laptop:
+        return []
     answers = await asyncio.gather(*(context.resolver.lookup(name, kind) for kind in ("A", "AAAA")))
     if any(answer.found for answer in answers) or any(answer.failed for answer in answers):
         return []
