@@ -96,6 +96,12 @@ async def remember_tls(house: House) -> None:
         await house.store.write(sites.broken_tls, name, until, house.clock.now(), lane=JOBS)
 
 
+async def resume_imports(house: House) -> None:
+    """Go on with imports that a crash or a stop left."""
+    if house.control.imports is not None:
+        await house.control.imports.resume()
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -103,6 +109,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, look_at_dns),
     (60.0, lapse),
     (60.0, remember_tls),
+    (60.0, resume_imports),
 )
 
 

@@ -16,8 +16,8 @@ from starlette.responses import StreamingResponse
 
 from relay.api import contacts as shown
 from relay.api.core import Core, Owner, Relay, known
+from relay.audience.cells import defused
 from relay.audience.grammars import read
-from relay.audience.table import defused
 from relay.clock import iso
 from relay.mail.message import Principal
 from relay.store.audience import audiences, contacts, segments, topics

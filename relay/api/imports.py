@@ -1,39 +1,39 @@
-"""/contacts/import: many contacts at once, from a CSV file (multipart) or as JSON."""
+"""/contacts/import: many contacts at once, from a file (multipart: CSV, or a ZIP of several) or as JSON."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Annotated, Any
+import contextlib
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
-from relay.api.contacts import SLICE, by, done
+from relay.api.contacts import by
 from relay.api.core import Core, Json, Owner, Relay, known
 from relay.api.exports import table
-from relay.audience import contacts as acts
 from relay.audience import values
-from relay.audience.imports import Figures, Importing, Row, Wish, definitions, of_lines, of_objects
-from relay.audience.table import lines
+from relay.audience.imports import Imports, Order, Work
+from relay.audience.reading import FILE, JSON
 from relay.clock import iso
-from relay.errors import Conflict, Defer, Invalid, Malformed
+from relay.errors import Conflict, Defer, Invalid
 from relay.mail.message import Principal
 from relay.mail.reply import Reply
 from relay.store.audience import audiences, imports, segments
-from relay.store.audience.imports import Fault, Import
-from relay.store.engine import JOBS
+from relay.store.audience.imports import Import
+from relay.store.audience.taking import Plan
 
 router = APIRouter(tags=["Contacts"])
 
 PATIENCE = 25.0  # seconds a request waits for its import; clients give up at 30
-ROWS = 10_000  # of a JSON request
-AT_ONCE = 4  # imports of this process
+ERRORS = 1_000  # rows of a page of errors
 
-_AT_WORK: set[asyncio.Task[None]] = set()  # the loop holds tasks weakly
-_BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
+FULL = Reply(452, "4.3.1", "the file could not be kept on disk, try again later")
 
 
 @router.post("/contacts/import")
@@ -42,73 +42,103 @@ async def import_contacts(
     preview: Annotated[bool, Query(description="Only say what would happen")] = False,
 ) -> Any:
     """Import contacts: the field `file` of a form, or `{"contacts": [...], "on_existing": "skip"|"update"}`. 202 when it takes longer than a request may."""
-    if len(_AT_WORK) >= AT_ONCE:
-        raise Defer(_BUSY)
-    form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    given, source, mapping = await (_file(request) if form else _json(request))
-    typed = await here.store.read(definitions, who.project)
-    rows: Iterable[Row | Fault] = of_lines(source, typed) if form else of_objects(source, typed)
-    number, wish = here.maker.next(), await _wish(here, who, given, form)
-    work = Importing(here.store, here.control.resolver, by(here, who, request, "import"), wish, number)
-    if preview:
-        return {**await work.preview(rows), "mapping": mapping}
-    await here.store.write(imports.add, Import(number, who.project, imports.RUNNING, Figures().shown(), here.clock.now(), None))
-    task = asyncio.create_task(work.run(rows), name="import")
-    _AT_WORK.add(task)
-    task.add_done_callback(_AT_WORK.discard)
-    finished, _ = await asyncio.wait({task}, timeout=PATIENCE)
-    done(here, ())
+    return await _import(here, who, request, preview)
+
+
+@router.post("/contacts/import/preview")
+async def preview_import(here: Core, who: Owner, request: Request) -> Any:
+    """What an import would do; the same bodies."""
+    return await _import(here, who, request, True)
+
+
+async def _import(here: Relay, who: Principal, request: Request, preview: bool) -> Any:
+    form = FILE if request.headers.get("content-type", "").startswith("multipart/form-data") else JSON
+    mine: Imports = here.control.imports
+    async with _received(mine, request, form) as (file, name, given):
+        order = Order(who.project, file.name, name, form)
+        async with mine.opened(order) as source:  # what cannot be read at all is told at once
+            given = given or source.given
+        act = by(here, who, request, "import").act
+        told = {"client": act.client, "agent": act.agent[:200], **act.more}
+        order = Order(who.project, file.name, name, form, await _plan(here, who, given, form), _tags(given), told)
+        if preview:
+            return await mine.preview(order)
+        work = await mine.start(order)
+    assert work.task is not None
+    finished, _ = await asyncio.wait({work.task}, timeout=PATIENCE)
     return Json(_answer(work, form), 200 if finished else 202)
 
 
-async def _file(request: Request) -> tuple[dict[str, Any], Any, dict[str, str]]:
-    """The other fields of a form, the rows of its file, and what its columns mean."""
-    form = await request.form(max_files=1, max_fields=20)
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise Invalid("file", "the form has no field file with a CSV file")
-    mapping, rows = await asyncio.to_thread(lines, file.file)
-    return {name: value for name, value in form.items() if isinstance(value, str)}, rows, mapping
-
-
-async def _json(request: Request) -> tuple[dict[str, Any], Any, dict[str, str]]:
+@contextlib.asynccontextmanager
+async def _received(mine: Imports, request: Request, form: str) -> AsyncIterator[tuple[Path, str, dict[str, Any]]]:
+    """The upload as a file in the directory of imports, its name, and the other fields of a form; the file goes unless an import has begun with it."""
+    file = mine.place() / secrets.token_hex(16)
+    began = set(mine.at_work)
     try:
-        given = orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
-        raise Malformed from None
-    found = given.get("contacts") if isinstance(given, dict) else None
-    if not isinstance(found, list) or not 0 < len(found) <= ROWS or not all(isinstance(each, dict) for each in found):
-        raise Invalid("contacts", f"contacts is a list of 1 to {ROWS} contacts")
-    spelled = {"firstName": "first_name", "lastName": "last_name", "customFields": "properties", "custom_fields": "properties"}
-    return given, [{spelled.get(name, name): value for name, value in each.items()} for each in found], {}
+        if form == JSON:
+            await _spool(request.stream(), file)
+            yield file, "contacts.json", {}
+        else:
+            async with request.form(max_files=1, max_fields=20) as fields:
+                upload = fields.get("file")
+                if not isinstance(upload, UploadFile):
+                    raise Invalid("file", "the form has no field file with a CSV file")
+                await asyncio.to_thread(_copy, upload.file, file)
+                yield file, upload.filename or "contacts.csv", {name: value for name, value in fields.items() if isinstance(value, str)}
+    finally:
+        if not any(work.job.job.get("file") == file.name for number, work in mine.at_work.items() if number not in began):
+            file.unlink(missing_ok=True)
 
 
-async def _wish(here: Relay, who: Principal, given: dict[str, Any], form: bool) -> Wish:
-    existing = given.get("on_existing", "update" if form else "skip")
+async def _spool(stream: AsyncIterator[bytes], file: Path) -> None:
+    try:
+        with file.open("xb") as kept:
+            async for chunk in stream:
+                kept.write(chunk)
+    except OSError:
+        raise Defer(FULL, 60.0) from None
+
+
+def _copy(upload: IO[bytes], file: Path) -> None:
+    try:
+        upload.seek(0)
+        with file.open("xb") as kept:
+            shutil.copyfileobj(upload, kept)
+    except OSError:
+        raise Defer(FULL, 60.0) from None
+
+
+async def _plan(here: Relay, who: Principal, given: dict[str, Any], form: str) -> Plan:
+    existing = given.get("on_existing") or ("update" if form == FILE else "skip")
     if existing not in ("skip", "update"):
         raise Invalid("on_existing", "on_existing is skip or update")
-    tags = given.get("tags") or ()
-    if isinstance(tags, str):
-        tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    tell = given.get("events", False)
+    if tell not in (True, False, "true", "false"):
+        raise Invalid("events", "events is true or false")
     audience = given.get("audience_id") and (await here.store.read(audiences.get, who.project, known("aud", str(given["audience_id"]), "Audience"))).id
     segment = given.get("segment_id") and await here.store.read(segments.get, who.project, known("seg", str(given["segment_id"]), "Segment"))
     if segment and segment.rules is not None:
         raise Conflict("the members of a dynamic segment follow from its rules")
-    return Wish(existing == "update", audience or None, segment.id if segment else None, tuple(values.tags(list(tags))))
+    return Plan(existing == "update", audience or None, segment.id if segment else None, tell in (True, "true"))
 
 
-def _answer(work: Importing, form: bool) -> dict[str, Any]:
-    told = work.figures
-    errors: Any = told.errors if form else [f"{each.email}: {each.error}" for each in work.faults]
-    number = Import(work.number, 0, "", {}, 0, None).public_id
-    return {"id": number, "imported": told.imported, "updated": told.updated, "skipped": told.skipped, "errors": errors}
+def _tags(given: dict[str, Any]) -> tuple[str, ...]:
+    tags = given.get("tags") or []
+    if isinstance(tags, str):
+        tags = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    return tuple(values.tags(tags))
+
+
+def _answer(work: Work, form: str) -> dict[str, Any]:
+    told = work.job.figures
+    errors: Any = told["errors"] if form == FILE else [f"{each.email}: {each.error}" for each in work.faults]
+    return {"id": work.job.public_id, "imported": told["imported"], "updated": told["updated"], "skipped": told["skipped"], "errors": errors}
 
 
 @router.get("/contacts/imports/{import_id}")
 async def get_import(here: Core, who: Owner, import_id: str) -> Any:
-    """How far an import is."""
-    found = await here.store.read(imports.get, who.project, known("imp", import_id, "Import"))
-    return {"id": found.public_id, "status": found.state, **found.figures, "created_at": iso(found.created_at), "finished_at": iso(found.finished_at)}
+    """How far an import is: running, completed, failed (with the reason) or undone."""
+    return shown(await here.store.read(imports.get, who.project, known("imp", import_id, "Import")))
 
 
 @router.get("/contacts/imports/{import_id}/errors")
@@ -118,22 +148,23 @@ async def get_errors(here: Core, who: Owner, import_id: str) -> Any:
 
     async def pages() -> Any:
         after = 0
-        while some := await here.store.read(imports.faults, found.id, after, 1_000):
+        while some := await here.store.read(imports.faults, found.id, after, ERRORS):
             after = some[-1].row
             yield [[str(each.row), each.email, each.error] for each in some]
 
-    return StreamingResponse(table(["row", "email", "error"], pages()), media_type="text/csv")
+    headers = {"Content-Disposition": f'attachment; filename="{found.public_id}-errors.csv"'}
+    return StreamingResponse(table(["row", "email", "error"], pages()), media_type="text/csv", headers=headers)
 
 
 @router.post("/contacts/imports/{import_id}/undo")
 async def undo_import(here: Core, who: Owner, request: Request, import_id: str) -> Any:
-    """Delete the contacts that an import made; those it updated stay as they are."""
-    found = await here.store.read(imports.get, who.project, known("imp", import_id, "Import"))
-    if found.state == imports.RUNNING:
-        raise Conflict("the import is still running")
-    total, one = 0, by(here, who, request)
-    while some := await here.store.read(imports.made, who.project, found.id, SLICE):
-        total += await here.store.write(acts.erase, some, one, lane=JOBS)
-    await here.store.write(imports.end, found.id, imports.UNDONE, here.clock.now())
-    done(here, ())
-    return {"id": found.public_id, "deleted": total}
+    """Take an import back: contacts that it made go, those it changed are as before unless somebody changed them since, and so are targets and suppressions."""
+    number = known("imp", import_id, "Import")
+    gone = await here.control.imports.undo(who.project, number, by(here, who, request))
+    here.control.changed("suppressions")
+    return {"id": imports.public(number), **gone}
+
+
+def shown(found: Import) -> dict[str, Any]:
+    return {"id": found.public_id, "status": found.state, **found.figures, **({"reason": found.reason} if found.reason else {}),
+            "created_at": iso(found.created_at), "finished_at": iso(found.finished_at)}

@@ -1,311 +1,307 @@
-"""Imports of contacts: rows of a file or a request, in small slices, so that mail never waits for one.
+"""Imports of contacts: a file or a request, in small slices, so that mail never waits for one, and from where it was after a crash.
 
-    row ── checked (address, types) ── first of its address? ── domain has mail? ── suppressed? ──► new: made; there: updated or left; with all targets
+    file in data_dir/imports ──► relay.audience.reader: rows, checked ──► domains looked up ──► relay.store.audience.taking: one transaction a slice
 
-The first row of an address counts, later ones are duplicates; an empty cell changes nothing. Nobody is subscribed again, no suppression is lifted, and no
-event tells of single contacts: one `import.completed` ends it. A slice is one transaction of the jobs lane; after a crash an import ends where it was.
+The file is on the disk before the import is known, and how far it is, is written with each slice; so a restart, or whoever opens this store next, goes on
+with the row after. What cannot go on ends as failed and says the way on. Nobody is subscribed again, no suppression is lifted, and no event tells of single
+contacts unless that was asked for: one `import.completed` ends it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from relay import consent, log
-from relay.audience import domains, values
+from relay import log, metrics
+from relay.audience import contacts as acts
+from relay.audience import domains, reader
 from relay.audience.contacts import By
-from relay.audience.table import EMAIL, FIRST, LAST, PROPERTY, SUBSCRIBED, TAGS, UNSUBSCRIBED, Line
+from relay.audience.reading import FILE, Ground
+from relay.clock import Clock
 from relay.delivery.dns import Resolver
-from relay.errors import Invalid
-from relay.mail.message import MARKETING
-from relay.store import events, suppressions
-from relay.store.audience import audiences, contacts, history, imports, properties, segments, topics
-from relay.store.audience.contacts import Contact
-from relay.store.audience.history import Entry
+from relay.errors import Conflict, Defer, Invalid, Malformed, StoreError
+from relay.mail.ids import Maker
+from relay.mail.reply import Reply
+from relay.store import events
+from relay.store.audience import contacts, imports, properties, taking
 from relay.store.audience.imports import Fault, Import
-from relay.store.audience.properties import Property
+from relay.store.audience.taking import Part, Plan, added
 from relay.store.engine import JOBS, Store
 from relay.store.events import Event
-from relay.store.suppressions import ALL, Suppression
 
-SLICE = 500  # rows of one transaction
+AT_ONCE = 4  # imports at work; more hear "later"
 LOOKUPS = 20  # domains looked up at once
-SHOWN = 20  # rows of a preview
+KNOWN = 50_000  # domains of one import whose answer is remembered
 TOLD = 100  # errors of an answer
+PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, *(10.0,) * 30)  # seconds between tries while the store takes nothing: five minutes, then the next start goes on
+FOREIGN = 86_400.0  # seconds after which an import whose file no node has counts as lost
+SLICE = 200  # contacts of one transaction of an undo
+
+BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
+LOST = "its file is no longer there; import the file again: what is in already is updated, not made twice"
 
 LOG = log.get("import")
+ROWS = metrics.counter("import_rows_total", "Rows of imports, by what became of them", "result")
+RUNNING = metrics.gauge("imports_running", "Imports at work")
+
+Source = reader.InThread | reader.InProcess
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row that may become a contact: `given` as relay.audience.contacts takes it."""
+class Order:
+    """What shall be imported: `file` is a name in the directory of imports, `name` what its owner calls it, `form` FILE or JSON."""
 
-    number: int
-    email: str
-    key: str
-    given: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What an import shall do: update those that are there or skip them, and where to put everybody."""
-
-    update: bool = True
-    audience: int | None = None
-    segment: int | None = None
+    project: int
+    file: str
+    name: str
+    form: str = FILE
+    plan: Plan = field(default_factory=Plan)
     tags: tuple[str, ...] = ()
+    source: dict[str, Any] = field(default_factory=dict)  # who asked: client, key
+
+    def job(self) -> dict[str, Any]:
+        plan = self.plan
+        return {"file": self.file, "name": self.name, "form": self.form, "update": plan.update, "audience": plan.audience, "segment": plan.segment,
+                "tell": plan.tell, "tags": list(self.tags), "source": self.source}
 
 
 @dataclass(slots=True)
-class Figures:
-    """What an import did so far, by row."""
+class Work:
+    """An import at work; `faults` are the first errors, for the answer; `over` when it has ended."""
 
-    total: int = 0
-    imported: int = 0
-    updated: int = 0
-    skipped: int = 0  # duplicates, suppressed, and those that were there and not to be updated
-    errors: int = 0
-    duplicates: int = 0
-    suppressed: int = 0
-    invalid: int = 0
-    no_mx: int = 0
-
-    def shown(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(slots=True)
-class Importing:
-    """An import at work; `faults` are the first errors, for the answer."""
-
-    store: Store
-    resolver: Resolver
-    by: By
-    wish: Wish
-    number: int
-    figures: Figures = field(default_factory=Figures)
+    job: Import
     faults: list[Fault] = field(default_factory=list)
-    shown: list[dict[str, Any]] = field(default_factory=list)
-    _seen: set[int] = field(default_factory=set)  # hashes of addresses: 40 octets a row
+    task: asyncio.Task[None] | None = None
 
-    async def run(self, rows: Iterable[Row | Fault]) -> None:
-        """Take all rows in."""
-        state = imports.FAILED
+
+class Imports:
+    """The imports of this process. `occurred` is called after a commit with an event."""
+
+    def __init__(self, store: Store, resolver: Resolver, clock: Clock, maker: Maker, secrets: Sequence[str], occurred: Callable[[], None] = lambda: None):
+        self.store, self.occurred = store, occurred
+        self.directory = store.data_dir / "imports"
+        self.at_work: dict[int, Work] = {}
+        self._resolver, self._clock, self._maker = resolver, clock, maker
+        self._secrets = acts.forgetful(secrets)
+
+    def place(self) -> Path:
+        """The directory in which files wait; made with the first."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        return self.directory
+
+    def file(self, order: Order) -> Path:
+        return self.directory / order.file
+
+    @contextlib.asynccontextmanager
+    async def opened(self, order: Order) -> AsyncIterator[Source]:
+        """The rows of an order, read as far as their head; raises Invalid for what is no list of contacts."""
+        async with reader.opened(self.file(order), order.name, order.form) as source:
+            yield source
+
+    async def start(self, order: Order) -> Work:
+        """The import at work; raises Defer when too many are."""
+        if len(self.at_work) >= AT_ONCE:
+            raise Defer(BUSY)
+        now, number = self._clock.now(), self._maker.next()
+        figures = dict.fromkeys(("total", "imported", "updated", "skipped", "errors", "duplicates", "suppressed", "invalid", "no_mx"), 0)
+        job = Import(number, order.project, imports.RUNNING, figures, now, job=order.job())
+        await self.store.write(imports.add, job)
+        return self._go(job)
+
+    async def preview(self, order: Order) -> dict[str, Any]:
+        """What `start` would do; nothing is written. Raises Defer when too many are at work."""
+        if len(self.at_work) >= AT_ONCE:
+            raise Defer(BUSY)
+        mark = -self._maker.next()
+        self.at_work[mark] = Work(Import(mark, order.project, imports.RUNNING, {}, 0.0))
         try:
-            async for good, faults in self._slices(rows):
-                imported, updated, suppressed = await self.store.write(take_in, self, good, lane=JOBS)
-                self._count(imported, updated, suppressed, len(good))
-                await self.store.write(imports.note, self.number, self.figures.shown(), faults, lane=JOBS)
-            state = imports.COMPLETED
-        except Exception as error:  # nobody waits for this task any more: whatever it is, the import ends and says so
-            LOG.error("import failed", id=self.number, error=type(error).__name__)
+            return await self._preview(order)
         finally:
-            await self.store.write(_ended, self, state, lane=JOBS)
+            del self.at_work[mark]
 
-    async def preview(self, rows: Iterable[Row | Fault]) -> dict[str, Any]:
-        """What `run` would do; nothing is written."""
-        existing = 0
-        async for good, _ in self._slices(rows):
-            there, suppressed = await self.store.read(looked, self.by.project, good)
-            existing += there
-            self.figures.suppressed += suppressed
-            self.shown += [{"email": row.email, **{name: row.given.get(name) for name in ("first_name", "last_name", "properties", "tags")}}
-                           for row in good[:SHOWN - len(self.shown)]]
-        told = self.figures
-        valid = told.total - told.duplicates - told.suppressed - told.invalid - told.no_mx
-        return {"total": told.total, "valid": valid, "new": valid - existing, "existing": existing, "duplicates": told.duplicates, "invalid": told.invalid,
-                "suppressed": told.suppressed, "no_mx": told.no_mx, "rows": self.shown}
+    async def _preview(self, order: Order) -> dict[str, Any]:
+        told: dict[str, int] = dict.fromkeys(("total", "duplicates", "invalid", "no_mx"), 0)
+        rows: list[dict[str, Any]] = []
+        existing = suppressed = 0
+        async with self.opened(order) as source, contextlib.aclosing(self._parts(source, order.project, order.tags, 0, self._clock.now())) as parts:
+            async for part, shown in parts:
+                told, rows = added(told, part.figures), rows + shown
+                there, stopped = await self.store.read(taking.looked, order.project, part)
+                existing, suppressed = existing + there, suppressed + stopped
+            mapping = source.mapping
+        valid = told["total"] - told["duplicates"] - told["invalid"] - told["no_mx"] - suppressed
+        return {"total": told["total"], "valid": valid, "new": valid - existing, "existing": existing, "duplicates": told["duplicates"],
+                "invalid": told["invalid"], "suppressed": suppressed, "no_mx": told["no_mx"], "mapping": mapping, "rows": rows}
 
-    def _count(self, imported: int, updated: int, suppressed: int, rows: int) -> None:
-        told = self.figures
-        told.imported += imported
-        told.updated += updated
-        told.suppressed += suppressed
-        told.skipped += rows - imported - updated
+    async def resume(self) -> int:
+        """Go on with what a crash or a stop left; how many. What cannot go on ends as failed."""
+        left = [each for each in await self.store.read(imports.running) if each.id not in self.at_work]
+        known = {each.job.get("file") for each in left} | {work.job.job.get("file") for work in self.at_work.values()}
+        went_on = 0
+        for job in left:
+            if job.job and (self.directory / job.job["file"]).exists():
+                if len(self.at_work) < AT_ONCE:
+                    LOG.info("import goes on", id=job.public_id, row=job.reached)
+                    self._go(job)
+                    went_on += 1
+            elif self.store.dialect == "sqlite" or job.created_at < self._clock.now() - FOREIGN:
+                await self._end(job, imports.FAILED, LOST)
+        self._sweep(known)
+        return went_on
 
-    async def _slices(self, rows: Iterable[Row | Fault]) -> Any:
-        """The rows to take in and those that cannot be, a slice at a time; parsing happens in a thread."""
-        iterator = iter(rows)
-        while part := await asyncio.to_thread(_next, iterator):
-            self.figures.total += len(part)
-            faults = [each for each in part if isinstance(each, Fault)]
-            self.figures.invalid += len(faults)
-            good = [each for each in part if isinstance(each, Row) and self._first(each.key)]
-            again = len(part) - len(faults) - len(good)
-            self.figures.duplicates += again
-            self.figures.skipped += again
-            wrong = await self._domains({row.key.rpartition("@")[2] for row in good})
-            lost = [Fault(row.number, row.email, wrong[domain]) for row in good if (domain := row.key.rpartition("@")[2]) in wrong]
-            self.figures.no_mx += len(lost)
-            self.figures.errors += len(faults) + len(lost)
-            self.faults += [*faults, *lost][:TOLD - len(self.faults)]
-            yield [row for row in good if row.key.rpartition("@")[2] not in wrong], [*faults, *lost]
+    def _sweep(self, known: set[Any]) -> None:
+        """Files of uploads that never became an import; a new one is younger than an hour."""
+        for path in self.directory.glob("*") if self.directory.exists() else ():
+            with contextlib.suppress(FileNotFoundError):
+                if path.name not in known and path.stat().st_mtime < self._clock.now() - 3_600:
+                    path.unlink()
 
-    def _first(self, key: str) -> bool:
-        if hash(key) in self._seen:
-            return False
-        self._seen.add(hash(key))
-        return True
+    async def close(self) -> None:
+        """Stop; the next start goes on."""
+        tasks = [work.task for work in self.at_work.values() if work.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _domains(self, names: set[str]) -> dict[str, str]:
-        """What is wrong with those of the domains that take no mail."""
+    def _go(self, job: Import) -> Work:
+        work = self.at_work[job.id] = Work(job)
+        RUNNING.set(len(self.at_work))
+        work.task = asyncio.create_task(self._run(work), name="import")
+        return work
+
+    async def _run(self, work: Work) -> None:
+        state, reason = imports.FAILED, "the relay failed at this; its log says more"
+        try:
+            await self._take(work)
+            state, reason = imports.COMPLETED, ""
+        except asyncio.CancelledError:
+            state = imports.RUNNING
+            raise
+        except (StoreError, Defer) as error:
+            state = imports.RUNNING
+            LOG.warning("import waits for the next start", id=work.job.public_id, error=error.text)
+        except (Invalid, Malformed) as error:
+            reason = error.text
+        except FileNotFoundError:
+            reason = LOST
+        except Exception as error:  # nobody waits for this task any more: whatever it is, the import ends and says so
+            LOG.exception("import failed", id=work.job.public_id, error=type(error).__name__)
+        finally:
+            if state != imports.RUNNING:
+                await self._end(work.job, state, reason)
+            self.at_work.pop(work.job.id, None)
+            RUNNING.set(len(self.at_work))
+
+    async def _take(self, work: Work) -> None:
+        job, told = work.job, work.job.job
+        order = Order(job.project_id, told["file"], told["name"], told["form"])
+        plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
+        async with self.opened(order) as source, contextlib.aclosing(
+                self._parts(source, job.project_id, told["tags"], job.reached, job.created_at)) as parts:
+            async for part, _ in parts:
+                work.faults += part.faults[:TOLD - len(work.faults)]
+                await self._put(work, plan, part)
+        LOG.info("import done", id=job.public_id, **work.job.figures)
+
+    async def _put(self, work: Work, plan: Plan, part: Part) -> None:
+        """One slice, tried again while the store takes nothing."""
+        for pause in (*PAUSES, None):
+            try:
+                figures = await self.store.write(taking.take_in, work.job, plan, part, self._maker, lane=JOBS)
+                break
+            except (StoreError, Defer):
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        if figures is None:  # it is in, though nobody was told, or the import was ended elsewhere
+            found = await self.store.read(imports.get, work.job.project_id, work.job.id)
+            if found.state != imports.RUNNING or found.reached < part.through:
+                raise Conflict("the import was ended while it ran")
+            work.job = found
+            return
+        for name in ("imported", "updated", "skipped", "errors"):
+            ROWS.labels(name).inc(figures[name] - work.job.figures.get(name, 0))
+        work.job = replace(work.job, figures=figures, reached=part.through)
+        if plan.tell:
+            self.occurred()
+
+    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float) -> AsyncIterator[reader.Slice]:
+        """The slices after row `skip`; one is read ahead while another is written."""
+        typed = await self.store.read(properties.of, project)
+        await source.begin(Ground(typed, list(tags), skip, self._secrets, now))
+        known: dict[str, str] = {}
+        ahead = asyncio.create_task(self._next(source, known))
+        try:
+            while (part := await ahead) is not None:
+                ahead = asyncio.create_task(self._next(source, known))
+                yield part
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _next(self, source: Source, known: dict[str, str]) -> reader.Slice | None:
+        names = await source.domains()
+        if names is None:
+            return None
+        if len(known) > KNOWN:
+            known.clear()
+        new = [name for name in names if name not in known]
         gate = asyncio.Semaphore(LOOKUPS)
 
-        async def look(name: str) -> str:
+        async def look(name: str) -> None:
             async with gate:
-                return await domains.fault(self.resolver, name)
+                known[name] = await domains.fault(self._resolver, name)
 
-        listed = sorted(names)
-        return {name: wrong for name, wrong in zip(listed, await asyncio.gather(*map(look, listed)), strict=True) if wrong}
+        await asyncio.gather(*map(look, new))
+        return await source.part({name: known[name] for name in names if known[name]})
 
+    async def _end(self, job: Import, state: str, reason: str) -> None:
+        """Write down that the import is over, then forget its file."""
+        if state == imports.FAILED:
+            LOG.error("import failed", id=job.public_id, reason=reason)
+        await self.store.write(_ended, job, state, reason, self._clock.now(), lane=JOBS)
+        if job.job:
+            with contextlib.suppress(OSError):
+                os.unlink(self.directory / job.job["file"])
+        self.occurred()
 
-def _next(rows: Iterator[Row | Fault]) -> list[Row | Fault]:
-    return list(islice(rows, SLICE))
-
-
-# Rows.
-
-
-def of_lines(lines: Iterable[Line], definitions: Mapping[str, Property]) -> Iterator[Row | Fault]:
-    """The rows of a file."""
-    for line in lines:
-        email = line.cells.get(EMAIL, "").strip()
-        try:
-            if line.error:
-                raise Invalid("row", line.error)
-            if not email:
-                raise Invalid(EMAIL, "Email is required")
-            yield Row(line.number, email, values.key(email), _given(line.cells, definitions))
-        except Invalid as error:
-            yield Fault(line.number, email, error.text)
-
-
-def _given(cells: Mapping[str, str], definitions: Mapping[str, Property]) -> dict[str, Any]:
-    given: dict[str, Any] = {name: values.text(cells[name].strip(), name) for name in (FIRST, LAST) if cells.get(name, "").strip()}
-    found = {}
-    for meaning, cell in cells.items():
-        if meaning.startswith(PROPERTY):
-            name = meaning[len(PROPERTY):]
-            value = values.cell(cell, definitions.get(name), meaning)
-            if value is not None:
-                found[name] = value
-    if found:
-        given["properties"] = values.properties(found, definitions)
-    if cells.get(TAGS, "").strip():
-        given["add_tags"] = values.tags([tag.strip() for tag in cells[TAGS].replace(";", ",").split(",") if tag.strip()])
-    if cells.get(UNSUBSCRIBED, "").strip().lower() in ("true", "yes", "1") or cells.get(SUBSCRIBED, "").strip().lower() in ("false", "no", "0"):
-        given["unsubscribed"] = True
-    return given
+    async def undo(self, project: int, number: int, by: By) -> dict[str, int]:
+        """What went: contacts that the import made, what it changed of others, whom it put where, whom it suppressed. Raises NotFound, Conflict."""
+        found = await self.store.read(imports.get, project, number)
+        if found.state == imports.RUNNING:
+            raise Conflict("the import is still running")
+        deleted = restored = 0
+        while some := await self.store.read(imports.made, project, number, SLICE):
+            deleted += await self.store.write(acts.erase, some, by, lane=JOBS)
+        while await self.store.read(imports.changed, number, 1):
+            restored += await self.store.write(_restore, project, number, by.act.at, lane=JOBS)
+        for act in (imports.leave_targets, imports.lift):
+            while await self.store.write(act, found, SLICE, lane=JOBS):
+                pass
+        await self.store.write(imports.undone, number, self._clock.now())
+        self.occurred()
+        return {"deleted": deleted, "restored": restored}
 
 
-def of_objects(given: Sequence[Mapping[str, Any]], definitions: Mapping[str, Property]) -> Iterator[Row | Fault]:
-    """The rows of a request; each as `POST /contacts` takes it."""
-    for number, each in enumerate(given, 1):
-        email = str(each.get("email") or "")
-        try:
-            checked: dict[str, Any] = {name: values.text(each[name], name) for name in (FIRST, LAST) if each.get(name)}
-            if each.get("properties"):
-                checked["properties"] = values.properties(each["properties"], definitions)
-            if each.get("tags"):
-                checked["add_tags"] = values.tags(each["tags"])
-            if each.get("unsubscribed") is True:
-                checked["unsubscribed"] = True
-            yield Row(number, email, values.key(email), checked)
-        except Invalid as error:
-            yield Fault(number, email, error.text)
+def _ended(conn: Any, job: Import, state: str, reason: str, now: float) -> None:
+    if imports.end(conn, job.id, state, now, reason):
+        found = imports.get(conn, job.project_id, job.id)
+        told = {"import_id": found.public_id, "status": state, **found.figures, **({"reason": reason} if reason else {})}
+        events.append(conn, [Event(job.project_id, "import.completed", now, data=told)])
 
 
-# Transactions.
-
-
-def looked(conn: Any, project: int, rows: Sequence[Row]) -> tuple[int, int]:
-    """How many of these rows are contacts already, and how many are suppressed."""
-    stopped = {entry.key for entry in suppressions.among(conn, project, [row.key for row in rows]) if entry.scope == ALL}
-    there = contacts.by_keys(conn, project, [row.key for row in rows])
-    return len(there.keys() - stopped), len(stopped)
-
-
-def take_in(conn: Any, at: Importing, rows: Sequence[Row]) -> tuple[int, int, int]:
-    """Take one slice in: how many were made, how many updated, how many suppressed."""
-    by, keys = at.by, [row.key for row in rows]
-    entries: dict[str, list[Suppression]] = {}
-    for entry in suppressions.among(conn, by.project, keys):
-        entries.setdefault(entry.key, []).append(entry)
-    wanted = [row for row in rows if not any(entry.scope == ALL for entry in entries.get(row.key, ()))]
-    there = contacts.by_keys(conn, by.project, keys)
-    new = [_made(at, row) for row in wanted if row.key not in there]
-    contacts.add_many(conn, new)
-    made = {contact.key: contact for contact in new}
-    evidence = {"import_id": Import(at.number, 0, "", {}, 0, None).public_id}
-    history.append(conn, [Entry(contact.id, by.act.at, "created", "import", evidence) for contact in new])
-    changed = [_changed(conn, at, row, there[row.key]) for row in wanted if row.key in there] if at.wish.update else []
-    _opted_out(conn, at, [row for row in wanted if row.given.get("unsubscribed")], made | there, evidence)
-    _earlier(conn, at, made, entries, evidence)
-    everybody = [*(contact.id for contact in new), *(there[row.key].id for row in wanted if row.key in there)]
-    if at.wish.audience is not None:
-        audiences.put(conn, at.wish.audience, everybody, by.act.at)
-    if at.wish.segment is not None:
-        segments.put(conn, at.wish.segment, everybody, by.act.at)
-    return len(new), len(changed), len(rows) - len(wanted)
-
-
-def _made(at: Importing, row: Row) -> Contact:
-    now, given = at.by.act.at, row.given
-    tags = values.tags([*given.get("add_tags", ()), *at.wish.tags])
-    return Contact(at.by.maker.next(), at.by.project, row.key, row.email, given.get(FIRST), given.get(LAST), values.merged({}, given.get("properties", {})),
-                   tags, False, None, None, now, now, at.number)
-
-
-def _changed(conn: Any, at: Importing, row: Row, old: Contact) -> Contact:
-    """The contact with what the row says; written if that is anything new."""
-    given = row.given
-    tags = list(dict.fromkeys([*old.tags, *given.get("add_tags", ()), *at.wish.tags]))[:values.TAGS]
-    new = replace(old, first_name=given.get(FIRST, old.first_name), last_name=given.get(LAST, old.last_name), tags=tags,
-                  properties=values.merged(old.properties, given.get("properties", {})))
-    if new != old:
-        contacts.save(conn, replace(new, updated_at=at.by.act.at))
-    return new
-
-
-def _opted_out(conn: Any, at: Importing, rows: Sequence[Row], known: Mapping[str, Contact], evidence: dict[str, Any]) -> None:
-    """The file says that these people do not want marketing mail."""
-    for row in rows:
-        _left(conn, at, known[row.key], MARKETING, "import", evidence)
-
-
-def _earlier(conn: Any, at: Importing, made: Mapping[str, Contact], entries: Mapping[str, list[Suppression]], evidence: dict[str, Any]) -> None:
-    """What those who are new here had opted out of before."""
-    hashes = {hash_: key for key in made for hash_ in at.by.hashes(key)}
-    for hash_, scopes in history.remembered(conn, at.by.project, list(hashes)).items():
-        for scope in sorted(scopes):
-            _left(conn, at, made[hashes[hash_]], scope, "earlier", evidence)
-    for key, contact in made.items():
-        for entry in entries.get(key, ()):
-            if entry.reason == consent.LEFT:
-                _left(conn, at, contact, entry.scope, "earlier", evidence)
-
-
-def _left(conn: Any, at: Importing, contact: Contact, scope: str, source: str, evidence: dict[str, Any]) -> None:
-    """Write an opt-out down without an event."""
-    now, topic = at.by.act.at, topics.scoped(scope)
-    suppressions.add(conn, Suppression(at.by.maker.next(), contact.project_id, contact.key, contact.email, consent.LEFT, scope, evidence, now))
-    if topic:
-        new, act = topics.set_state(conn, contact, topic, False, now), "topic_unsubscribed"
-    else:
-        new, act = contacts.set_unsubscribed(conn, contact.id, True, now), "unsubscribed"
-    if new:
-        history.append(conn, [Entry(contact.id, now, act, source, evidence)])
-
-
-def _ended(conn: Any, at: Importing, state: str) -> None:
-    imports.end(conn, at.number, state, at.by.act.at)
-    told = {"import_id": Import(at.number, 0, "", {}, 0, None).public_id, "status": state, **at.figures.shown()}
-    events.append(conn, [Event(at.by.project, "import.completed", at.by.act.at, data=told)])
-
-
-def definitions(conn: Any, project: int) -> dict[str, Property]:
-    """The typed properties of a project."""
-    return properties.of(conn, project)
+def _restore(conn: Any, project: int, number: int, now: float) -> int:
+    """Give some contacts back what they had before the import, but for those that somebody changed since; gives how many."""
+    some, done = imports.changed(conn, number, SLICE), 0
+    old = {contact.id: contact for contact in contacts.by_ids(conn, project, [each for each, _, _ in some])}
+    for each, before, untouched in some:
+        if untouched and each in old:
+            contacts.save(conn, replace(old[each], **{**before, "updated_at": now}))
+            done += 1
+    imports.settle(conn, number, [each for each, _, _ in some])
+    return done

@@ -1,8 +1,11 @@
-"""Files of contacts as spreadsheets and mail programs write them: CSV of any common delimiter and encoding, read row by row.
+"""Files of contacts as spreadsheets and mail programs write them: CSV of any common delimiter and encoding, alone or several in a ZIP, read row by row.
 
-A byte order mark tells UTF-8 and UTF-16; without one it is UTF-8, or cp1252 when it is not valid UTF-8. A first line `sep=;` names the delimiter, else the
-header line shows it. Column names of the usual exports are known; every other column is a property. Lines may end anyhow, quoted fields may hold line breaks,
-rows may be shorter or longer than the header.
+A byte order mark tells UTF-8 and UTF-16, NULs at every second place tell UTF-16 without one; else it is UTF-8, or cp1252 when it is not valid UTF-8. A first
+line `sep=;` names the delimiter, else the header line shows it. Lines may end anyhow, quoted fields may hold line breaks, rows may be shorter or longer than
+the header. What is longer than a field or a line may be is an error of its row, and is never held as a whole.
+
+Of a ZIP, its CSV files are read one after the other, those of bounced and unsubscribed people first, so that they win over any other file that names them. Its
+own directory says how large the files are, and no more than that is unpacked.
 """
 
 from __future__ import annotations
@@ -11,86 +14,193 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
+from relay.audience.cells import armed
+from relay.audience.columns import CLEANED, EMAIL, LEFT, kind, listed, meaning
 from relay.errors import Invalid
 
 PIECE = 262_144  # octets read at a time
 COLUMNS = 500
 FIELD = 65_536  # characters of a field
-csv.field_size_limit(1_000_000)  # beyond, the reader gives up on the line; FIELD is checked by us
+LINE = 1_000_000  # characters of a line
+FILES = 20  # of a ZIP
+UNPACKED = 2_000_000_000  # octets of all files of a ZIP
+RATIO = 100  # times a ZIP may grow; lists of people grow tenfold
+SMALL = 10_000_000  # octets that any ZIP may hold, however well they were packed
+csv.field_size_limit(LINE)
 
-EMAIL, FIRST, LAST, TAGS, UNSUBSCRIBED, SUBSCRIBED, IGNORED = "email", "first_name", "last_name", "tags", "unsubscribed", "subscribed", ""
-NAMES = {
-    "email": EMAIL, "e mail": EMAIL, "email address": EMAIL, "e mail address": EMAIL, "e mail 1 value": EMAIL, "email 1 value": EMAIL, "mail": EMAIL,
-    "subscriber email": EMAIL, "first name": FIRST, "firstname": FIRST, "given name": FIRST, "fname": FIRST, "last name": LAST, "lastname": LAST,
-    "family name": LAST, "surname": LAST, "lname": LAST, "tags": TAGS, "labels": TAGS, "unsubscribed": UNSUBSCRIBED, "subscribed": SUBSCRIBED,
-    "id": IGNORED, "created at": IGNORED, "updated at": IGNORED, "unsubscribed at": IGNORED,
-}
-PROPERTY = "properties."
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-DANGEROUS = (*FORMULAS, "'")  # an apostrophe before one of these is ours
-
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_BAD_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a file: its number, the header being 1, and its cells by what their columns mean; `error` when it could not be read."""
+    """A row of a file: its number among all rows, where it stands ("line 3", in a ZIP with the file's name), its cells by what their columns mean.
+
+    kind   CLEANED | LEFT | "", of the whole file
+    error  why it could not be read, "" if it was
+    """
 
     number: int
+    place: str
     cells: Mapping[str, str]
+    kind: str = ""
     error: str = ""
 
 
-def lines(file: IO[bytes]) -> tuple[dict[str, str], Iterator[Line]]:
-    """What each column of a file means, by the name it has there, and its rows. Raises Invalid when no column holds addresses."""
-    text = io.TextIOWrapper(file, _encoding(file), errors="replace", newline="")
-    first = text.readline()
-    delimiter = ""
-    if first.lower().startswith("sep=") and len(first.strip()) == 5:
-        delimiter = first.strip()[4]
-        first = ""
-    reader = csv.reader(_joined(first, text), delimiter=delimiter or _delimiter(first), skipinitialspace=True)
+def lines(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
+    """What each column means, by the name it has, and the rows. Raises Invalid("file") when no column holds addresses, or for what is no such file."""
+    start = file.read(4)
+    file.seek(0)
+    if start.startswith((b"\xd0\xcf\x11\xe0", b"%PDF")):
+        raise Invalid("file", "the file is no CSV file; save it as CSV (UTF-8)")
+    if not start.startswith(b"PK"):
+        mapping, rows = _sheet(file, name)
+        return mapping, _numbered([("", rows)])
+    sheets: list[tuple[str, Iterator[Line]]] = []
+    found: dict[str, str] = {}
+    wrong: Invalid | None = None
+    archive, entries = _entries(file)
+    for entry in entries:
+        try:
+            mapping, rows = _sheet(_opened(archive, entry), entry.filename)
+        except Invalid as error:  # a list of something else beside the people
+            wrong = error
+            continue
+        found |= mapping
+        sheets.append((entry.filename.rpartition("/")[2], rows))
+    if wrong is not None and not sheets:
+        raise wrong
+    return found, _numbered(sheets)
+
+
+def _numbered(sheets: Sequence[tuple[str, Iterator[Line]]]) -> Iterator[Line]:
+    """The rows of all sheets, counted on from one to the next; the header of the first is row 1."""
+    before = 0
+    for name, rows in sheets:
+        last = 1
+        for row in rows:
+            last = row.number
+            yield Line(before + last, f"{name}, line {last}" if name else f"line {last}", row.cells, row.kind, row.error)
+        before += last
+
+
+# ZIP.
+
+
+def _entries(file: IO[bytes]) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+    """The CSV files of an archive in the order in which they count."""
     try:
+        archive = zipfile.ZipFile(file)
+        inside = [entry for entry in archive.infolist() if not entry.is_dir() and not entry.filename.startswith(("__MACOSX/", "."))]
+    except _BAD_ZIP:
+        raise Invalid("file", "the ZIP file is damaged") from None
+    if any(entry.filename in ("[Content_Types].xml", "mimetype") for entry in inside):
+        raise Invalid("file", "the file is a spreadsheet; save it as CSV (UTF-8)")
+    found = [entry for entry in inside if entry.filename.lower().endswith((".csv", ".tsv", ".txt"))]
+    if not 0 < len(found) <= FILES:
+        raise Invalid("file", f"the ZIP file has {len(found)} CSV files; 1 to {FILES} can be imported")
+    size, packed = sum(entry.file_size for entry in found), sum(entry.compress_size for entry in found)
+    if size > UNPACKED or (size > SMALL and size > RATIO * packed):
+        raise Invalid("file", "the ZIP file unpacks to more than can be imported; import its files one by one")
+    order = (CLEANED, LEFT, "")
+    return archive, sorted(found, key=lambda entry: (order.index(listed(entry.filename)), entry.filename))
+
+
+def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(entry)
+    except _BAD_ZIP:
+        raise Invalid("file", f"{entry.filename} in the ZIP file cannot be read: it is damaged or has a password") from None
+
+
+# CSV.
+
+
+def _sheet(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
+    try:
+        text = _Text(io.TextIOWrapper(file, _encoding(file), errors="replace", newline=""))
+        first = next(text, "")
+        delimiter = ""
+        if first.lower().startswith("sep=") and len(first.strip("\r\n")) == 5:
+            delimiter, first = first[4], ""
+        while not first.strip() and (following := next(text, None)) is not None:
+            first = following
+        reader = csv.reader(_joined(first, text), delimiter=delimiter or _delimiter(first), skipinitialspace=True)
         header = next(reader, [])
     except csv.Error:
         header = []
-    columns = [_meaning(name) for name in header]
+    except _BAD_ZIP:
+        raise Invalid("file", f"{name.rpartition('/')[2] or 'the file'} cannot be read: it is damaged") from None
+    columns = [meaning(each) for each in header]
     if EMAIL not in columns:
         raise Invalid("file", "the file has no column email; its first line names the columns")
     if len(columns) > COLUMNS:
         raise Invalid("file", f"the file has more than {COLUMNS} columns")
-    return dict(zip(header, columns, strict=True)), _rows(reader, columns)
+    return dict(zip(header, columns, strict=True)), _rows(reader, text, columns, kind(name, header))
 
 
-def _joined(first: str, rest: Any) -> Iterator[str]:
+class _Text:
+    """The lines of a text, of which none is longer than LINE: `cut` says that the last one was."""
+
+    def __init__(self, text: io.TextIOWrapper):
+        self._text, self.cut = text, False
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(LINE)
+        if not line:
+            raise StopIteration
+        if len(line) == LINE and line[-1] not in "\r\n":
+            self.cut = True
+            while (rest := self._text.readline(LINE)) and rest[-1] not in "\r\n":
+                pass
+            return "\n"
+        return line
+
+
+def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
     if first:
         yield first
     yield from rest
 
 
-def _rows(reader: Any, columns: list[str]) -> Iterator[Line]:
+def _rows(reader: Any, text: _Text, columns: list[str], which: str) -> Iterator[Line]:
+    """The rows below the header, row 2 and on."""
     number = 1
     while True:
         number += 1
+        row: list[str] = []
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Line(number, {}, str(error))
+            yield Line(number, "", {}, which, str(error))
             continue
-        if not any(cell.strip() for cell in row):
-            continue
-        cells: dict[str, str] = {}
-        for meaning, cell in zip(columns, row, strict=False):
-            if meaning and cell and meaning not in cells:
-                cells[meaning] = armed(cell)
-        long = next((meaning for meaning, cell in cells.items() if len(cell) > FIELD), "")
-        yield Line(number, cells, f"{long} has more than {FIELD} characters" if long else "")
+        except _BAD_ZIP:
+            yield Line(number, "", {}, which, "the rest of the file cannot be read: it is damaged")
+            return
+        finally:
+            cut, text.cut = text.cut, False
+        if cut:
+            yield Line(number, "", {}, which, f"the line has more than {LINE} characters")
+        elif any(row):
+            yield _line(number, row, columns, which)
+
+
+def _line(number: int, row: Sequence[str], columns: Sequence[str], which: str) -> Line:
+    cells: dict[str, str] = {}
+    for name, cell in zip(columns, row, strict=False):
+        if name and cell and name not in cells and (kept := armed(cell)):
+            cells[name] = kept
+    long = next((name for name, cell in cells.items() if len(cell) > FIELD), "")
+    return Line(number, "", cells, which, f"{long} has more than {FIELD} characters" if long else "")
 
 
 def _encoding(file: IO[bytes]) -> str:
@@ -101,6 +211,8 @@ def _encoding(file: IO[bytes]) -> str:
         return "utf-8-sig"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    if len(start) == 4 and (start[1::2] == b"\0\0") != (start[::2] == b"\0\0"):
+        return "utf-16-le" if start[1] == 0 else "utf-16-be"
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while piece := file.read(PIECE):
@@ -116,26 +228,3 @@ def _encoding(file: IO[bytes]) -> str:
 def _delimiter(header: str) -> str:
     plain = re.sub(r'"[^"]*"', "", header)
     return max(",;\t|", key=plain.count)
-
-
-def _meaning(name: str) -> str:
-    """What a column of this name holds: a field of contacts, "" for one that is not taken over, else a property."""
-    plain = re.sub(r"[\s_-]+", " ", name.strip().lower()).strip()
-    if plain in NAMES:
-        return NAMES[plain]
-    kept = re.sub(r'[\x00-\x1f\x7f"\\]', " ", name).strip()[:64]
-    return PROPERTY + kept.removeprefix(PROPERTY) if kept else IGNORED
-
-
-# Cells that a spreadsheet would run as a formula.
-
-
-def defused(cell: str) -> str:
-    """The cell, with an apostrophe before what a spreadsheet takes for a formula; plain numbers stay."""
-    risky = cell.startswith(FORMULAS) or (cell.startswith("'") and cell[1:].startswith(DANGEROUS))
-    return f"'{cell}" if risky and not _NUMBER.fullmatch(cell) else cell
-
-
-def armed(cell: str) -> str:
-    """The cell as it was before `defused`."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(DANGEROUS) else cell

@@ -152,11 +152,10 @@ _TYPES: dict[str, Callable[[Any, Property, str], Any]] = {"text": _text, "number
 
 def cell(given: str, definition: Property | None, field: str) -> Any:
     """The value that a cell means: of the defined type, else its text; None for an empty cell."""
-    given = given.strip()
-    if not given:
-        return None
     if definition is None:
-        return given
+        return given or None
+    if definition.type != "text" and not (given := given.strip()):
+        return None
     if definition.type == "number":
         try:
             number = float(given)

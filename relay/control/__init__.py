@@ -19,6 +19,7 @@ from relay.clock import Clock
 from relay.mail.ids import Maker
 
 if TYPE_CHECKING:
+    from relay.audience.imports import Imports
     from relay.delivery.dns import Resolver
     from relay.leader import Leader
     from relay.settings import Settings
@@ -38,6 +39,7 @@ class Control:
     runner    the queue runner, None when no relay runs in this process
     changed   told "keys", "domains", "projects", "suppressions" or "queue" after a change has committed, so that caches and workers drop what they remember
     status    what the running relay says of itself, for `relay queue` and the dashboard
+    imports   the imports at work in this process
     """
 
     store: Store
@@ -49,6 +51,7 @@ class Control:
     maker: Maker = field(default_factory=Maker)
     changed: Callable[[str], None] = _nobody
     status: Callable[[], Mapping[str, Any]] = dict
+    imports: Imports | None = None
 
     async def act(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """The JSON-able result of an act; raises Invalid for an act or argument that does not exist, and what the act raises."""

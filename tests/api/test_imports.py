@@ -145,7 +145,7 @@ def test_an_import_has_targets_and_can_be_undone(tenant):
     assert tenant.get(f"/audiences/{audience['id']}")["contact_count"] == 2
     assert tenant.get(f"/segments/{segment['id']}")["contact_count"] == 2
     assert tenant.get("/contacts/by-email/new@example.com")["tags"] == ["x", "y", "fair", "2026"]
-    assert tenant.post(f"/contacts/imports/{answer['id']}/undo") == {"id": answer["id"], "deleted": 1}
+    assert tenant.post(f"/contacts/imports/{answer['id']}/undo") == {"id": answer["id"], "deleted": 1, "restored": 1}
     assert tenant.get("/contacts")["pagination"]["total"] == 1
 
 

@@ -1,37 +1,44 @@
-"""Imports of contacts: how far each is, what it did, and which rows it could not take."""
+"""Imports of contacts: how far each is, what it did, which rows it could not take, and what has to go when it is undone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from relay.errors import NotFound
 from relay.mail import ids
-from relay.store import bulk
-from relay.store.audience.schema import contacts, import_errors
+from relay.store import bulk, suppressions
+from relay.store.audience.schema import audience_members, contacts, import_changes, import_errors, segment_members
 from relay.store.audience.schema import imports as table
 
 RUNNING, COMPLETED, FAILED, UNDONE = "running", "completed", "failed", "undone"
-ERRORS = 100_000  # rows of one import whose errors are kept
+ERRORS = 100_000  # rows of one import whose errors are kept; more are counted only
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """`figures`: total, imported, updated, skipped, errors, and what more the import counts."""
+    """`figures`: total, imported, updated, skipped, errors, and what more the import counts; `reached` the last row of the file that is in.
+
+    job     what relay.audience.imports needs to go on with it: the file's name and form, targets, who asked
+    reason  why it failed, with the way on
+    """
 
     id: int
     project_id: int
     state: str
     figures: dict[str, Any]
     created_at: float
-    finished_at: float | None
+    finished_at: float | None = None
+    job: dict[str, Any] = field(default_factory=dict)
+    reached: int = 0
+    reason: str = ""
 
     @property
     def public_id(self) -> str:
-        return ids.public("imp", self.id)
+        return public(self.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,10 @@ class Fault:
 
 
 _COLUMNS = tuple(table.c[name] for name in Import.__slots__)
+
+
+def public(number: int) -> str:
+    return ids.public("imp", number)
 
 
 def add(conn: Connection, made: Import) -> Import:
@@ -59,14 +70,22 @@ def get(conn: Connection, project: int, number: int) -> Import:
     return Import(*row)
 
 
+def running(conn: Connection) -> list[Import]:
+    """Those of all projects that are not over, oldest first."""
+    return [Import(*row) for row in conn.execute(select(*_COLUMNS).where(table.c.state == RUNNING).order_by(table.c.id))]
+
+
 def note(conn: Connection, number: int, figures: dict[str, Any], faults: Sequence[Fault]) -> None:
-    """How far an import is, and what of the last slice could not be taken."""
-    bulk.insert_new(conn, import_errors, [(number, each.row, bulk.clean(each.email, 320), bulk.clean(each.error, 1_000)) for each in faults])
+    """What an import has done so far, and what of the last slice could not be taken."""
+    if faults and figures.get("errors", 0) - len(faults) < ERRORS:
+        bulk.insert_new(conn, import_errors, [(number, each.row, bulk.clean(each.email, 320), bulk.clean(each.error, 1_000)) for each in faults])
     conn.execute(update(table).where(table.c.id == number).values(figures=figures))
 
 
-def end(conn: Connection, number: int, state: str, now: float) -> None:
-    conn.execute(update(table).where(table.c.id == number).values(state=state, finished_at=now))
+def end(conn: Connection, number: int, state: str, now: float, reason: str = "") -> bool:
+    """Whether the import was running, and has this state now."""
+    over = update(table).where(table.c.id == number, table.c.state == RUNNING)
+    return conn.execute(over.values(state=state, finished_at=now, reason=reason)).rowcount == 1
 
 
 def faults(conn: Connection, number: int, after: int, limit: int) -> list[Fault]:
@@ -76,6 +95,42 @@ def faults(conn: Connection, number: int, after: int, limit: int) -> list[Fault]
     return [Fault(*row) for row in conn.execute(query)]
 
 
+# Undoing.
+
+
 def made(conn: Connection, project: int, number: int, limit: int) -> list[int]:
     """Contacts that an import made and that are there still."""
     return list(conn.scalars(select(contacts.c.id).where(contacts.c.import_id == number, contacts.c.project_id == project).limit(limit)))
+
+
+def changed(conn: Connection, number: int, limit: int) -> list[tuple[int, dict[str, Any], bool]]:
+    """Contacts that an import changed: id, what they were, and whether nobody changed them since."""
+    query = select(import_changes.c.contact_id, import_changes.c.before, contacts.c.updated_at == table.c.created_at).join(
+        contacts, contacts.c.id == import_changes.c.contact_id).join(table, table.c.id == import_changes.c.import_id)
+    return [tuple(row) for row in conn.execute(query.where(import_changes.c.import_id == number).limit(limit))]
+
+
+def settle(conn: Connection, number: int, contact_ids: Sequence[int]) -> None:
+    """These contacts are as they were before the import, or are left as they are."""
+    conn.execute(delete(import_changes).where(import_changes.c.import_id == number, import_changes.c.contact_id.in_(list(contact_ids))))
+
+
+def leave_targets(conn: Connection, found: Import, limit: int) -> int:
+    """Take up to `limit` of those whom the import put into its audience or segment out again; gives how many."""
+    gone = 0
+    for kind, members, column in (("audience", audience_members, audience_members.c.audience_id),
+                                  ("segment", segment_members, segment_members.c.segment_id)):
+        target = found.job.get(kind)
+        if target is not None and gone < limit:
+            some = select(members.c.contact_id).where(column == target, members.c.added_at == found.created_at).limit(limit)
+            gone += conn.execute(delete(members).where(column == target, members.c.contact_id.in_(some.scalar_subquery()))).rowcount
+    return gone
+
+
+def lift(conn: Connection, found: Import, limit: int) -> int:
+    """Take up to `limit` of the suppressions that the import wrote back; gives how many."""
+    return suppressions.undo(conn, found.project_id, suppressions.Filter(batch=found.public_id), limit)
+
+
+def undone(conn: Connection, number: int, now: float) -> None:
+    conn.execute(update(table).where(table.c.id == number).values(state=UNDONE, finished_at=now))

@@ -165,6 +165,17 @@ imports = Table(
     Column("figures", Json, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("job", Json, nullable=False, server_default="{}"),  # what to do with which file, as relay.audience.imports needs it to go on after a crash
+    Column("reached", Integer, nullable=False, server_default="0"),  # the last row of the file that is in
+    Column("reason", Text, nullable=False, server_default=""),  # why it failed
+)
+
+import_changes = Table(  # what contacts were that an import changed, so that it can be undone
+    "import_changes", metadata,
+    Column("import_id", Id, ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("contact_id", Id, ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("before", Json, nullable=False),
+    Index("import_changes_by_contact", "contact_id"),
 )
 
 import_errors = Table(
@@ -175,5 +186,18 @@ import_errors = Table(
     Column("error", Text, nullable=False),
 )
 
+bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs to go on after a crash
+    "bulk_acts", metadata, _id(), _project(index=True),
+    Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete
+    Column("state", String(12), nullable=False),  # running | completed | failed
+    Column("wanted", Json, nullable=False),  # which contacts: ids, or a filter and whom to leave out
+    Column("reached", Id, nullable=False),  # the last contact that is done
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("touched_at", Float, nullable=False),  # the last time somebody worked on it
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
 TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,
-          imports, import_errors, memberships, segment_days, changes, followers)
+          imports, import_errors, import_changes, memberships, segment_days, changes, followers, bulk_acts)

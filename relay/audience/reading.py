@@ -1,0 +1,326 @@
+"""The rows of an import, checked and in the form in which the store takes them: what is done apart from the relay's event loop, slice by slice.
+
+    reading = Reading(path, name, form)   what the columns mean, or Invalid; nothing is taken yet
+    reading.begin(plan)                   what counts for all rows
+    reading.domains()                     the next slice is read: the domains of its addresses, None when there is none
+    reading.part(wrong)                   that slice without rows whose domain has no mail, and what was wrong with others
+
+The first row of an address counts, later ones are duplicates; an empty cell changes nothing. Addresses that were seen are remembered by hash, in a database
+of SQLite's that spills to disk, so a file of any length takes the same memory.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from relay.audience import columns as c
+from relay.audience import values
+from relay.audience.cells import shown
+from relay.audience.table import Line, lines
+from relay.errors import Invalid, Malformed
+from relay.store import bulk
+from relay.store.audience import history
+from relay.store.audience.imports import Fault
+from relay.store.audience.properties import Property
+from relay.store.audience.taking import Part, searched
+
+SLICE = 250  # rows of one transaction: a few milliseconds, so that mail's commits come between
+ROWS = 10_000  # of a JSON request
+SHOWN = 20  # rows of a preview
+CACHE = 16_000  # kB of memory for the addresses seen
+FILE, JSON = "file", "json"
+ALIASES = {"firstName": "first_name", "lastName": "last_name", "customFields": "properties", "custom_fields": "properties", "data": "properties"}
+
+_NAMES = ("first_name", "last_name")
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of the import."""
+
+    definitions: dict[str, Property] = {}
+    tags: list[str] = []
+    skip: int = 0
+    secrets: list[bytes] = []
+    now: float = 0.0
+
+
+class Row(msgspec.Struct):
+    """A row that may become a contact."""
+
+    number: int
+    email: str
+    key: str
+    first_name: str | None = None
+    last_name: str | None = None
+    properties: dict[str, Any] = {}
+    tags: list[str] = []
+    left_at: float | None = None
+    cleaned_at: float | None = None
+    created_at: float | None = None
+    updated_at: float | None = None
+    last_active_at: float | None = None
+    evidence: dict[str, Any] | None = None
+
+    @property
+    def domain(self) -> str:
+        return self.key.rpartition("@")[2]
+
+
+class Reading:
+    """One import's rows; see the module. `mapping` columns by their names, `given` the other fields of a JSON request."""
+
+    def __init__(self, path: str, name: str, form: str):
+        self.mapping: dict[str, str] = {}
+        self.given: dict[str, Any] = {}
+        self._ground = Ground()
+        if form == JSON:
+            self.given, self._people = _request(Path(path))
+            self._rows = self._of_objects
+        else:
+            self.mapping, self._lines = lines(open(path, "rb"), name)  # noqa: SIM115  open until the process or the object ends
+            self._rows = self._of_lines
+        self._seen = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._seen.execute(f"PRAGMA cache_size=-{CACHE}")
+        self._seen.execute("PRAGMA synchronous=OFF")
+        self._seen.execute("PRAGMA journal_mode=OFF")
+        self._seen.execute("CREATE TABLE seen (hash INTEGER PRIMARY KEY)")
+        self._shown = 0
+
+    def begin(self, ground: Ground) -> None:
+        """Rows up to `ground.skip` count as taken."""
+        self._ground = ground
+        self._iterator = self._rows()
+        self._slice: list[Row | Fault] = []
+
+    def domains(self) -> list[str] | None:
+        """Those of the next slice, in order; None at the end."""
+        while some := list(islice(self._iterator, SLICE)):
+            self._through = some[-1].number if isinstance(some[-1], Row) else some[-1].row
+            before = len(some)
+            self._figures = {"total": before, "duplicates": 0, "skipped": 0, "invalid": 0, "no_mx": 0}
+            some = self._first(some)
+            if self._through > self._ground.skip:
+                self._slice = some
+                return sorted({row.domain for row in some if isinstance(row, Row) and row.cleaned_at is None})
+        return None
+
+    def part(self, wrong: Mapping[str, str]) -> tuple[Part, list[dict[str, Any]]]:
+        """The slice as the store takes it, and those of its rows that a preview shows."""
+        faults = [each for each in self._slice if isinstance(each, Fault)]
+        self._figures["invalid"] = len(faults)
+        rows = []
+        for row in self._slice:
+            if isinstance(row, Row):
+                if row.cleaned_at is None and row.domain in wrong:
+                    faults.append(Fault(row.number, row.email, wrong[row.domain]))
+                else:
+                    rows.append(row)
+        self._figures["no_mx"] = len(faults) - self._figures["invalid"]
+        some = [_shown(row) for row in rows[:SHOWN - self._shown]]
+        self._shown += len(some)
+        return Part(self._through, b"\n".join(map(self._encoded, rows)), len(rows), faults, self._figures), some
+
+    def _first(self, some: list[Row | Fault]) -> list[Row | Fault]:
+        """The rows without those whose address came before."""
+        hashed = [hash(row.key) for row in some if isinstance(row, Row)]
+        found = self._seen.execute("INSERT OR IGNORE INTO seen SELECT value FROM json_each(?) RETURNING hash", (orjson.dumps(hashed).decode(),))
+        new, kept = {each for each, in found}, []
+        for row in some:
+            if isinstance(row, Row):
+                if (hashed_ := hash(row.key)) not in new:
+                    continue
+                new.discard(hashed_)
+            kept.append(row)
+        self._figures["duplicates"] = self._figures["skipped"] = len(some) - len(kept)
+        return kept
+
+    def _encoded(self, row: Row) -> bytes:
+        """The row as JSON array of taking.COLUMNS."""
+        given, tags = row.properties, [*row.tags, *self._ground.tags]
+        wiped = {name: None for name, value in given.items() if value is None or isinstance(value, dict)}
+        kept = {name: value for name, value in given.items() if value is not None}
+        return bulk.json((
+            row.number, row.email, row.key, row.first_name, row.last_name, searched(row.key, row.first_name, row.last_name), kept or None, wiped or None,
+            list(dict.fromkeys(tags))[:values.TAGS] or None, row.left_at, row.cleaned_at, row.created_at, row.updated_at, row.last_active_at, row.evidence,
+            [history.hashed(row.key, each) for each in self._ground.secrets] or None)).encode()
+
+    # Rows of a file.
+
+    def _of_lines(self) -> Iterator[Row | Fault]:
+        for line in self._lines:
+            email = _address(line.cells.get(c.EMAIL, ""))
+            try:
+                if line.error:
+                    raise Invalid("row", line.error)
+                if not email:
+                    raise Invalid(c.EMAIL, "Email is required")
+                yield self._of_line(line, email)
+            except Invalid as error:
+                yield Fault(line.number, email, error.text if line.place.startswith("line") else f"{line.place}: {error.text}")
+
+    def _of_line(self, line: Line, email: str) -> Row:
+        cells = line.cells
+        row = Row(line.number, email, values.key(email))
+        for name in _NAMES:
+            if name in cells:
+                setattr(row, name, values.text(cells[name], name))
+        row.properties = _properties(cells, self._ground.definitions)
+        if c.TAGS in cells:
+            row.tags = values.tags(_tags(cells[c.TAGS]))
+        for name in (c.CREATED, c.UPDATED, c.ACTIVE):
+            if name in cells:
+                setattr(row, name, _time(cells[name], self._ground.now))
+        self._consent(row, line)
+        return row
+
+    def _consent(self, row: Row, line: Line) -> None:
+        """Whether the person left or the address bounced, when, and what shows that they had opted in."""
+        cells, now = line.cells, self._ground.now
+        if c.CLEANED_AT in cells or line.kind == c.CLEANED:
+            row.cleaned_at = _time(cells.get(c.CLEANED_AT, ""), now) or now
+        elif _left(cells) or line.kind == c.LEFT:
+            row.left_at = _time(cells.get(c.LEFT_AT, ""), now) or now
+        if row.left_at is not None or row.cleaned_at is not None:
+            told = {"reason": cells.get(c.REASON, "")[:200], "list": line.kind}
+            row.evidence = {name: value for name, value in told.items() if value} or None
+            return
+        proofs = {name: cells[name][:64] for name in (c.OPTIN_AT, c.OPTIN_IP, c.CONFIRM_AT, c.CONFIRM_IP) if name in cells}
+        when = _time(proofs.get(c.CONFIRM_AT, ""), now) or _time(proofs.get(c.OPTIN_AT, ""), now)
+        if when is not None:
+            row.evidence = {"at": when, **proofs}
+
+    # Rows of a request.
+
+    def _of_objects(self) -> Iterator[Row | Fault]:
+        for number, each in enumerate(self._people, 1):
+            given = {ALIASES.get(name, name): value for name, value in each.items()}
+            email = given.get("email") if isinstance(given.get("email"), str) else ""
+            try:
+                yield self._of_object(number, email, given)
+            except Invalid as error:
+                yield Fault(number, email, error.text)
+
+    def _of_object(self, number: int, email: str, given: Mapping[str, Any]) -> Row:
+        row = Row(number, email.strip(), values.key(email))
+        for name in _NAMES:
+            if given.get(name):
+                setattr(row, name, values.text(given[name], name))
+        if given.get("properties"):
+            row.properties = values.properties(given["properties"], self._ground.definitions)
+            values.merged({}, row.properties)
+        if given.get("tags"):
+            row.tags = values.tags(given["tags"])
+        for name in (c.CREATED, c.UPDATED, c.ACTIVE):
+            if isinstance(given.get(name), str):
+                setattr(row, name, _time(given[name], self._ground.now))
+        if given.get("unsubscribed") is True:
+            when = given.get("unsubscribed_at")
+            row.left_at = (_time(when, self._ground.now) if isinstance(when, str) else None) or self._ground.now
+        return row
+
+
+def _request(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The fields of a JSON request, and the contacts in it; an array alone, as an export is, will do."""
+    try:
+        given = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        raise Malformed from None
+    fields = {} if isinstance(given, list) else given
+    people = given if isinstance(given, list) else fields.pop("contacts", None) if isinstance(fields, dict) else None
+    if not isinstance(people, list) or not 0 < len(people) <= ROWS or not all(isinstance(each, dict) for each in people):
+        raise Invalid("contacts", f"contacts is a list of 1 to {ROWS} contacts")
+    return fields, people
+
+
+def _address(cell: str) -> str:
+    """The first address of a cell; Google puts several into one."""
+    return cell.partition(" ::: ")[0].strip() if " ::: " in cell else cell
+
+
+def _properties(cells: Mapping[str, str], definitions: Mapping[str, Property]) -> dict[str, Any]:
+    """What the columns hold; the column `properties` of an export holds what is not its text, and counts where nobody edited the other."""
+    exact = _exact(cells.get(c.PROPERTIES, ""))
+    found = {name: value for name, value in exact.items() if c.PROPERTY + name not in cells}
+    for meaning, cell in cells.items():
+        if meaning.startswith(c.PROPERTY):
+            name = meaning[len(c.PROPERTY):]
+            if name in exact and shown(exact[name]) == cell:
+                found[name] = exact[name]
+            else:
+                value = values.cell(cell, definitions.get(name), meaning)
+                if value is not None:
+                    found[name] = value
+    if found:
+        found = values.properties(found, definitions)
+        values.merged({}, found)
+    return found
+
+
+def _exact(cell: str) -> dict[str, Any]:
+    if not cell:
+        return {}
+    try:
+        found = orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise Invalid(c.PROPERTIES, "properties is no JSON object")
+    return found
+
+
+def _tags(cell: str) -> list[str]:
+    """Tags as people write them: between commas, semicolons or Google's colons, quoted as Mailchimp does, or a JSON list."""
+    if cell.startswith("["):
+        try:
+            found = orjson.loads(cell)
+        except orjson.JSONDecodeError:
+            found = None
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            return found
+    if " ::: " in cell or cell.startswith("* "):
+        return [each.strip().removeprefix("* ") for each in cell.split(" ::: ") if each.strip()]
+    return [tag for each in _split(cell) if (tag := each.strip())]
+
+
+def _split(cell: str) -> Iterable[str]:
+    if '"' not in cell:
+        return cell.replace(";", ",").split(",")
+    found, quoted, part = [], False, ""
+    for letter in cell:
+        if letter == '"':
+            quoted = not quoted
+        elif letter in ",;" and not quoted:
+            found.append(part)
+            part = ""
+        else:
+            part += letter
+    return [*found, part]
+
+
+def _left(cells: Mapping[str, str]) -> bool:
+    return c.LEFT_AT in cells or cells.get(c.UNSUBSCRIBED, "").lower() in _TRUE or cells.get(c.SUBSCRIBED, "").lower() in _FALSE
+
+
+def _time(text: str, now: float) -> float | None:
+    """UTC seconds of a time as exports write it, ISO 8601 with a space or a T, UTC where no zone is named; None for anything else, and for the future."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    if found is None or found.year < 1970:
+        return None
+    when = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return when if when <= now else None
+
+
+def _shown(row: Row) -> dict[str, Any]:
+    return {"email": row.email, "first_name": row.first_name, "last_name": row.last_name, "properties": row.properties or None, "tags": row.tags or None}

@@ -1,0 +1,130 @@
+"""The statements of a slice of an import, in the spellings of both databases; relay.store.audience.taking runs them.
+
+`:name` is a parameter, also where PostgreSQL numbers them; what the two spell differently stands in braces and is a row of _SPELLED.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection
+
+COLUMNS = ("n", "email", "key", "first_name", "last_name", "search", "properties", "wiped", "tags", "left_at", "cleaned_at", "created_at", "updated_at",
+           "last_active_at", "evidence", "hashes")
+"""What a row of taking.Part holds, as JSON array: `properties` whole, without nulls; `wiped` {name: null} of those that go or must not be mixed with what was
+there; `left_at` and `cleaned_at` UTC seconds of an opt-out or a bounce; `evidence` of the consent; `hashes` that may stand for the address in optouts."""
+
+_SPELLED = {
+    "sqlite": {
+        "json": "TEXT", "rows": "json_each(:rows)", "text": "value ->> {n}", "number": "value ->> {n}", "whole": "value ->> {n}",
+        "object": "nullif(value -> {n}, 'null')",
+        "keys": "json_each(:keys) AS given",
+        "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties "
+                  "ELSE json_patch(json_patch(c.properties, coalesce(r.wiped, '{{}}')), coalesce(r.properties, '{{}}')) END",
+        "united": "CASE WHEN r.tags IS NULL THEN c.tags ELSE (SELECT json_group_array(value) FROM (SELECT value FROM json_each(c.tags) UNION ALL "
+                  "SELECT value FROM json_each(r.tags) WHERE value NOT IN (SELECT value FROM json_each(c.tags)))) END",
+        "length": "json_array_length(tags)", "empty": "'{{}}'", "none": "'[]'", "hashes": "json_each(r.hashes) AS h", "scratch": "",
+        "before": "json_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', json(c.properties), 'tags', json(c.tags), "
+                  "'updated_at', c.updated_at)",
+        "evidence": ":evidence", "at": "r.evidence ->> 'at'",
+    },
+    "postgresql": {
+        "json": "JSONB", "rows": "jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(value, place)", "text": "value ->> {n}",
+        "whole": "CAST(value ->> {n} AS BIGINT)", "number": "CAST(value ->> {n} AS DOUBLE PRECISION)", "object": "nullif(value -> {n}, 'null')",
+        "keys": "(SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)) AS value) AS given",
+        "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties ELSE (c.properties - ARRAY(SELECT jsonb_object_keys("
+                  "coalesce(r.wiped, '{{}}')))) || coalesce(r.properties, '{{}}') END",
+        "united": "CASE WHEN r.tags IS NULL THEN c.tags ELSE c.tags || (SELECT coalesce(jsonb_agg(t), '[]') FROM jsonb_array_elements(r.tags) AS t "
+                  "WHERE NOT c.tags @> jsonb_build_array(t)) END",
+        "length": "jsonb_array_length(tags)", "empty": "CAST('{{}}' AS jsonb)", "none": "CAST('[]' AS jsonb)",
+        "hashes": "LATERAL jsonb_array_elements_text(r.hashes) AS h(value)", "scratch": " ON COMMIT DELETE ROWS",
+        "before": "jsonb_build_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', c.properties, 'tags', c.tags, "
+                  "'updated_at', c.updated_at)",
+        "evidence": "CAST(:evidence AS jsonb)", "at": "CAST(r.evidence ->> 'at' AS DOUBLE PRECISION)",
+    },
+}
+
+TABLE = """CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (id BIGINT, history_id BIGINT, n BIGINT, email TEXT, key TEXT, first_name TEXT, last_name TEXT,
+    search TEXT, properties {json}, wiped {json}, tags {json}, left_at DOUBLE PRECISION, cleaned_at DOUBLE PRECISION, created_at DOUBLE PRECISION,
+    updated_at DOUBLE PRECISION, last_active_at DOUBLE PRECISION, evidence {json}, hashes {json}, out TEXT NOT NULL DEFAULT '', contact_id BIGINT,
+    fresh BOOLEAN NOT NULL DEFAULT false){scratch}"""
+EMPTY = "DELETE FROM import_rows"
+REACH = "UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running'"
+
+_KINDS = ("whole", "whole", "whole", "text", "text", "text", "text", "text", "object", "object", "object", "number", "number", "number", "number",
+          "number", "object", "object")
+_NAMES = ("id", "history_id", *COLUMNS)
+LOAD = (f"INSERT INTO import_rows ({', '.join(_NAMES)}) SELECT "  # noqa: S608  names of our own
+         + ", ".join("{" + kind + "}@" + str(n) + "@" for n, kind in enumerate(_KINDS)) + " FROM {rows}")
+
+SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE cleaned_at IS NULL AND EXISTS (
+    SELECT 1 FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key AND s.scope = 'all')"""
+MAKE = """INSERT INTO contacts (id, project_id, key, email, first_name, last_name, properties, tags, unsubscribed, search, last_active_at, import_id,
+    created_at, updated_at) SELECT id, CAST(:project AS BIGINT), key, email, first_name, last_name,
+    coalesce(properties, {empty}), coalesce(tags, {none}), false, search,
+    last_active_at, CAST(:import AS BIGINT), coalesce(created_at, CAST(:now AS DOUBLE PRECISION)),
+    coalesce(updated_at, created_at, CAST(:now AS DOUBLE PRECISION))
+    FROM import_rows WHERE out = '' AND cleaned_at IS NULL ORDER BY n ON CONFLICT (project_id, key) DO NOTHING"""
+FIND = """UPDATE import_rows SET contact_id = c.id, fresh = (c.id = import_rows.id) FROM contacts AS c
+    WHERE c.project_id = :project AND c.key = import_rows.key AND import_rows.out = ''"""
+HISTORY = """INSERT INTO contact_history (id, contact_id, at, act, source, evidence)
+    SELECT history_id, contact_id, CAST(:now AS DOUBLE PRECISION), 'created', 'import', {evidence} FROM import_rows WHERE fresh"""
+CLEANED = "SELECT count(*) FROM import_rows WHERE cleaned_at IS NOT NULL"
+
+_OLD = "r.contact_id = c.id AND NOT r.fresh AND r.out = '' AND r.cleaned_at IS NULL"
+_RENAMING = "(r.first_name IS DISTINCT FROM c.first_name OR r.last_name IS DISTINCT FROM c.last_name)"
+_NEWS = f"({_RENAMING} OR r.properties <> c.properties OR r.tags <> c.tags)"
+MERGED = f"""UPDATE import_rows AS r SET first_name = coalesce(r.first_name, c.first_name), last_name = coalesce(r.last_name, c.last_name),
+    properties = {{merged}}, tags = {{united}} FROM contacts AS c WHERE {_OLD}"""  # noqa: S608
+CROWDED = """UPDATE import_rows SET out = 'crowded' WHERE contact_id IS NOT NULL AND NOT fresh AND out = '' AND cleaned_at IS NULL
+    AND ({length} > :tags OR length(CAST(properties AS TEXT)) > :size) RETURNING n, email, {length}"""
+RENAMED = f"SELECT c.id, c.key, r.first_name, r.last_name FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_RENAMING}"  # noqa: S608
+BEFORE = f"""INSERT INTO import_changes (import_id, contact_id, before) SELECT CAST(:import AS BIGINT), c.id, {{before}}
+    FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_NEWS} ON CONFLICT DO NOTHING"""  # noqa: S608
+UPDATE = f"""UPDATE contacts AS c SET first_name = r.first_name, last_name = r.last_name, properties = r.properties, tags = r.tags, updated_at = :now
+    FROM import_rows AS r WHERE {_OLD} AND {_NEWS}"""  # noqa: S608
+CHANGING = f"SELECT c.id, c.email FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_NEWS}"  # noqa: S608
+
+_WHO = "r.contact_id, r.key, r.email, r.evidence, c.unsubscribed, coalesce(r.updated_at, CAST(:now AS DOUBLE PRECISION)) AS updated"
+LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id
+    WHERE r.left_at IS NOT NULL AND r.contact_id IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
+LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id
+    JOIN suppressions AS s ON s.project_id = :project AND s.key = r.key WHERE r.fresh AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
+FORGOTTEN = "SELECT 1 FROM optouts WHERE project_id = :project LIMIT 1"
+REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r, {{hashes}}, optouts AS o, contacts AS c
+    WHERE c.id = r.contact_id AND r.fresh AND o.project_id = :project AND o.hash = h.value ORDER BY r.n"""  # noqa: S608
+BOUNCING = "SELECT contact_id, key, email, cleaned_at, evidence FROM import_rows WHERE cleaned_at IS NOT NULL ORDER BY n"
+PROOFS = """SELECT r.contact_id, r.evidence FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id WHERE r.evidence IS NOT NULL AND r.out = ''
+    AND {at} IS NOT NULL AND r.left_at IS NULL AND r.cleaned_at IS NULL AND NOT c.unsubscribed AND NOT EXISTS (SELECT 1 FROM contact_history AS h
+    WHERE h.contact_id = c.id AND h.act = 'subscribed' AND h.at = {at}) ORDER BY r.n"""
+
+AUDIENCE = """INSERT INTO audience_members (audience_id, contact_id, added_at)
+    SELECT CAST(:audience AS BIGINT), contact_id, CAST(:now AS DOUBLE PRECISION)
+    FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ON CONFLICT (audience_id, contact_id) DO NOTHING"""
+EVERYBODY = "SELECT contact_id FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ORDER BY n"
+TRACKED = "SELECT 1 FROM segments WHERE project_id = :project AND tracked LIMIT 1"
+MADE = "SELECT contact_id, email FROM import_rows WHERE fresh ORDER BY n"
+LOOKED = """SELECT coalesce(sum(CASE WHEN c.id IS NOT NULL AND s.id IS NULL THEN 1 ELSE 0 END), 0), count(s.id) FROM {keys}
+    LEFT JOIN contacts AS c ON c.project_id = :project AND c.key = given.value
+    LEFT JOIN suppressions AS s ON s.project_id = :project AND s.key = given.value AND s.scope = 'all'"""
+
+_NAME = re.compile(r"(?<![:\w]):([a-z]+)")
+
+@cache
+def _spelled(sql: str, dialect: str) -> tuple[str, tuple[str, ...]]:
+    """A statement as the database takes it, and its parameters in order where it numbers them."""
+    words = _SPELLED[dialect]
+    sql = re.sub(r"\{(text|number|whole|object)\}@(\d+)@", lambda m: words[m[1]].format(n=m[2]), sql)
+    sql = re.sub(r"\{([a-z]+)\}", lambda m: words[m[1]].replace("{{", "{").replace("}}", "}"), sql)
+    names = tuple(dict.fromkeys(_NAME.findall(sql)))
+    if dialect == "postgresql":
+        sql = _NAME.sub(lambda m: f"${names.index(m[1]) + 1}", sql)
+    return sql, names
+
+def run(conn: Connection, sql: str, values: dict[str, Any]) -> Any:
+    text, names = _spelled(sql, conn.dialect.name)
+    if conn.dialect.name == "postgresql":
+        return conn.exec_driver_sql(text, tuple(values[name] for name in names))
+    return conn.exec_driver_sql(text, {name: values[name] for name in names})
