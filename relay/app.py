@@ -40,6 +40,7 @@ from relay.fetch import Fetch
 from relay.fleet import Fleet
 from relay.handover import Hub
 from relay.housekeeping import House
+from relay.inbound.authentication import Checks
 from relay.intake import Intake
 from relay.leader import PROCESSES, Leader
 from relay.mail.ids import Maker
@@ -175,7 +176,9 @@ class Relay:
 
     async def _start_inbound(self, inherited: socket.socket | None) -> None:
         """Mail to us; always in this process, since what comes back is written to the store."""
-        listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners)
+        checks = Checks(self.resolver)
+        self._stack.callback(checks.close)
+        listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners, checks)
         await listener.start(inherited or entrance.bound(self.config.smtp.inbound))
         self.listeners[entrance.INBOUND] = listener
 

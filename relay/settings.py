@@ -155,11 +155,22 @@ class Dsn:
 
 
 @dataclass(frozen=True, slots=True)
+class Inbound:
+    dmarc: str = key("mark", kinds.one_of("mark", "reject"), 'Mail to inbound domains that fails DMARC where its author\'s domain asks for "reject": '
+                     '"mark" = kept, with spam_verdict "spam"; "reject" = 550 5.7.26.', restart=True)
+    per_sender: int = key(600, kinds.COUNT, "Recipients at inbound domains that a sender may write to in an hour (a client where it is null); then 450. "
+                          "0 = no limit.", restart=True)
+    attachments: int = key("10MB", kinds.SIZE, "How much of a message's files a webhook call carries; the others are named and can be fetched.", restart=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     bodies: float = key("7d", kinds.DURATION, "How long a message's octets are kept after its last recipient has ended.", restart=True)
     attempts: float = key("90d", kinds.DURATION, "How long delivery attempts are kept.", restart=True)
     events: float = key("90d", kinds.DURATION, "How long events are kept.", restart=True)
     messages: float = key("90d", kinds.DURATION, "How long messages and their recipients are listed after they have ended.", restart=True)
+    inbound: float = key("30d", kinds.DURATION, "How long mail to inbound domains is kept, with its files.", restart=True)
+    reports: float = key("180d", kinds.DURATION, "How long DMARC and TLS reports about a domain are kept.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +232,7 @@ class Settings:
     limit: Limit = section(Limit, "Sending limits, none by default; over SMTP a 4xx, so nothing is lost.")
     rspamd: Rspamd = section(Rspamd, "Spam scoring by rspamd.")
     dsn: Dsn = section(Dsn, "Delivery status notifications (RFC 3464).")
+    inbound: Inbound = section(Inbound, "Mail to domains with inbound switched on (relay domain set NAME --inbound).")
     retention: Retention = section(Retention, "How long what is kept.")
     webhooks: Webhooks = section(Webhooks, "Webhook calls.")
     tracking: Tracking = section(Tracking, "Open and click tracking of new domains.")

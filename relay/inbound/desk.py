@@ -1,10 +1,11 @@
 """The desk of the inbound listener: mail to us, for anybody who connects (RFC 5321 §3.6: no relaying, no promise that is broken later).
 
     MAIL    any reverse-path: a bounce has the null one, an unsubscribe that of a person
-    RCPT    only addresses of ours (relay.inbound.mailboxes) about a recipient that the ledger still has; everything else 550 5.7.1
+    RCPT    only addresses of ours (relay.inbound.mailboxes); everything else 550 5.7.1. Who brings too much to domains hears 450
     DATA    acts, and answers 250 after the commit; a fault of the store is 451 and the sender comes again, which does no harm
 
-It runs in the main process, since all it does is write.
+An address with a token of ours is its own proof. Where the sender counts, in mail to domains and in reports about them, SPF, DKIM and DMARC are checked first
+(relay.inbound.receiving). Nothing is ever answered by mail, so nothing can loop. It runs in the main process, since all it does is write.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from relay.bounces import Rules
 from relay.clock import Clock
 from relay.consent import Terms
 from relay.inbound import bounce, mailboxes, unsubscribe
-from relay.inbound.mailboxes import Mailbox, Mailboxes
+from relay.inbound.mailboxes import DOMAIN, Mailbox, Mailboxes
+from relay.inbound.receiving import TAKEN, Receiving
 from relay.mail import dsn, ids
 from relay.mail.dsn import Report
 from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Principal, Recipient
 from relay.mail.reply import Reply
-from relay.mail.tokens import UNSUBSCRIBE
-from relay.metrics import counter
+from relay.mail.tokens import BOUNCE, UNSUBSCRIBE
 from relay.smtp.desk import Session
 from relay.store.engine import Store
 
 LOG = log.get("inbound")
-TAKEN = counter("inbound_total", "Mail to us by the kind of address and what came of it", "kind", "result")
 
 Forget = Callable[[Iterable[int]], None]
 
@@ -38,10 +38,11 @@ Forget = Callable[[Iterable[int]], None]
 class InboundDesk:
     """A desk for relay.smtp.server.Listener("inbound").
 
-    native  settings.suppress.unsubscribe
-    rules   what the replies in reports mean
-    terms   how long bounces suppress
-    forget  tells the runner whose copies no longer wait
+    native     settings.suppress.unsubscribe
+    rules      what the replies in reports mean
+    terms      how long bounces suppress
+    forget     tells the runner whose copies no longer wait
+    receiving  takes mail to domains and reports about them
     """
 
     store: Store
@@ -52,6 +53,7 @@ class InboundDesk:
     clock: Clock
     maker: Maker
     forget: Forget
+    receiving: Receiving
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:
         return None
@@ -60,17 +62,21 @@ class InboundDesk:
         return None
 
     async def recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> Reply | None:
-        await self.store.read(mailboxes.check, self.mailboxes.read(recipient))
-        return None
+        mailbox = self.mailboxes.read(recipient)
+        await self.store.read(mailboxes.check, mailbox, self.receiving.proven, self.mailboxes.hosts)
+        return self.receiving.refusal(session, envelope) if mailbox.kind == DOMAIN else None
 
     async def message(self, session: Session, envelope: Envelope, content: bytes) -> Reply:
+        boxes = list(dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients))
         report: Report | None = None
-        for mailbox in dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients):
+        for mailbox in boxes:
             if mailbox.kind == UNSUBSCRIBE:
                 await self._leave(session, mailbox)
-            else:
+            elif mailbox.kind == BOUNCE:
                 report = report or dsn.read(content)
                 await self._bounced(session, mailbox, report)
+        if rest := [mailbox for mailbox in boxes if mailbox.kind not in (UNSUBSCRIBE, BOUNCE)]:
+            await self.receiving.take(session, envelope, content, rest)
         return Reply(250, "2.0.0", "done")
 
     async def _leave(self, session: Session, mailbox: Mailbox) -> None:

@@ -22,6 +22,7 @@ UNSUBSCRIBE = "unsub"
 OPEN = "open"
 CLICK = "click"
 BOUNCE = "bounce"
+REPORTS = "reports"
 IN_URLS = frozenset({CLICK})
 
 MAC = 12  # octets: 2^96 tries for one forgery, and a token that fits a local part
