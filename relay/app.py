@@ -102,7 +102,7 @@ class Relay:
         self._stack.push_async_callback(self.leader.leave)
         self.maker = self.leader.maker()
         self.intake = Intake(self.store, self.leader, self.clock)
-        self.door = entrance.door(config, self.tools, self.intake.commit, self.maker)
+        self.door = entrance.door(config, self.tools, self.intake.commit, self.maker, self.intake.commit_each)
         self.imports = Imports(self.store, self.resolver, self.clock, self.maker, self.secrets, lambda: self.hooks.occurred())
         self._stack.push_async_callback(self.imports.close)
         self.control = Control(
@@ -294,7 +294,7 @@ class Relay:
         try:
             fresh = settings.load(self.path, os.environ)
             tools = entrance.tools(fresh, self.store, self.secrets, self.clock, self.tools.services.counters)
-            door = entrance.door(fresh, tools, self.intake.commit, self.maker)
+            door = entrance.door(fresh, tools, self.intake.commit, self.maker, self.intake.commit_each)
             copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
             depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
             router = Router(fresh, self.resolver, self.runner.shaping.provider)

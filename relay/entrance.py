@@ -34,7 +34,7 @@ from relay.smtp.server import Listener, ListenerOptions
 from relay.smtp.tls import Certificate
 from relay.store.engine import Store
 from relay.store.secrets import vault
-from relay.submission import Commit, Door, Fill
+from relay.submission import Commit, CommitEach, Door, Fill
 
 NAMES = ("submission", "submissions")
 INBOUND = "inbound"
@@ -79,11 +79,11 @@ def _filler(store: Store) -> Fill:
     return fill
 
 
-def door(settings: Settings, tools: Tools, commit: Commit, maker: Maker) -> Door:
+def door(settings: Settings, tools: Tools, commit: Commit, maker: Maker, commit_each: CommitEach | None = None) -> Door:
     """The door with the chains of relay.toml; raises ConfigError for a policy that cannot be loaded."""
     services = tools.services
     system = policy.load("policies.submit", [{"use": "policies.headers"}], services)
-    return Door(admit(settings, services), system, commit, maker, services.clock, tools.fill)
+    return Door(admit(settings, services), system, commit, maker, services.clock, tools.fill, commit_each)
 
 
 def admit(settings: Settings, services: Services) -> Chain:

@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from relay.clock import Clock
-from relay.errors import Defer
+from relay.errors import Defer, RelayError
 from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.store import messages as noun
@@ -53,6 +53,30 @@ class Intake:
         answer = self._loop.create_future()
         write.future.add_done_callback(partial(self._committed, messages, answer))
         return answer
+
+    async def commit_each(self, submissions: Sequence[Sequence[Message]]) -> list[int | RelayError]:
+        """As `commit` for submissions that came together: for each the id, or its error. Raises Defer or StoreError where none could be written."""
+        refusal = self._store.intake_open()
+        if refusal is not None:
+            raise Defer(refusal)
+        size = sum([message.size for messages in submissions for message in messages])
+        write = self._store.begin(noun.accept_many, submissions, many=True, size=size, each=True)
+        self._waiting.append((self._clock.elapsed(), write))
+        write.future.add_done_callback(partial(self._each_committed, submissions))
+        try:
+            return await asyncio.shield(write.future)
+        except asyncio.CancelledError:
+            if not write.future.cancelled():
+                raise
+            raise Defer(TOO_LONG) from None  # withdrawn
+
+    def _each_committed(self, submissions: Sequence[Sequence[Message]], written: asyncio.Future[list[Any]]) -> None:
+        if written.cancelled() or written.exception() is not None:
+            return
+        for messages, result in zip(submissions, written.result(), strict=True):
+            if result == messages[0].id:
+                for message in messages:
+                    self._runner.accepted(message)
 
     def _committed(self, messages: Sequence[Message], answer: asyncio.Future[int], written: asyncio.Future[int]) -> None:
         error = Defer(TOO_LONG) if written.cancelled() else written.exception()

@@ -34,6 +34,7 @@ SIZES = histogram("message_size_bytes", "Octets of accepted messages", buckets=(
 LOG = log.get("door")
 
 Commit = Callable[[Sequence[Message]], Awaitable[int]]
+CommitEach = Callable[[Sequence[Sequence[Message]]], Awaitable[list[int | RelayError]]]
 Fill = Callable[[int, header.Header, Wishes], Awaitable[tuple[header.Header, bytes]]]
 
 
@@ -58,6 +59,8 @@ class Door:
     system  the chain for our own mail (`headers` only): a DSN is not judged by the customer's policies
     fill    header and body of a message that names a template by X-Relay-Template-Id
     commit  makes the messages durable, all or none; gives the id of the first, or of the message that had its idempotency key before
+
+    commit_each  the same for submissions that came together, for each its id or its error; without it `commit` is asked once for each
     """
 
     admit: Chain
@@ -66,6 +69,7 @@ class Door:
     maker: ids.Maker
     clock: Clock
     fill: Fill | None = None
+    commit_each: CommitEach | None = None
 
     async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
         """The refusal of this recipient before any octet is read, or None."""
@@ -104,37 +108,34 @@ class Door:
 
     async def keep(self, admitted: Sequence[Message]) -> Receipt:
         """A Receipt once they are durable."""
-        return await self._kept(admitted, self._begun(admitted))
+        receipt, = await self.keep_many((admitted,))
+        if isinstance(receipt, RelayError):
+            raise receipt
+        return receipt
 
     async def keep_many(self, submissions: Sequence[Sequence[Message]]) -> list[Receipt | RelayError]:
         """For each submission a Receipt once it is durable, or why it is not; they go to the disk together and fail alone."""
-        begun = [self._begun(admitted) for admitted in submissions]
-        answers: list[Receipt | RelayError] = []
-        for admitted, committing in zip(submissions, begun, strict=True):
+        if self.commit_each is None or len(submissions) < 2:
+            answers = [await self._committed(admitted) for admitted in submissions]
+        else:
             try:
-                answers.append(await self._kept(admitted, committing))
+                answers = await self.commit_each(submissions)
             except RelayError as error:
-                answers.append(error)
-        return answers
+                answers = [error] * len(submissions)
+        return [await self._receipt(admitted, answer) for admitted, answer in zip(submissions, answers, strict=True)]
 
-    def _begun(self, admitted: Sequence[Message]) -> Awaitable[int] | RelayError:
-        """The commit on its way; an error of a store that takes nothing more is the answer of this one only."""
+    async def _committed(self, admitted: Sequence[Message]) -> int | RelayError:
         try:
-            return self.commit(admitted)
+            return await self.commit(admitted)
         except RelayError as error:
             return error
 
-    async def _kept(self, admitted: Sequence[Message], committing: Awaitable[int] | RelayError) -> Receipt:
+    async def _receipt(self, admitted: Sequence[Message], committed: int | RelayError) -> Receipt | RelayError:
         first = admitted[0]
-        try:
-            if isinstance(committing, RelayError):
-                raise committing
-            committed = await committing
-        except RelayError:
-            await self.let_go(admitted)
-            raise
         if committed != first.id:
             await self.let_go(admitted)
+        if isinstance(committed, RelayError):
+            return committed
         return Receipt(self.told(first, committed), first, replayed=committed != first.id)
 
     @staticmethod

@@ -3,6 +3,7 @@
     store = await Store.open("sqlite:///var/relay.db", data_dir, clock=clock)
     await store.write(projects.add, project)            durable when it returns
     await store.write_many(messages.add_many, message)  grouped: one call of add_many(conn, [message, ...]) for all that wait
+    await store.write_each(messages.add_many, [a, b])   the same for items that came together; a list, with its error in the place of one that failed
     await store.read(messages.get, message_id)          in a thread (SQLite) or on a connection of the pool (PostgreSQL)
     await store.point(suppressions.find, ...)           a short indexed read; on SQLite it never suspends
 
@@ -15,7 +16,7 @@ What a caller can hear: the errors of the function itself, Defer (452) when too 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,13 @@ class Store:
         """This item's result of fn(conn, items) -> results, called once for all items of fn that wait; durable."""
         return await self.begin(fn, item, many=True, lane=lane, size=size).future
 
-    def begin(self, fn: Callable[..., Any], args: Any, *, many: bool, lane: str = MAIL, size: int = 0) -> Write:
+    async def write_each(self, fn: Callable[..., Any], items: Sequence[Any], lane: str = MAIL, size: int = 0) -> list[Any]:
+        """As write_many for several items that came together: their results in one list, and in it the error of each that failed alone."""
+        return await self.begin(fn, items, many=True, lane=lane, size=size, each=True).future
+
+    def begin(self, fn: Callable[..., Any], args: Any, *, many: bool, lane: str = MAIL, size: int = 0, each: bool = False) -> Write:
         """A write on its way, for who may want to `withdraw` it; its `future` gives the result."""
-        write = Write(fn, args, many, LANES[lane], size, self._loop.create_future())
+        write = Write(fn, args, many, LANES[lane], size, self._loop.create_future(), each)
         self._backend.enqueue(write)
         return write
 

@@ -156,14 +156,14 @@ class Postgres:
 
     def _next(self) -> list[Write]:
         batch: list[Write] = []
-        size = 0
+        count = size = 0
         for number, lane in enumerate(self._lanes):
             most, taken = SLICE if number == LANES[JOBS] else BATCH, 0
-            while lane and len(batch) < BATCH and taken < most and size < BATCH_BYTES:
+            while lane and count < BATCH and taken < most and size < BATCH_BYTES:
                 write = lane.popleft()
                 if not write.taken:
                     write.taken = True
-                    taken, size = taken + 1, size + write.size
+                    taken, count, size = taken + 1, count + write.count, size + write.size
                     batch.append(write)
         return batch
 

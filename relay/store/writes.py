@@ -42,12 +42,17 @@ LOG = log.get("store")
 
 
 class Write:
-    """One function call that waits for its commit. `await write` gives its result; cancelling the one who waits does not undo it."""
+    """One function call that waits for its commit. `await write` gives its result; cancelling the one who waits does not undo it.
 
-    __slots__ = ("args", "error", "fn", "future", "lane", "many", "result", "size", "taken")
+    many  `args` is an item of a function that takes many; with `each` it is a sequence of them that came together, and the result a list in which
+          an item that failed alone has its error
+    """
 
-    def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any]):
-        self.fn, self.args, self.many, self.lane, self.size, self.future = fn, args, many, lane, size, future
+    __slots__ = ("args", "count", "each", "error", "fn", "future", "lane", "many", "result", "size", "taken")
+
+    def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any], each: bool = False):
+        self.fn, self.args, self.many, self.lane, self.size, self.future, self.each = fn, args, many, lane, size, future, each
+        self.count = len(args) if each else 1
         self.taken = False  # by the writer, or withdrawn: whoever sets it first has it
         self.result: Any = None
         self.error: BaseException | None = None
@@ -75,13 +80,13 @@ class Room:
         if write.lane and (self.count >= WAITING or self.bytes + write.size > WAITING_BYTES):
             gauges.SHED.labels("store").set(1)
             raise Defer(BUSY)
-        self.count += 1
+        self.count += write.count
         self.bytes += write.size
 
     def leave(self, writes: Iterable[Write]) -> None:
         """They are committed, failed or withdrawn; tell those who wait."""
         for write in writes:
-            self.count -= 1
+            self.count -= write.count
             self.bytes -= write.size
             write.resolve()
         gauges.WAITING.set(self.count)
@@ -108,9 +113,12 @@ def _together(conn: Connection, writes: list[Write]) -> None:
         if not group[0].many:
             group[0].result = fn(conn, *group[0].args)
             continue
-        results = fn(conn, [write.args for write in group])
-        for write, result in zip(group, results, strict=True):
-            write.result = result
+        results = fn(conn, [item for write in group for item in (write.args if write.each else (write.args,))])
+        if len(results) != sum(write.count for write in group):
+            raise ValueError(f"{fn.__name__} gave {len(results)} results")
+        following = iter(results)
+        for write in group:
+            write.result = [next(following) for _ in write.args] if write.each else next(following)
 
 
 def _grouped(writes: list[Write]) -> Iterable[tuple[Callable[..., Any], list[Write]]]:
@@ -122,6 +130,12 @@ def _grouped(writes: list[Write]) -> Iterable[tuple[Callable[..., Any], list[Wri
 
 
 def _alone(conn: Connection, write: Write) -> None:
+    if write.each:
+        singles = [Write(write.fn, item, True, write.lane, 0, write.future) for item in write.args]
+        for single in singles:
+            _alone(conn, single)
+        write.result = [single.result if single.error is None else single.error for single in singles]
+        return
     conn.exec_driver_sql("SAVEPOINT alone")
     try:
         _together(conn, [write])

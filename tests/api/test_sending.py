@@ -113,6 +113,25 @@ def test_a_batch_is_independent_sends(tenant):
         {"id", "spam_score", "spam_warnings"}, {"error", "code", "field"}, {"id", "spam_score", "spam_warnings"}]
 
 
+def test_a_key_of_a_batch_that_was_used_before_harms_none_but_its_own(tenant):
+    first = tenant.send(idempotency_key="a")
+    rows = [email(idempotency_key=key, subject=subject) for key, subject in (("a", "Hello"), ("b", "Hello"), ("a", "Else"), ("b", "Hello"), ("b", "Else"))]
+    answer = tenant.post("/emails/batch", {"emails": rows}, 202)["data"]
+    assert answer[0] == {**first, "replayed": True}
+    assert answer[3] == {**answer[1], "replayed": True}
+    assert [answer[n]["code"] for n in (2, 4)] == ["idempotency_key_reused"] * 2
+    assert tenant.get("/emails")["pagination"]["total"] == 2
+
+
+def test_the_suppressed_of_a_batch_are_told_in_their_places(tenant):
+    tenant.post("/suppressions", {"email": "blocked@example.com"}, 201)
+    rows = [email(to=["ann@example.com"]), email(to=["Blocked@example.com"]), email(to=["blocked@example.com", "bob@example.com"])]
+    answer = tenant.post("/emails/batch", {"emails": rows}, 202)["data"]
+    assert "suppressed" not in answer[0]
+    assert answer[1]["code"] == "recipient_suppressed"
+    assert answer[2]["suppressed"] == ["blocked@example.com"]
+
+
 def test_a_batch_has_at_most_a_hundred(tenant):
     answer = tenant.post("/emails/batch", {"emails": [email()] * 101}, 422)
     assert answer == {"error": "Batch size exceeds limit", "code": "batch_too_large"}

@@ -58,6 +58,15 @@ async def test_a_bad_item_fails_alone(store):
     assert await store.read(keys) == {f"k{n}" for n in range(8)}
 
 
+async def test_items_that_came_together_are_answered_together_and_fail_alone(store):
+    await store.write(put, "k3")
+    results, other = await asyncio.gather(store.write_each(put_many, [f"k{n}" for n in range(8)]), store.write_many(put_many, "other"))
+    assert [r for n, r in enumerate(results) if n != 3] == [f"K{n}" for n in range(8) if n != 3]
+    assert isinstance(results[3], Refuse)
+    assert other == "OTHER"
+    assert await store.read(keys) == {"other", *(f"k{n}" for n in range(8))}
+
+
 @pytest.mark.parametrize("poison", [pytest.param("\ud800", id="lone surrogate"), pytest.param(2**70, id="integer overflow")])
 async def test_data_that_no_database_takes_is_refused_for_good(store, poison):
     def poisoned(conn, items):
