@@ -79,7 +79,7 @@ async def change_property(here: Core, who: Owner, property_id: str, given: Prope
 async def remove_property(here: Core, who: Owner, property_id: str) -> Any:
     """Delete a definition, and its values from all contacts."""
     name = await here.store.write(properties.remove, who.project, known("prop", property_id, "Property"))
-    await _strip(here, who.project, name)
+    await strip(here, who.project, name)
     return {"deleted": True}
 
 
@@ -91,7 +91,8 @@ async def get_usage(here: Core, who: Owner, property_id: str) -> Any:
     return {"usage": {**dict.fromkeys(found.options, 0), **used}}
 
 
-async def _strip(here: Relay, project: int, name: str) -> None:
+async def strip(here: Relay, project: int, name: str) -> None:
+    """Take a property from all contacts, in slices."""
     last: int | None = 0
     while last is not None:
         last = await here.store.write(properties.strip, project, name, last, here.clock.now(), lane=JOBS)

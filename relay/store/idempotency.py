@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, select
+from sqlalchemy import Connection, and_, delete, select, update
 
 from relay.store.schema import idempotency as table
 from relay.store.upsert import insert
@@ -58,6 +58,16 @@ def among(conn: Connection, project_id: int, dialect: str, keys: Sequence[str], 
     rows = conn.execute(select(*_COLUMNS).where(
         table.c.project_id == project_id, table.c.dialect == dialect, table.c.key.in_(keys), table.c.expires_at > now))
     return {row.key: Entry(*row) for row in rows}
+
+
+def release(conn: Connection, project_id: int, dialect: str, key: str) -> None:
+    """The key is free again."""
+    conn.execute(delete(table).where(table.c.project_id == project_id, table.c.dialect == dialect, table.c.key == key))
+
+
+def answered(conn: Connection, project_id: int, dialect: str, key: str, answer: dict[str, Any]) -> None:
+    """Note what became of the request that has the key."""
+    conn.execute(update(table).where(table.c.project_id == project_id, table.c.dialect == dialect, table.c.key == key).values(answer=answer))
 
 
 def prune(conn: Connection, now: float, limit: int) -> int:

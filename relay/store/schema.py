@@ -81,6 +81,7 @@ domains = Table(
     Column("verified_at", Float),
     Column("checked_at", Float),
     UniqueConstraint("project_id", "name"),
+    Index("domains_by_name", "name"),
 )
 
 dkim_keys = Table(
@@ -279,6 +280,10 @@ templates = Table(
     Column("published_at", Float),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("description", String(500), nullable=False, server_default=""),
+    Column("sender", Text, nullable=False, server_default=""),  # From of mail that names none, "Name <a@b>"
+    Column("reply_to", Text, nullable=False, server_default=""),
+    Column("stream", String(13), nullable=False, server_default="transactional"),  # transactional | marketing
     Index("templates_by_project", "project_id", "id"),
 )
 

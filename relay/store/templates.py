@@ -6,13 +6,14 @@ next publication, which gets the next number. What was sent does not depend on e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
 from relay.errors import NotFound, Refuse
 from relay.mail import ids
+from relay.mail.message import TRANSACTIONAL
 from relay.mail.mime import Texts
 from relay.mail.reply import Reply
 from relay.store import pages
@@ -25,7 +26,11 @@ KEPT = 100  # versions of a template
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`version` of the texts here, `published` the one that is sent with, or None; times in UTC seconds."""
+    """`version` of the texts here, `published` the one that is sent with, or None; times in UTC seconds.
+
+    sender    the From field of mail that names none, `Name <a@b>` or ""
+    stream    what mail by this template is, where the sender does not say: "transactional" | "marketing"
+    """
 
     id: int
     project_id: int
@@ -38,6 +43,10 @@ class Template:
     published_at: float | None
     created_at: float
     updated_at: float
+    description: str = ""
+    sender: str = ""
+    reply_to: str = ""
+    stream: str = TRANSACTIONAL
 
     @property
     def public_id(self) -> str:
@@ -64,14 +73,16 @@ def get(conn: Connection, project: int, number: int) -> Template:
     return Template(*row)
 
 
-def page(conn: Connection, project: int, which: Page, search: str = "", published: bool | None = None) -> Found:
-    """Newest first; `search` is part of the name or subject."""
+def page(conn: Connection, project: int, which: Page, search: str = "", published: bool | None = None, stream: str = "", ascending: bool = False) -> Found:
+    """Newest first, or oldest; `search` is part of the name or subject."""
     query = select(*_COLUMNS).where(table.c.project_id == project)
+    if stream:
+        query = query.where(table.c.stream == stream)
     if search:
         query = query.where(or_(table.c.name.icontains(search, autoescape=True), table.c.subject.icontains(search, autoescape=True)))
     if published is not None:
         query = query.where(table.c.published.is_not(None) if published else table.c.published.is_(None))
-    found = pages.take(conn, query, table.c.id, which)
+    found = pages.take(conn, query, table.c.id, which, not ascending)
     return Found([Template(*row) for row in found.rows], found.total, found.last)
 
 
@@ -111,6 +122,12 @@ def published(conn: Connection, project: int, number: int) -> Texts:
     if template.published is None:
         raise Refuse(Reply(550, "5.6.0", "Template not published"), "template_not_published")
     return version(conn, template, template.published)
+
+
+def sent(conn: Connection, project: int, number: int) -> Template:
+    """The template with the texts that sends use; otherwise as `published`."""
+    template, texts = get(conn, project, number), published(conn, project, number)
+    return replace(template, subject=texts.subject, html=texts.html, text=texts.text)
 
 
 def version(conn: Connection, template: Template, number: int) -> Texts:

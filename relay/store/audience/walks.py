@@ -1,0 +1,30 @@
+"""Contacts in an order that a caller chose, a page after the last row of the page before; and what a sample of them has as properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from relay.store.audience.contacts import COLUMNS, Contact, Filter, made, where
+from relay.store.audience.schema import contacts
+
+SAMPLE = 10_000  # newest contacts whose properties are looked at
+
+
+def walked(conn: Connection, project: int, wanted: Filter, after: int | str | None, descending: bool, limit: int, by_email: bool = False) -> list[Contact]:
+    """The next contacts by address or by age.
+
+    after  id or normal form of the address of the last contact seen
+    """
+    key = contacts.c.key if by_email else contacts.c.id
+    query = select(*COLUMNS).where(where(project, wanted)).order_by(key.desc() if descending else key).limit(limit)
+    if after is not None:
+        query = query.where(key < after if descending else key > after)
+    return [made(row) for row in conn.execute(query)]
+
+
+def sampled(conn: Connection, project: int, limit: int = SAMPLE) -> list[dict[str, Any]]:
+    """The properties of the newest contacts."""
+    query = select(contacts.c.properties).where(contacts.c.project_id == project).order_by(contacts.c.id.desc()).limit(limit)
+    return list(conn.scalars(query))
