@@ -14,6 +14,7 @@ from relay.mail import address, ids
 from relay.mail.message import Principal
 
 router = APIRouter(tags=["Domains"])
+SWITCHES = ("open_tracking", "click_tracking", "inbound_enabled", "catch_all", "inbound_addresses")
 
 
 class DomainInput(Input):
@@ -25,6 +26,9 @@ class DomainInput(Input):
     tracking_domain: str = Field("", max_length=255)
     open_tracking: bool | None = None
     click_tracking: bool | None = None
+    inbound_enabled: bool | None = Field(None, description="Take mail to the domain: GET /inbound and the event email.inbound")
+    catch_all: bool | None = None
+    inbound_addresses: list[str] | None = Field(None, max_length=domains.MAILBOXES)
     tls_mode: Literal["opportunistic", "enforced"] | None = None
 
 
@@ -35,6 +39,9 @@ class DomainChange(Input):
     click_tracking: bool | None = None
     tracking_domain: str | None = Field(None, max_length=255, description="Host of links; null or \"\" for the relay's own")
     custom_return_path: str | None = Field(None, max_length=255)
+    inbound_enabled: bool | None = Field(None, description="Take mail to the domain: GET /inbound and the event email.inbound")
+    catch_all: bool | None = Field(None, description="Take mail to any name at the domain, or only to inbound_addresses")
+    inbound_addresses: list[str] | None = Field(None, max_length=domains.MAILBOXES, description="What stands before the @; used without catch_all")
 
 
 def _named(domain_id: str) -> str:
@@ -57,7 +64,9 @@ def shown(domain: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": domain["id"], "name": domain["name"], "status": domain["status"], "dns_records": domain["dns_records"],
         "open_tracking": bool(domain.get("open_tracking")), "click_tracking": bool(domain.get("click_tracking")),
-        "tracking_domain": domain.get("tracking_domain") or None, "return_path": domain.get("return_path") or None, "dkim": domain["dkim"],
+        "tracking_domain": domain.get("tracking_domain") or None, "return_path": domain.get("return_path") or None,
+        "inbound_enabled": bool(domain.get("inbound_enabled")), "catch_all": bool(domain.get("catch_all", True)),
+        "inbound_addresses": domain.get("inbound_addresses") or [], "reports_address": domain["reports_address"] or None, "dkim": domain["dkim"],
         "verified_at": domain["verified_at"], "checked_at": domain["checked_at"], "created_at": domain["created_at"],
     }
 
@@ -66,7 +75,7 @@ def shown(domain: dict[str, Any]) -> dict[str, Any]:
 async def add_domain(here: Core, who: Owner, given: DomainInput) -> Any:
     """Add a domain; its answer has the DNS records to publish. Its DKIM keys sign from now on."""
     added = await here.act(who, domains.add, given.name, return_path=given.custom_return_path, tracking_domain=given.tracking_domain)
-    switches = {name: value for name in ("open_tracking", "click_tracking") if (value := getattr(given, name)) is not None}
+    switches = {name: value for name in SWITCHES if (value := getattr(given, name)) is not None}
     return shown(await here.act(who, domains.configure, added["id"], **switches) if switches else added)
 
 

@@ -82,10 +82,13 @@ def dkim(run: Run, name: str, project: str, act: str | None) -> None:
 @click.option("--clicks/--no-clicks", "click_tracking", default=None, help="Track clicks.")
 @click.option("--tracking-domain", default=None, metavar="HOST", help="The host that tracked links are on.")
 @click.option("--return-path", default=None, metavar="HOST", help="Where bounces come back to.")
+@click.option("--inbound/--no-inbound", "inbound_enabled", default=None, help="Take mail to the domain.")
+@click.option("--catch-all/--no-catch-all", "catch_all", default=None, help="Take mail to any name at the domain (the default), or to those of --mailbox.")
+@click.option("--mailbox", "inbound_addresses", multiple=True, metavar="NAME", help="A name that takes mail with --no-catch-all; several may be given.")
 @click.pass_obj
 def configure(run: Run, name: str, project: str, **settings: Any) -> None:
-    """Change a domain's tracking or hosts."""
-    given = {key: value for key, value in settings.items() if value is not None}
+    """Change a domain's tracking, its hosts, or what mail to it is taken."""
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items() if value is not None and value != ()}
     run.show(run.act("domain_set", name=name, project=project, **given), publish)
 
 

@@ -18,6 +18,7 @@ from relay.delivery.dns import Resolver
 from relay.delivery.route import Router
 from relay.leader import Leader
 from relay.mail.ids import Maker
+from relay.mail.tokens import Tokens
 from relay.settings import Settings
 from relay.shaping import Shaping
 from relay.store import lock, projects, secrets
@@ -64,7 +65,7 @@ async def control(settings: Settings, migrate: bool | None = None) -> AsyncItera
             await store.write(projects.ensure, projects.Project(maker.next(), projects.DEFAULT, {}, clock.now()))
             resolver = Resolver(settings.dns.nameservers)
             yield Control(store, settings, secrets.vault(found, "dkim"), resolver, _elsewhere(settings, store, resolver), clock, maker,
-                          status=lambda: {"running": False, "pid": None})
+                          status=lambda: {"running": False, "pid": None}, tokens=Tokens(tuple(found), clock))
         finally:
             await store.close()
 

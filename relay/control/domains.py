@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -12,10 +13,13 @@ from relay.control import Control, records
 from relay.errors import Conflict, Defer, Invalid
 from relay.mail import address, dkim
 from relay.mail.reply import Reply
+from relay.mail.tokens import REPORTS, pack
 from relay.store import domains, projects
 from relay.store.domains import ACTIVE, PENDING, RETIRED, DkimKey, Domain
 
 LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # of a selector; none that look alike
+KNOWN = ("open_tracking", "click_tracking", "tracking_domain", "return_path", "inbound_enabled", "catch_all", "inbound_addresses")
+MAILBOXES = 200  # local parts of a domain that takes mail for some only
 RETIRE = 7 * 86_400.0  # seconds that the record of a retired key should stay: mail signed by it may wait five days at a receiver
 
 
@@ -88,14 +92,26 @@ async def looked_at(control: Control, domain: Domain) -> Domain:
 
 
 async def configure(control: Control, name: str, project: str = projects.DEFAULT, **settings: Any) -> dict[str, Any]:
-    """The domain with open_tracking, click_tracking, tracking_domain or return_path changed."""
-    known = {"open_tracking", "click_tracking", "tracking_domain", "return_path"}
-    if unknown := set(settings) - known:
-        raise Invalid(sorted(unknown)[0], f"a domain has no setting {sorted(unknown)[0]}; it has {', '.join(sorted(known))}")
+    """The domain with settings of KNOWN changed; raises Invalid naming the one that is wrong."""
+    if unknown := set(settings) - set(KNOWN):
+        raise Invalid(sorted(unknown)[0], f"a domain has no setting {sorted(unknown)[0]}; it has {', '.join(KNOWN)}")
+    if (given := settings.get("inbound_addresses")) is not None:
+        settings["inbound_addresses"] = _mailboxes(given)
     domain = await _get(control, name, project)
     domain = await control.store.write(domains.configure, domain.project_id, domain.name, settings)
     control.changed("domains")
     return shown(control, domain)
+
+
+def _mailboxes(given: Sequence[str]) -> list[str]:
+    """Local parts in lower case, without what follows a plus; raises Invalid for what is none."""
+    names = list(dict.fromkeys(str(each).strip().lower() for each in given))
+    if len(names) > MAILBOXES:
+        raise Invalid("inbound_addresses", f"at most {MAILBOXES} addresses; catch_all takes any")
+    for name in names:
+        if "+" in name or not address.valid(f"{name}@example.com", False):
+            raise Invalid("inbound_addresses", f"{name[:80]!r} is not what stands before the @ of an address, or has a plus; whatever follows one is taken too")
+    return names
 
 
 async def remove(control: Control, name: str, project: str = projects.DEFAULT) -> dict[str, Any]:
@@ -140,14 +156,22 @@ async def cancel(control: Control, name: str, project: str = projects.DEFAULT) -
 
 
 def _records(control: Control, domain: Domain) -> list[records.Record]:
-    return records.records(domain, control.settings.hostname, control.settings.http.public_url)
+    return records.records(domain, control.settings.hostname, control.settings.http.public_url, reports_address(control, domain))
+
+
+def reports_address(control: Control, domain: Domain) -> str:
+    """Where reports about the domain come in, "" where no mail does."""
+    if control.tokens is None or not control.settings.smtp.inbound:
+        return ""
+    return f"reports+{control.tokens.make(REPORTS, pack(domain.id))}@{domain.settings.get('return_path') or control.settings.hostname}"
 
 
 def shown(control: Control, domain: Domain) -> dict[str, Any]:
     """A domain as JSON; never a private key."""
     return {
         "id": domain.public_id, "name": domain.name, "status": domain.status, "dns_records": [asdict(record) for record in _records(control, domain)],
-        **domain.settings, "verified_at": iso(domain.verified_at), "checked_at": iso(domain.checked_at), "created_at": iso(domain.created_at),
+        **domain.settings, "reports_address": reports_address(control, domain),
+        "verified_at": iso(domain.verified_at), "checked_at": iso(domain.checked_at), "created_at": iso(domain.created_at),
         "dkim": [{"selector": key.selector, "algorithm": key.algorithm, "state": key.state, "created_at": iso(key.created_at)} for key in domain.keys],
         "retire_after": iso(max((key.created_at for key in domain.keys), default=0.0) + RETIRE) if any(k.state == RETIRED for k in domain.keys) else None,
     }

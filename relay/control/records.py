@@ -6,9 +6,13 @@
     spf             TXT domain               v=spf1 a:hostname ~all     SPF of reverse-paths in the domain itself (RFC 7208)
     dmarc           TXT _dmarc               v=DMARC1; p=none;          what large receivers ask of bulk senders
     return_path     MX and TXT bounces.domain                           bounces come to us, aligned SPF
+    mx              MX domain                                           mail to the domain comes to us, with inbound switched on
+    tls_reports     TXT _smtp._tls.domain    v=TLSRPTv1; rua=...        reports about TLS to us (RFC 8460), with inbound switched on
     tracking        CNAME of the tracking host                          links on the domain's own name
 
-What is there already is respected: an SPF record counts when it names us among others, a DMARC record whatever its policy.
+What is there already is respected: an SPF record counts when it names us among others, a DMARC record whatever its policy. Where mail to us comes in, the DMARC
+record asks for aggregate reports, at an address that is made for the domain: at its return-path host, since reporters ask a stranger's host for leave
+(`domain._report._dmarc.host`, RFC 9990 §4).
 """
 
 from __future__ import annotations
@@ -39,24 +43,29 @@ class Record:
         return f"{self.type} {self.name}"
 
 
-def records(domain: Domain, hostname: str, public_url: str) -> list[Record]:
+def records(domain: Domain, hostname: str, public_url: str, reports: str = "") -> list[Record]:
     """The domain's records, those of DKIM first.
 
     hostname    ours, for SPF and MX
     public_url  where links lead, for the tracking host's CNAME
+    reports     the address for reports about the domain, "" for none
     """
-    return [Record(*row, verified=bool(domain.checks.get(f"{row[0]} {row[1]}"))) for row in _wanted(domain, hostname, public_url)]
+    return [Record(*row, verified=bool(domain.checks.get(f"{row[0]} {row[1]}"))) for row in _wanted(domain, hostname, public_url, reports)]
 
 
-def _wanted(domain: Domain, hostname: str, public_url: str) -> Iterator[tuple[str, str, str, str]]:
+def _wanted(domain: Domain, hostname: str, public_url: str, reports: str) -> Iterator[tuple[str, str, str, str]]:
     for key in domain.keys:
         if key.state in (ACTIVE, PENDING):
             yield "TXT", record_name(key, domain.name), dkim.dns_value(key.algorithm, key.public_key), "dkim" if key.state == ACTIVE else "dkim_rotation"
     yield "TXT", domain.name, f"v=spf1 a:{hostname} ~all", "spf"
-    yield "TXT", f"_dmarc.{domain.name}", "v=DMARC1; p=none;", "dmarc"
+    yield "TXT", f"_dmarc.{domain.name}", f"v=DMARC1; p=none;{f' rua=mailto:{reports}' if reports else ''}", "dmarc"
     if back := domain.settings.get("return_path"):
         yield "MX", back, f"10 {hostname}", "return_path"
         yield "TXT", back, f"v=spf1 a:{hostname} -all", "return_path"
+    if domain.inbound:
+        yield "MX", domain.name, f"10 {hostname}", "mx"
+        if reports:
+            yield "TXT", f"_smtp._tls.{domain.name}", f"v=TLSRPTv1; rua=mailto:{reports}", "tls_reports"
     if host := domain.settings.get("tracking_domain"):
         yield "CNAME", host, urlsplit(public_url).hostname or hostname, "tracking"
 
@@ -79,8 +88,8 @@ def shows(record: Record, answer: Answer) -> bool | None:
 def _same(record: Record, text: str) -> bool:
     if record.purpose.startswith("dkim"):
         return _tags(text).get("p") == _tags(record.value)["p"]
-    if record.purpose == "dmarc":
-        return _tags(text).get("v") == "DMARC1"
+    if record.purpose in ("dmarc", "tls_reports"):
+        return _tags(text).get("v") == _tags(record.value)["v"]
     return text.lower().split()[:1] == ["v=spf1"] and record.value.split()[1] in text.lower().split()
 
 

@@ -42,7 +42,8 @@ class DkimKey:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """`checks`: record name and type to whether DNS showed it; `settings`: open_tracking, click_tracking, tracking_domain, return_path."""
+    """`checks`: record name and type to whether DNS showed it; `settings`: open_tracking, click_tracking, tracking_domain, return_path,
+    inbound_enabled, catch_all (any local part takes mail), inbound_addresses (the local parts that do without it)."""
 
     id: int
     project_id: int
@@ -71,6 +72,11 @@ class Domain:
     @property
     def clicks(self) -> bool:
         return bool(self.settings.get("click_tracking"))
+
+    @property
+    def inbound(self) -> bool:
+        """Whether mail to the domain is taken here."""
+        return bool(self.settings.get("inbound_enabled"))
 
     @property
     def tracking_host(self) -> str:
