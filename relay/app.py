@@ -24,10 +24,11 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from relay import entrance, heap, housekeeping, log, metrics, policy, settings, systemd
+from relay.audience.bulk import Bulk
 from relay.audience.following import Following
+from relay.audience.imports import Imports
 from relay.broadcasts import tally
 from relay.broadcasts.feeder import Feeder
-from relay.audience.imports import Imports
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -105,9 +106,11 @@ class Relay:
         self.door = entrance.door(config, self.tools, self.intake.commit, self.maker, self.intake.commit_each)
         self.imports = Imports(self.store, self.resolver, self.clock, self.maker, self.secrets, lambda: self.hooks.occurred())
         self._stack.push_async_callback(self.imports.close)
+        self.bulk = Bulk(self.store, self.clock, self.maker, self.secrets, self._left)
+        self._stack.push_async_callback(self.bulk.close)
         self.control = Control(
             self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status,
-            self.imports)
+            self.imports, self.bulk, tokens=self.tools.services.tokens)
         await self._start_listeners()
         await self._start_local()
         await self._start_http()
@@ -244,6 +247,12 @@ class Relay:
         smtp, http = self.config.smtp, self.config.http
         where = {"submission": smtp.submission, "submissions": smtp.submissions, "inbound": smtp.inbound, "http": http.listen, "public": http.public_listen}
         return {name: address for name, address in where.items() if address}
+
+    def _left(self, stopped: tuple[int, ...]) -> None:
+        """Contacts changed behind the API's back, and these recipients' copies no longer wait."""
+        if stopped:
+            self.leader.forget(stopped)
+        self.hooks.occurred()
 
     def changed(self, kind: str) -> None:
         """A change of this kind has committed: nobody may go on with what he remembers."""

@@ -102,6 +102,12 @@ async def resume_imports(house: House) -> None:
         await house.control.imports.resume()
 
 
+async def resume_bulk(house: House) -> None:
+    """Go on with acts on many contacts that a crash or a stop left."""
+    if house.control.bulk is not None:
+        await house.control.bulk.resume()
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -110,6 +116,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, lapse),
     (60.0, remember_tls),
     (60.0, resume_imports),
+    (60.0, resume_bulk),
 )
 
 

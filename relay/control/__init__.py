@@ -19,9 +19,11 @@ from relay.clock import Clock
 from relay.mail.ids import Maker
 
 if TYPE_CHECKING:
+    from relay.audience.bulk import Bulk
     from relay.audience.imports import Imports
     from relay.delivery.dns import Resolver
     from relay.leader import Leader
+    from relay.mail.tokens import Tokens
     from relay.settings import Settings
     from relay.store.engine import Store
     from relay.store.secrets import Vault
@@ -39,7 +41,8 @@ class Control:
     runner    the queue runner, None when no relay runs in this process
     changed   told "keys", "domains", "projects", "suppressions" or "queue" after a change has committed, so that caches and workers drop what they remember
     status    what the running relay says of itself, for `relay queue` and the dashboard
-    imports   the imports at work in this process
+    imports   the imports at work in this process; bulk the acts on many contacts
+    tokens    make the addresses that reports about a domain are sent to
     """
 
     store: Store
@@ -52,6 +55,8 @@ class Control:
     changed: Callable[[str], None] = _nobody
     status: Callable[[], Mapping[str, Any]] = dict
     imports: Imports | None = None
+    bulk: Bulk | None = None
+    tokens: Tokens | None = None
 
     async def act(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """The JSON-able result of an act; raises Invalid for an act or argument that does not exist, and what the act raises."""
