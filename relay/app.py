@@ -42,6 +42,7 @@ from relay.fleet import Fleet
 from relay.handover import Hub
 from relay.housekeeping import House
 from relay.inbound.authentication import Checks
+from relay.inbound.carrying import Carrying
 from relay.intake import Intake
 from relay.leader import PROCESSES, Leader
 from relay.mail.ids import Maker
@@ -209,7 +210,8 @@ class Relay:
             routes += self.capture.routes()
         fetch = Fetch(config.webhooks.allow_private)
         self.hooks = Webhooks(
-            self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading)
+            self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading,
+            Carrying(self.store, config.inbound.attachments))
         self._stack.push_async_callback(self.hooks.close)
         self.spawn(self.hooks.run(), "webhooks")
         self.spawn(Following(self.store, self.clock, self.hooks.occurred, lambda: self.leader.leading).run(), "audience")

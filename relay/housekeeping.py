@@ -48,7 +48,7 @@ class House:
 async def prune(house: House) -> None:
     """Drop what [retention] says is over, and give its space back."""
     keep = house.config.retention
-    gone = await retention.sweep(house.store, Keep(keep.bodies, keep.attempts, keep.events, keep.messages), house.clock.now())
+    gone = await retention.sweep(house.store, Keep(keep.bodies, keep.attempts, keep.events, keep.messages, keep.inbound, keep.reports), house.clock.now())
     await house.store.write(counters.prune, house.clock.now(), lane=JOBS)
     await house.store.write(sites.prune, house.clock.now(), lane=JOBS)
     if gone:

@@ -22,7 +22,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,13 @@ ANSWER = 1_000  # characters of an answer that are kept
 
 LOG = log.get("webhooks")
 DELIVERIES = counter("webhook_deliveries_total", "Webhook requests by result", "result")
+
+
+Carry = Callable[[int, str, bytes], Awaitable[bytes]]
+
+
+async def _as_it_is(project: int, kind: str, payload: bytes) -> bytes:
+    return payload
 
 
 def new_secret() -> str:
@@ -121,9 +128,14 @@ class Webhooks:
     """All endpoints of this relay. `run` delivers for ever, `occurred` says that there is something new.
 
     leading  whether this node is the one of several that delivers; the others only answer `ask`
+    carry    what a call's body is, of project, type and payload: some events carry more than the log keeps
     """
 
-    def __init__(self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float, leading: Callable[[], bool] = lambda: True):
+    def __init__(
+        self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float, leading: Callable[[], bool] = lambda: True,
+        carry: Carry | None = None,
+    ):
+        self.carry = carry or _as_it_is
         self.store, self.clock, self.maker = store, clock, maker
         self._leading = leading
         self._fetch, self._seals, self._timeout = fetch, seals, timeout
@@ -286,7 +298,8 @@ class Endpoint:
                     done.append(delivery)
                     continue
                 async with turns:
-                    answer = await self._hooks.ask(self.webhook, _name(delivery), delivery.payload.encode())
+                    body = await self._hooks.carry(self.webhook.project_id, delivery.type, delivery.payload.encode())
+                    answer = await self._hooks.ask(self.webhook, _name(delivery), body)
                 answers.append(answer)
                 done.append(after(delivery, answer, self._clock.now()))
                 stopped = done[-1].next_at is not None

@@ -23,10 +23,12 @@ from relay.api import (
     events,
     exports,
     imports,
+    inbound,
     keys,
     preview,
     project,
     properties,
+    reports,
     segments,
     sending,
     suppressions,
@@ -39,7 +41,7 @@ from relay.api.core import Json, Relay
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, suppressions.router, templates.router, domains.router, keys.router, webhooks.router,
            project.router, exports.router, imports.router, contacts.router, properties.router, segments.router, audiences.router, topics.router,
-           broadcasts.router)
+           broadcasts.router, inbound.router, reports.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "
          "`field` at fault; every answer has `X-Request-Id`.")
 ERRORS = {

@@ -4,6 +4,8 @@
     attempts    `attempts` after they were made
     events      `events` after they happened
     messages    `messages` after their last recipient ended, with recipients and what is left of attempts
+    inbound     mail to domains after it came, with its octets
+    reports     DMARC and TLS reports after they came
 
 Ids begin with their milliseconds, so "older than" is a range of the primary key and needs no index of its own. SQLite's free pages are cut off the file
 (incremental vacuum). A segment that no row names is unlinked; one that is mostly dead has its survivors copied to the end first. PostgreSQL vacuums by itself.
@@ -23,6 +25,8 @@ from relay.errors import RelayError, StoreError
 from relay.mail.ids import EPOCH
 from relay.store import bulk, idempotency
 from relay.store.engine import JOBS, Store
+from relay.store.inbound import mail, reports
+from relay.store.inbound.schema import inbound
 from relay.store.schema import attempts, bodies, events, messages, recipients
 from relay.store.segments import Segments
 
@@ -43,6 +47,8 @@ class Keep:
     attempts: float = 90 * 86_400.0
     events: float = 90 * 86_400.0
     messages: float = 90 * 86_400.0
+    inbound: float = 30 * 86_400.0
+    reports: float = 180 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,8 @@ class Pruned:
     events: int = 0
     messages: int = 0
     keys: int = 0
+    inbound: int = 0
+    reports: int = 0
     bytes: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
@@ -98,6 +106,7 @@ def prune(conn: Connection, keep: Keep, now: float, limit: int = SLICE) -> Prune
     return Pruned(
         _bodies(conn, now - keep.bodies, limit), _older(conn, attempts, now - keep.attempts, limit), _older(conn, events, now - keep.events, limit),
         _messages(conn, now - keep.messages, limit), idempotency.prune(conn, now, limit),
+        mail.prune(conn, _first(now - keep.inbound), limit), reports.prune(conn, _first(now - keep.reports), limit),
     )
 
 
@@ -120,7 +129,8 @@ def _open_since(message, cut: float):
 def _bodies(conn: Connection, cut: float, limit: int) -> int:
     own = _open_since(bodies.c.id, cut)
     shared = exists().where(and_(messages.c.body_id == bodies.c.id, messages.c.body_id != messages.c.id), _open_since(messages.c.id, cut))
-    old = conn.scalars(select(bodies.c.id).where(bodies.c.id < _first(cut), ~own, ~shared).order_by(bodies.c.id).limit(limit)).all()
+    received = exists().where(inbound.c.id == bodies.c.id)
+    old = conn.scalars(select(bodies.c.id).where(bodies.c.id < _first(cut), ~own, ~shared, ~received).order_by(bodies.c.id).limit(limit)).all()
     bulk.delete(conn, bodies, "id", old)
     return len(old)
 
