@@ -48,7 +48,7 @@ class Intake:
         refusal = self._store.intake_open()
         if refusal is not None:
             raise Defer(refusal)
-        write = self._store.begin(noun.accept_many, tuple(messages), many=True, size=sum(message.size for message in messages))
+        write = self._store.begin(noun.accept_many, tuple(messages), many=True, size=sum(message.size for message in messages), rows=len(messages))
         self._waiting.append((self._clock.elapsed(), write))
         answer = self._loop.create_future()
         write.future.add_done_callback(partial(self._committed, messages, answer))

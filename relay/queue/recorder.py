@@ -123,7 +123,7 @@ class Recorder:
         """Those that are on disk: all, but for one that no database takes, whose recipient stays where it is until somebody looks."""
         while True:
             try:
-                stopped = await self._store.write(self._record, batch, lane=OUTCOMES)
+                stopped = await self._store.write(self._record, batch, lane=OUTCOMES, rows=len(batch))
             except StoreError as error:
                 self._failing = True
                 LOG.error("outcomes cannot be recorded, deliveries stopped", outcomes=len(batch), error=error.text)

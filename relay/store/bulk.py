@@ -40,6 +40,11 @@ def clean(text: str, limit: int) -> str:
     return text[:limit].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
+def raw(conn: Connection) -> Any:
+    """The driver's own connection, on SQLite: its errors are the driver's, which relay.store.writes tells apart as well."""
+    return conn.connection.dbapi_connection
+
+
 def insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows that have every column of the table but those that the database fills (events.xid)."""
     _insert(conn, table, rows, "")
@@ -55,8 +60,9 @@ def _insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]], tai
         if rows:
             conn.exec_driver_sql(_insert_sql(table, 0, tail), list(rows))
         return
+    execute = raw(conn).execute
     for part in _chunks(rows):
-        conn.exec_driver_sql(_insert_sql(table, len(part), tail), tuple(chain.from_iterable(part)))
+        execute(_insert_sql(table, len(part), tail), tuple(chain.from_iterable(part)))
 
 
 def update(conn: Connection, table: Table, key: str, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -65,14 +71,16 @@ def update(conn: Connection, table: Table, key: str, columns: tuple[str, ...], r
         if rows:
             conn.exec_driver_sql(_update_sql(table, key, columns, 0), list(rows))
         return
+    execute = raw(conn).execute
     for part in _chunks(rows):
-        conn.exec_driver_sql(_update_sql(table, key, columns, len(part)), tuple(chain.from_iterable(part)))
+        execute(_update_sql(table, key, columns, len(part)), tuple(chain.from_iterable(part)))
 
 
 def delete(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> None:
     """Delete the rows whose `key` is one of `keys`."""
+    execute = raw(conn).execute if conn.dialect.name == "sqlite" else conn.exec_driver_sql
     for part in _slices(keys):
-        conn.exec_driver_sql(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)}", _args(conn, part))  # noqa: S608
+        execute(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)}", _args(conn, part))  # noqa: S608
 
 
 def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> set[int]:
@@ -81,7 +89,7 @@ def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> se
     for part in _slices(keys):
         where = f"FROM {table.name} WHERE {key} {_in(conn, part)}"
         if conn.dialect.name == "sqlite":
-            found.update(orjson.loads(conn.exec_driver_sql(f"SELECT json_group_array({key}) {where}", _args(conn, part)).scalar_one()))
+            found.update(orjson.loads(raw(conn).execute(f"SELECT json_group_array({key}) {where}").fetchone()[0]))
         else:
             found.update(conn.exec_driver_sql(f"SELECT {key} {where} ORDER BY {key} FOR UPDATE", _args(conn, part)).scalars())
     return found

@@ -118,21 +118,24 @@ class Store:
         """Where large bodies are, on SQLite."""
         return getattr(self._backend, "segments", None)
 
-    async def write(self, fn: Callable[..., Any], *args: Any, lane: str = MAIL, size: int = 0) -> Any:
+    async def write(self, fn: Callable[..., Any], *args: Any, lane: str = MAIL, size: int = 0, rows: int = 0) -> Any:
         """The result of fn(conn, *args), durable. `size` counts octets of mail against the bounds of what may wait."""
-        return await self.begin(fn, args, many=False, lane=lane, size=size).future
+        return await self.begin(fn, args, many=False, lane=lane, size=size, rows=rows).future
 
     async def write_many(self, fn: Callable[..., Any], item: Any, lane: str = MAIL, size: int = 0) -> Any:
         """This item's result of fn(conn, items) -> results, called once for all items of fn that wait; durable."""
-        return await self.begin(fn, item, many=True, lane=lane, size=size).future
+        return await self.begin(fn, item, many=True, lane=lane, size=size, rows=1).future
 
     async def write_each(self, fn: Callable[..., Any], items: Sequence[Any], lane: str = MAIL, size: int = 0) -> list[Any]:
         """As write_many for several items that came together: their results in one list, and in it the error of each that failed alone."""
-        return await self.begin(fn, items, many=True, lane=lane, size=size, each=True).future
+        return await self.begin(fn, items, many=True, lane=lane, size=size, rows=len(items), each=True).future
 
-    def begin(self, fn: Callable[..., Any], args: Any, *, many: bool, lane: str = MAIL, size: int = 0, each: bool = False) -> Write:
-        """A write on its way, for who may want to `withdraw` it; its `future` gives the result."""
-        write = Write(fn, args, many, LANES[lane], size, self._loop.create_future(), each)
+    def begin(self, fn: Callable[..., Any], args: Any, *, many: bool, lane: str = MAIL, size: int = 0, rows: int = 0, each: bool = False) -> Write:
+        """A write on its way, for who may want to `withdraw` it; its `future` gives the result.
+
+        rows  messages or outcomes that it writes, where their number bounds what it costs; 0 = nobody knows
+        """
+        write = Write(fn, args, many, LANES[lane], size, self._loop.create_future(), each, rows)
         self._backend.enqueue(write)
         return write
 

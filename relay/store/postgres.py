@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ from relay import log
 from relay.errors import StoreError
 from relay.mail.ids import Maker
 from relay.store import faults, gauges
-from relay.store.writes import BATCH, BATCH_BYTES, JOBS, LANES, SLICE, Room, Write, fail, fault, perform
+from relay.store.writes import JOBS, LANES, Room, Write, fail, fault, perform
 
 POOL = 8  # connections that read
 CONNECT = 5.0  # seconds to connect
@@ -49,7 +48,6 @@ class Postgres:
         self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
         self._context = {"ids": Maker()}
         self._room, self._wake, self._closing = Room(), asyncio.Event(), False
-        self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
         self._conn: AsyncConnection | None = None
         self._failures, self._retry_at = 0, 0.0
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
@@ -110,17 +108,10 @@ class Postgres:
 
     def enqueue(self, write: Write) -> None:
         self._room.enter(write)
-        self._lanes[write.lane].append(write)
         self._wake.set()
 
     def withdraw(self, write: Write) -> bool:
-        """Whether the write was taken back before its batch began; it then never happens."""
-        if write.taken:
-            return False
-        write.taken = True
-        write.future.cancel()
-        self._room.leave((write,))
-        return True
+        return self._room.withdraw(write)
 
     def measure(self) -> None:
         """Ask for the size of the database, one question at a time; its server may be away, and other nodes' mail counts too."""
@@ -133,7 +124,7 @@ class Postgres:
 
     async def _run(self) -> None:
         while True:
-            batch = self._next()
+            batch = self._room.take()
             if batch or (not self.healthy and not self._closing):
                 await self._commit(batch)
                 self._room.leave(batch)
@@ -144,7 +135,7 @@ class Postgres:
             else:
                 self._wake.clear()
                 await self._wake.wait()
-            if not self.healthy and not any(self._lanes) and not self._closing:
+            if not self.healthy and not self._room and not self._closing:
                 await self._pause()
 
     async def _pause(self) -> None:
@@ -153,19 +144,6 @@ class Postgres:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.01, self._retry_at - time.monotonic())):
                 await self._wake.wait()
-
-    def _next(self) -> list[Write]:
-        batch: list[Write] = []
-        count = size = 0
-        for number, lane in enumerate(self._lanes):
-            most, taken = SLICE if number == LANES[JOBS] else BATCH, 0
-            while lane and count < BATCH and taken < most and size < BATCH_BYTES:
-                write = lane.popleft()
-                if not write.taken:
-                    write.taken = True
-                    taken, count, size = taken + 1, count + write.count, size + write.size
-                    batch.append(write)
-        return batch
 
     async def _commit(self, batch: list[Write]) -> None:
         started = time.perf_counter()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from relay import log
 from relay.errors import Defer, Refuse, RelayError, StoreError
@@ -37,6 +38,7 @@ _SQLITE = frozenset({"SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CORRUPT", "SQLITE_NO
                      "SQLITE_CANTOPEN", "SQLITE_PROTOCOL", "SQLITE_NOMEM"})
 _POSTGRES = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 _DATA = frozenset({"22", "23"})  # data exceptions, integrity violations
+_UNFIT = frozenset({"IntegrityError", "DataError"})  # the same by the names of PEP 249, whichever driver, with or without SQLAlchemy around it
 
 LOG = log.get("store")
 
@@ -46,12 +48,16 @@ class Write:
 
     many  `args` is an item of a function that takes many; with `each` it is a sequence of them that came together, and the result a list in which
           an item that failed alone has its error
+    size  octets of mail
+    rows  messages or outcomes that it writes, where their number bounds what it costs; 0 = nobody knows
     """
 
-    __slots__ = ("args", "count", "each", "error", "fn", "future", "lane", "many", "result", "size", "taken")
+    __slots__ = ("args", "count", "each", "error", "fn", "future", "lane", "many", "result", "rows", "size", "taken")
 
-    def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any], each: bool = False):
+    def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any],
+                 each: bool = False, rows: int = 0):
         self.fn, self.args, self.many, self.lane, self.size, self.future, self.each = fn, args, many, lane, size, future, each
+        self.rows = rows
         self.count = len(args) if each else 1
         self.taken = False  # by the writer, or withdrawn: whoever sets it first has it
         self.result: Any = None
@@ -68,12 +74,17 @@ class Write:
 
 
 class Room:
-    """Where writes wait: what is there is counted, so that it never grows without bound."""
+    """Where writes wait, in their lanes: what is there is counted, so that it never grows without bound. Of the event loop alone."""
 
-    __slots__ = ("bytes", "count")
+    __slots__ = ("_lanes", "bytes", "count")
 
     def __init__(self) -> None:
-        self.count, self.bytes = 0, 0
+        self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
+        self.count, self.bytes = 0, 0  # of those that wait and of those on their way
+
+    def __bool__(self) -> bool:
+        """Whether any wait."""
+        return any(self._lanes)
 
     def enter(self, write: Write) -> None:
         """Raises Defer when there is no room; outcomes always enter, their number is bounded by who sends them."""
@@ -82,6 +93,30 @@ class Room:
             raise Defer(BUSY)
         self.count += write.count
         self.bytes += write.size
+        self._lanes[write.lane].append(write)
+
+    def take(self) -> list[Write]:
+        """The next batch; from now on these cannot be withdrawn."""
+        batch: list[Write] = []
+        count = size = 0
+        for number, lane in enumerate(self._lanes):
+            most, taken = SLICE if number == LANES[JOBS] else BATCH, 0
+            while lane and count < BATCH and taken < most and size < BATCH_BYTES:
+                write = lane.popleft()
+                if not write.taken:
+                    write.taken = True
+                    taken, count, size = taken + 1, count + write.count, size + write.size
+                    batch.append(write)
+        return batch
+
+    def withdraw(self, write: Write) -> bool:
+        """Whether the write was taken back before its batch began; it then never happens."""
+        if write.taken:
+            return False
+        write.taken = True
+        write.future.cancel()
+        self.leave((write,))
+        return True
 
     def leave(self, writes: Iterable[Write]) -> None:
         """They are committed, failed or withdrawn; tell those who wait."""
@@ -152,8 +187,9 @@ def _own(write: Write, error: Exception) -> Exception:
     if isinstance(error, RelayError) or not write.many:
         return error
     LOG.error("write failed", fn=write.fn.__name__, item=str(getattr(write.args, "id", "")), **_told(error))
-    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    if isinstance(error, (IntegrityError, DataError, OverflowError, UnicodeError)) or state[:2] in _DATA:
+    cause = getattr(error, "orig", error)
+    state = getattr(cause, "sqlstate", None) or ""
+    if isinstance(error, (OverflowError, UnicodeError)) or type(cause).__name__ in _UNFIT or state[:2] in _DATA:
         return Refuse(CANNOT)
     return StoreError()
 

@@ -25,7 +25,7 @@ class Disk:
     def departures_open(self):
         return True
 
-    async def write(self, _fn, batch, *, lane):
+    async def write(self, _fn, batch, *, lane, rows):
         await self.gate.wait()
         if self.fails:
             self.fails -= 1
