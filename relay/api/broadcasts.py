@@ -135,7 +135,7 @@ async def get_broadcast(here: Core, who: Owner, broadcast_id: str) -> Any:
 
 @router.patch("/broadcasts/{broadcast_id}")
 async def change_broadcast(here: Core, who: Owner, broadcast_id: str, given: BroadcastChange) -> Any:
-    """Change a draft."""
+    """Change a draft; `per_minute` also of one that is on its way."""
     values, given_variants = await columns(here, who, given)
     values["updated_at"] = here.clock.now()
     return await _one(here, await here.store.write(broadcasts.change, who.project, number_of(broadcast_id), values, given_variants))
@@ -224,9 +224,9 @@ async def list_recipients(
 
 
 def _row(row: Any) -> dict[str, Any]:
-    return {"contact_id": ids.public("ct", row.contact_id), "email": row.email, "state": row.state, "reason": row.reason or None,
-            "variant": row.variant or None, "at": iso(row.at), "opened_at": iso(row.opened_at), "clicked_at": iso(row.clicked_at), "unsubscribed_at": iso(row.unsubscribed_at),
-            "complained_at": iso(row.complained_at)}
+    return {
+        "contact_id": ids.public("ct", row.contact_id), "email": row.email, "state": row.state, "reason": row.reason or None, "variant": row.variant or None,
+        "at": iso(row.at), **{name: iso(getattr(row, name)) for name in ("opened_at", "clicked_at", "unsubscribed_at", "complained_at")}}
 
 
 @router.get("/broadcasts/{broadcast_id}/variants")

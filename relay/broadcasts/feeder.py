@@ -13,6 +13,7 @@ vain, because the broadcast was paused or another node was quicker, is dropped.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -129,7 +130,7 @@ class Feeder:
         SENDING_NOW.set(len(under_way))
         for number in self._under_way.keys() - {each.id for each in under_way}:
             _stop(self._under_way.pop(number))
-        moved = [await self._advance(each, self._under_way.setdefault(each.id, Progress(since=self._clock.elapsed()))) for each in under_way]
+        moved = [await self._safely(each, self._under_way.setdefault(each.id, Progress(since=self._clock.elapsed()))) for each in under_way]
         return 0.0 if any(moved) else FULL if under_way else LOOK
 
     # begin and end
@@ -167,6 +168,17 @@ class Feeder:
 
     # one broadcast
 
+    async def _safely(self, each: Broadcast, progress: Progress) -> bool:
+        """As `_advance`; a fault of ours pauses this broadcast and stops neither the mail nor the others."""
+        try:
+            return await self._advance(each, progress)
+        except RelayError:
+            raise
+        except Exception as fault:
+            LOG.error("broadcast paused by a fault", id=each.public_id, exception="".join(traceback.format_exception(fault)))
+            await self._store.write(broadcasts.pause, each.id, "something went wrong here; the log says more", self._clock.now(), lane=JOBS)
+            return False
+
     async def _advance(self, each: Broadcast, progress: Progress) -> bool:
         """Whether anything moved."""
         if progress.rest > self._clock.elapsed():
@@ -175,10 +187,14 @@ class Feeder:
         fed = await self._feed(each, progress)
         if gathered or fed or not each.gathered:
             return gathered or fed
-        if not await self._store.read(ledger.waits, each.id):
+        left = await self._store.read(ledger.left, each.id)
+        if not left:
             await self._finish(each)
-            return False
-        return each.testing and await self._test(each)
+        elif TURN not in left:
+            if each.testing and RESERVED in left:
+                return await self._test(each)
+            progress.rest = self._clock.elapsed() + LOOK  # only answers of remote servers are awaited
+        return False
 
     async def _gather(self, each: Broadcast) -> bool:
         """The next contacts into the ledger."""
@@ -200,8 +216,6 @@ class Feeder:
     async def _test(self, each: Broadcast) -> bool:
         """The sample is queued: begin the window of an A/B test, or decide at its end."""
         now = self._clock.now()
-        if await self._store.read(ledger.waits, each.id, TURN):
-            return False
         if each.test_ends_at is None:
             ends = now + each.ab_test["minutes"] * 60.0
             return await self._store.write(broadcasts.set_window, each.id, ends, lane=JOBS)
@@ -343,7 +357,7 @@ def placed(each: Broadcast, position: int, weights: Sequence[int]) -> tuple[int,
 
 def finish(conn: Any, each: Broadcast, now: float) -> bool:
     """Whether it is sent by this; its event says what became of everybody so far."""
-    if ledger.waits(conn, each.id) or not broadcasts.move(conn, each.id, (SENDING,), SENT, ended_at=now, updated_at=now):
+    if ledger.left(conn, each.id) or not broadcasts.move(conn, each.id, (SENDING,), SENT, ended_at=now, updated_at=now):
         return False
     start.told(conn, each, "broadcast.completed", now, {"counts": dict(counts.whole(counts.of(conn, each.id)))})
     return True

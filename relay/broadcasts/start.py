@@ -44,7 +44,7 @@ async def wording(store: Store, broadcast: Broadcast) -> list[Variant]:
     texts = broadcast.texts
     if broadcast.template_id is not None:
         texts = await store.read(stored.published, broadcast.project_id, broadcast.template_id)
-        texts = replace(texts, subject=broadcast.subject or texts.subject)
+        texts = Texts(broadcast.subject or texts.subject, texts.html, texts.text)
     return [Variant(1, "", texts.subject, texts.html, texts.text)]
 
 

@@ -1,6 +1,6 @@
 """Broadcasts of a project: what is said to whom, and how far it has come.
 
-    draft ──► scheduled ──► queued ──► sending ◄──► paused          sent: everybody in its audience is queued or was left out
+    draft ──► scheduled ──► queued ──► sending ◄──► paused          sent: everybody in its audience has an outcome
                               │           │  └────────► sent        cancelled: nobody else gets it
                               └► failed   └► cancelled              failed: it was refused before anybody got it
 
@@ -29,6 +29,7 @@ DRAFT, SCHEDULED, QUEUED, SENDING, PAUSED = "draft", "scheduled", "queued", "sen
 SENT, CANCELLED, FAILED = "sent", "cancelled", "failed"
 STATUSES = (DRAFT, SCHEDULED, QUEUED, SENDING, PAUSED, SENT, CANCELLED, FAILED)
 OPEN = (SCHEDULED, QUEUED, SENDING, PAUSED)
+LIVE = frozenset({"per_minute", "updated_at"})  # columns that may be changed on the way
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,13 @@ def sent_since(conn: Connection, project: int, since: float, limit: int = 1_000)
 
 
 def change(conn: Connection, project: int, number: int, values: dict[str, Any], given: Sequence[Variant] | None = None) -> Broadcast:
-    """A draft with these columns, and these variants where given; raises NotFound, and Conflict for what is no draft any more."""
+    """A draft with these columns, and these variants where given; raises NotFound, and Conflict for what is no draft any more.
+
+    Its speed may be changed until it ends.
+    """
     before = get(conn, project, number)
-    if not move(conn, number, (DRAFT,), DRAFT, **values):
+    live = before.status in OPEN and values.keys() <= LIVE
+    if not move(conn, number, (before.status,) if live else (DRAFT,), before.status if live else DRAFT, **values):
         raise Conflict(f"the broadcast is {before.status}; only a draft can be changed", code="broadcast_not_draft")
     if given is not None:
         drop_variants(conn, number)

@@ -3,6 +3,7 @@
     looked at ──► pending ──► queued ──► delivered | bounced | failed | suppressed | cancelled
              └──► skipped         └ (relay.store.broadcasts.tally)
              pending ──► skipped | failed | cancelled
+             skipped: unsubscribed, suppressed, opted_out or deleted, when it was looked at or when its copy was to be queued
 
 `audience` and `gather` put contacts in, a slice at a time behind a cursor that moves in the same transaction; `turn` gives those whose turn it is; `queue`
 takes them out of waiting and writes their messages, in one transaction that asks again whether the broadcast goes on and whether the person still wants it.
@@ -211,10 +212,10 @@ def _with_contacts(conn: Connection, project: int, rows: Sequence[Any]) -> list[
     return [Turn(*row, known.get(row.contact_id)) for row in rows]
 
 
-def waits(conn: Connection, number: int, waiting: int | None = None) -> bool:
-    """Whether anybody waits for a turn, or for the winner of a test."""
-    wanted = ledger.c.waiting < LEFT if waiting is None else ledger.c.waiting == waiting
-    return bool(conn.scalar(select(exists().where(ledger.c.broadcast_id == number, wanted))))
+def left(conn: Connection, number: int) -> set[int]:
+    """What the broadcast still has rows of: RESERVED, TURN, LEFT; empty when each has its outcome."""
+    return {waiting for waiting in (RESERVED, TURN, LEFT)
+            if conn.scalar(select(exists().where(ledger.c.broadcast_id == number, ledger.c.waiting == waiting)))}
 
 
 def domains(conn: Connection, number: int, limit: int = 200) -> dict[str, int]:
@@ -239,15 +240,15 @@ def queue(conn: Connection, broadcast: Broadcast, copies: Sequence[Copy], now: f
     if conn.scalar(status.with_for_update() if conn.dialect.name == "postgresql" else status) != SENDING:
         return []
     before = _waiting(conn, [copy.id for copy in copies])
-    refused = _refused(conn, broadcast, [copy.contact_id for copy in copies if copy.message is not None])
+    refused = _refused(conn, broadcast, [copy.contact_id for copy in copies])
     changed, accepted, figures = [], [], Counter()
     for copy in copies:
         if copy.id not in before:
             continue
         state, reason = copy.state, copy.reason
-        if copy.message is not None and (why := refused.get(copy.contact_id, "deleted")):
+        if state in (QUEUED, SKIPPED) and (why := refused.get(copy.contact_id, "deleted")):
             state, reason = SKIPPED, why
-        elif copy.message is not None:
+        if state == QUEUED:
             accepted.append(copy.message)
         changed.append((copy.id, copy.variant, LEFT if state == QUEUED else None, state, bulk.clean(reason, 200), now))
         figures[broadcast.id, before[copy.id], PENDING] -= 1
