@@ -36,6 +36,7 @@ from relay.api import (
     topics,
     webhooks,
 )
+from relay.api.compat.plunk import app as plunk
 from relay.api.compat.poststack import app as poststack
 from relay.api.core import Json, Relay
 
@@ -67,6 +68,7 @@ def application(relay: Relay, others: Sequence[BaseRoute] = ()) -> FastAPI:
     app.router.routes.extend(others)
     errors.install(app)
     app.mount("/poststack", poststack.application(app))
+    app.mount("/plunk", plunk.application(relay))
     described = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 WORDS: dict[str, dict[str, str]] = {  # native words that the SDK's enumerations do not have, and what stands for them
     "email status": {"scheduled": "queued", "suppressed": "failed", "cancelled": "failed"},
     "email event": {"scheduled": "queued", "suppressed": "failed", "cancelled": "failed"},
-    "dns purpose": {"dkim_rotation": "dkim", "tracking": "return_path"},
+    "dns purpose": {"dkim_rotation": "dkim", "tracking": "return_path", "tls_reports": "dmarc"},
     "suppression reason": {"soft_bounce": "hard_bounce"},
     "insight severity": {"high": "warning", "medium": "warning", "low": "info"},
     "broadcast status": {"scheduled": "queued", "paused": "sending", "failed": "cancelled", "testing": "sending"},

@@ -1,0 +1,98 @@
+"""/contacts/fields: which keys the contacts' data have, of which inferred type, on how many of them.
+
+Types are those of the newest SAMPLE contacts. A key whose values have several types is a string, as segments and templates treat it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from relay.api.compat.plunk import data
+from relay.api.compat.plunk.errors import Bad
+from relay.api.core import Core, Owner
+from relay.api.properties import strip
+from relay.audience import values
+from relay.audience.grammars import read
+from relay.errors import Invalid
+from relay.store.audience import segments, walks
+from relay.store.audience.rules import Rule, conditions
+from relay.store.pages import Page
+
+router = APIRouter(tags=["Contacts"])
+
+FIXED = {"email": "string", "subscribed": "boolean", "createdAt": "date", "updatedAt": "date"}  # what every contact has
+PREFIX = "data."
+SEGMENTS = 100  # of one read
+
+
+@router.get("/contacts/fields")
+async def list_fields(here: Core, who: Owner) -> Any:
+    """All fields that segments may ask about, with type and coverage in percent."""
+    sample = await here.store.read(walks.sampled, who.project)
+    kinds: dict[str, list[str]] = {}
+    for properties in sample:
+        for name, value in properties.items():
+            kinds.setdefault(name, []).append(data.kind(value))
+    found = [{"field": name, "type": kind, "coverage": 100} for name, kind in FIXED.items()]
+    found += [{"field": PREFIX + name, "type": data.common(each), "coverage": round(100 * len(each) / len(sample))} for name, each in sorted(kinds.items())]
+    return {"fields": found, "count": len(found)}
+
+
+@router.get("/contacts/fields/{field}/values")
+async def list_values(here: Core, who: Owner, field: str, limit: Annotated[int, Query(description="Up to 200")] = 100) -> Any:
+    """The values that a key has, the commonest first."""
+    counts: Counter[Any] = Counter()
+    for properties in await here.store.read(walks.sampled, who.project):
+        value = properties.get(_name(field))
+        if isinstance(value, (str, int, float)):
+            counts[isinstance(value, bool), value] += 1  # else 1 would be true
+    found = [value for (_, value), _ in counts.most_common(min(max(limit, 1), 200))]
+    return {"field": field, "values": found, "count": len(found)}
+
+
+@router.get("/contacts/fields/{field}/usage")
+async def get_usage(here: Core, who: Owner, field: str) -> Any:
+    """The segments that ask about a key, and how many contacts of the newest have it."""
+    name = _name(field)
+    sample = await here.store.read(walks.sampled, who.project)
+    used = await here.store.read(asking, who.project, "property", name)
+    return {"field": field, "contacts": sum(name in properties for properties in sample), "segments": used, "canDelete": not used}
+
+
+@router.delete("/contacts/fields/{field}")
+async def delete_field(here: Core, who: Owner, field: str) -> Any:
+    """Take a key from all contacts; 400 while a segment asks about it."""
+    name = _name(field)
+    used = await here.store.read(asking, who.project, "property", name)
+    if used:
+        raise Bad("field", f"{field} is used by the segment {used[0]['name']}")
+    await strip(here, who.project, name)
+    return {"success": True, "field": field}
+
+
+def _name(field: str) -> str:
+    """The key of `plan` or `data.plan`; raises Bad for what every contact has, and for what no contact can have."""
+    if field in FIXED:
+        raise Bad("field", f"{field} is a field of every contact")
+    try:
+        return next(iter(values.properties({field.removeprefix(PREFIX): None}, {}, "field")))
+    except Invalid as error:
+        raise Bad("field", error.text) from None
+
+
+def asking(conn: Any, project: int, kind: str, name: str) -> list[dict[str, str]]:
+    """The segments of a project whose rules ask about this: a property by its key, an activity by its event's name."""
+    found, page = [], Page(1, SEGMENTS)
+    while True:
+        part = segments.paged_list(conn, project, page)
+        found += [{"id": each.public_id, "name": each.name} for each in part.rows if each.rules is not None and _asks(read(each.rules), kind, name)]
+        if part.last is None:
+            return found
+        page = Page(page.number + 1, SEGMENTS, part.last)
+
+
+def _asks(rule: Rule, kind: str, name: str) -> bool:
+    return any(each.subject.kind == kind and each.subject.path[0] == name for each in conditions(rule))

@@ -1,0 +1,266 @@
+"""POST /v1/send: a mail of its own to each recipient, whose contact is made or changed on the way.
+
+    request ─► template or subject and body ─► contacts ─► may each of them get it? ─► for each: rendered ─► the door ─► answer
+
+The contact of a new address is unsubscribed unless the request says `subscribed: true`: a receipt is no consent to marketing. A MARKETING template goes to
+subscribed contacts only, with one-click fields and a footer; anything else goes to both. Nothing is sent when one of the recipients may not get it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BeforeValidator, Field, ValidationError
+
+from relay import templates
+from relay.api import errors, limits
+from relay.api.compat.plunk import data
+from relay.api.compat.plunk.contacts import upserted
+from relay.api.compat.plunk.data import Data
+from relay.api.compat.plunk.errors import Bad
+from relay.api.compat.plunk.once import Once, once
+from relay.api.contacts import by, done
+from relay.api.core import Core, Input, Json, Relay, Sender, Shape
+from relay.api.draft import SUBJECT
+from relay.api.sending import parsed
+from relay.audience.contacts import By, Changed
+from relay.clock import iso
+from relay.errors import Invalid, NotFound, Refuse
+from relay.mail import ids, mailbox, mime
+from relay.mail.message import MARKETING, TRANSACTIONAL, Envelope, Origin, Principal, Recipient, Wishes
+from relay.mail.mime import Attachment, Box, Draft, Texts
+from relay.mail.reply import Reply
+from relay.mail.tokens import UNSUBSCRIBE, pack
+from relay.store import templates as stored
+from relay.store.audience.contacts import Contact
+from relay.store.templates import Template
+
+RECIPIENTS = 100  # of one request
+FILES, TOGETHER = 10, 10_000_000  # attachments of a mail, and their octets decoded
+LINKS = ("unsubscribeUrl", "subscribeUrl", "manageUrl")  # all lead to the page of this mail's link, where both can be done
+BULK = {"Precedence": "bulk", "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # of marketing mail, so that nobody answers it by machine
+ONE_CLICK = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
+LIFE = 60 * 86_400.0  # seconds that a link works, as in policies.unsubscribe
+
+router = APIRouter(tags=["Emails"])
+
+
+class Person(Shape):
+    email: str = Field(max_length=320)
+    name: str | None = Field(None, max_length=200)
+
+
+class FileInput(Shape):
+    """A file in base64. With `content_id` it is inline."""
+
+    filename: str = Field(min_length=1, max_length=255)
+    content: Any
+    content_type: str | None = None
+    content_id: str | None = None
+    disposition: str | None = None
+
+
+def _person(value: Any) -> Any:
+    """`a@b` and `Name <a@b>` mean a Person."""
+    return {"email": value} if isinstance(value, str) else value
+
+
+def _people(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Somebody = Annotated[Person, BeforeValidator(_person)]
+
+
+class SendInput(Input):
+    """One mail to one or several, each alone: by a template, or with subject and body, which may have variables too."""
+
+    to: Annotated[list[Somebody], BeforeValidator(_people), Field(min_length=1, max_length=RECIPIENTS)]
+    subject: str | None = Field(None, min_length=1, max_length=SUBJECT)
+    body: str | None = Field(None, min_length=1)
+    template: str | None = None
+    type: str | None = None
+    sender: Somebody | None = Field(None, validation_alias="from")
+    name: str | None = Field(None, max_length=200)
+    subscribed: bool | None = None
+    data: dict[str, Any] | None = None
+    headers: dict[str, Annotated[str, Field(max_length=998)]] | None = Field(None, max_length=50)
+    reply: str | None = Field(None, max_length=320)
+    tracking: bool | None = None
+    attachments: list[FileInput] = Field(default_factory=list, max_length=FILES)
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What all recipients of a request share."""
+
+    given: SendInput
+    said: Data
+    texts: Texts
+    sender: str
+    reply_to: tuple[str, ...]
+    stream: str
+    template: str
+    files: list[Attachment]
+
+
+@router.post("/v1/send", openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}})
+async def send(here: Core, who: Sender, request: Request) -> Any:
+    """Send a mail to each of `to`."""
+    async with here.spool.body(request) as body, once(here, who, request) as state:
+        mail = await _mail(here, who, _shaped(parsed(body)))
+        people = await here.store.write(_contacts, mail, by(here, who, request))
+        done(here, tuple(number for each in people for number in each.stopped))
+        emails = await _sent(here, who, mail, [each.contact for each in people], request.client.host if request.client else "", state)
+    told = {"emails": emails, "timestamp": iso(here.clock.now())}
+    room = {name.removeprefix("X-"): value for name, value in (await limits.headers(here, who)).items()}
+    return Json({"success": True, "data": told, **told}, 200, room)
+
+
+def _shaped(value: Any) -> SendInput:
+    try:
+        return SendInput.model_validate(value)
+    except ValidationError as error:
+        raise errors.invalid(error) from None
+
+
+async def _mail(here: Relay, who: Principal, given: SendInput) -> Mail:
+    """The request, understood; raises Invalid, NotFound, Refuse."""
+    if given.type not in (None, "html"):
+        raise Invalid("type", "type is html: Relay renders no markdown")
+    template = await _template(here, who, given.template) if given.template else None
+    if template is None and (given.subject is None or given.body is None):
+        raise Invalid("template", "either template, or subject and body")
+    texts = Texts(given.subject or template.subject, given.body or template.html, None if given.body else template.text) if template else Texts(
+        given.subject or "", given.body)
+    templates.variables(texts)
+    return Mail(given, data.read(given.data), texts, _from(given, template), _reply(given, template), template.stream if template else TRANSACTIONAL,
+                template.public_id if template else "", _files(given))
+
+
+async def _template(here: Relay, who: Principal, name: str) -> Template:
+    """The template with the texts that are sent; raises NotFound, or Refuse for a draft."""
+    number = ids.internal(name, "tpl")
+    if number is None:
+        raise NotFound("Template not found")
+    return await here.store.read(stored.sent, who.project, number)
+
+
+def _from(given: SendInput, template: Template | None) -> str:
+    """`Name <a@b>` of the From field."""
+    if given.sender is not None:
+        found = box(given.sender.email, "from")
+        return mailbox.text(given.sender.name or given.name or "", found.address) if given.sender.name or given.name else found.text
+    if template is not None and template.sender:
+        return template.sender
+    raise Invalid("from", "from is required: the template names no sender")
+
+
+def box(text: str, field: str) -> Box:
+    """The one mailbox of a text; raises Invalid."""
+    found = mime.mailboxes(text, field)
+    if len(found) != 1:
+        raise Invalid(field, f"{field} is one address")
+    return found[0]
+
+
+def _reply(given: SendInput, template: Template | None) -> tuple[str, ...]:
+    found = given.reply or (template.reply_to if template else "")
+    return (found,) if found else ()
+
+
+def _files(given: SendInput) -> list[Attachment]:
+    files = [Attachment(each.filename, each.content, each.content_type or "", each.content_id or "") for each in given.attachments]
+    if any(not isinstance(each.content, (str, mime.Spooled)) for each in files):
+        raise Invalid("attachments", "attachments[].content is base64 text")
+    if sum(_size(each) for each in files) > TOGETHER:
+        raise Invalid("attachments", f"the attachments of a mail have at most {TOGETHER // 1_000_000} MB together")
+    return files
+
+
+def _size(file: Attachment) -> int:
+    """Octets when decoded, nearly."""
+    return (len(file.content) if isinstance(file.content, str) else len(file.content.wrapped)) * 3 // 4
+
+
+def _contacts(conn: Any, mail: Mail, one: By) -> list[Changed]:
+    """The contacts of all recipients, once each; who is new is unsubscribed unless the request says otherwise."""
+    boxes = {found.key: found.address for person in mail.given.to for found in (box(person.email, "to"),)}
+    return [upserted(conn, email, mail.said, mail.given.subscribed, False, one) for email in boxes.values()]
+
+
+# The mails.
+
+
+async def _sent(here: Relay, who: Principal, mail: Mail, people: list[Contact], client: str, state: Once) -> list[dict[str, Any]]:
+    if mail.stream == MARKETING and any(each.unsubscribed for each in people):
+        gone = next(each.email for each in people if each.unsubscribed)
+        raise Bad("to", f"{gone} is unsubscribed and gets no marketing mail; a TRANSACTIONAL template reaches every contact")
+    recipients = [_recipient(here, each) for each in people]
+    sender = box(mail.sender, "from").address
+    envelopes = [Envelope(sender, (each,), smtputf8=not (sender + each.address).isascii()) for each in recipients]
+    for reply in await here.door.recipients(who, list(zip(envelopes, recipients, strict=True))):
+        if reply is not None and reply.permanent:
+            raise Refuse(reply, "recipient_suppressed")
+    emails, names = [], {box(person.email, "to").key: person for person in mail.given.to}
+    for contact, envelope in zip(people, envelopes, strict=True):
+        content = _built(here, mail, contact, envelope.recipients[0], names[contact.key])
+        emails.append({"contact": {"id": contact.public_id, "email": contact.email}, "email": await _through(here, who, mail, envelope, content, client)})
+        state.kept = True
+    return emails
+
+
+def _recipient(here: Relay, contact: Contact) -> Recipient:
+    found = box(contact.email, "to")
+    return Recipient(here.maker.next(), found.address, found.key, found.domain)
+
+
+def _built(here: Relay, mail: Mail, contact: Contact, recipient: Recipient, person: Person) -> bytes:
+    """The octets of one recipient's mail."""
+    link = _link(here, mail, recipient)
+    texts = templates.render(mail.texts, variables(contact, mail.said.all), {**dict.fromkeys(LINKS, link), "unsubscribe_url": link})
+    to = mailbox.text(person.name, recipient.address) if person.name else box(person.email, "to").text
+    headers = _headers(mail, link if link in f"{texts.html}{texts.text}" else "")
+    return mime.build(Draft(mail.sender, [to], texts.subject, texts.html, texts.text, (), mail.reply_to, headers, mail.files))
+
+
+def _link(here: Relay, mail: Mail, recipient: Recipient) -> str:
+    """Where this recipient unsubscribes. Of marketing mail the copy policies make it, with its header fields; of other mail nobody else does."""
+    if mail.stream == MARKETING:
+        return templates.LATER["unsubscribe_url"]
+    token = here.services.tokens.make(UNSUBSCRIBE, pack(recipient.id), here.clock.now() + LIFE)
+    return f"{here.settings.http.public_url.rstrip('/')}/u/{token}"
+
+
+def _headers(mail: Mail, link: str) -> dict[str, str]:
+    """The caller's own fields, and what Plunk adds where they have none of the name: of List-Unsubscribe and its companion both or neither.
+
+    link  that the text of transactional mail has, else ""
+    """
+    given = mail.given.headers or {}
+    there = {name.lower() for name in given}
+    ours = dict(BULK) if mail.stream == MARKETING else {}
+    if link and mail.stream != MARKETING and there.isdisjoint(ONE_CLICK):
+        ours |= {"List-Unsubscribe": f"<{link}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
+    return {**{name: value for name, value in ours.items() if name.lower() not in there}, **given}
+
+
+def variables(contact: Contact, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What a mail to this contact may say: its data, as `key` and `data.key`, and what came with the request."""
+    everything = {**contact.properties, **said}
+    return {**everything, "data": everything, "id": contact.public_id, "email": contact.email, "subscribed": not contact.unsubscribed,
+            "locale": everything.get(data.LOCALE, "")}
+
+
+async def _through(here: Relay, who: Principal, mail: Mail, envelope: Envelope, content: bytes, client: str) -> str:
+    """The id of the mail, which is on the disk; raises Refuse when the admit chain leaves nobody."""
+    tracking = mail.given.tracking
+    wishes = Wishes(stream=mail.stream, template=mail.template, opens=tracking, clicks=tracking)
+    admitted = await here.door.judge(who, envelope, content, Origin("http", client), wishes)
+    if not any(message.recipients for message in admitted):
+        await here.door.let_go(admitted)
+        raise Refuse(next((reply for message in admitted for _, reply in message.dropped), Reply(550, "5.7.1", "refused")), "recipient_suppressed")
+    return (await here.door.keep(admitted)).id
