@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import trustme
 
+from tests.support.dns import DnsServer
 from tests.support.ports import free_port
 from tests.support.served import Served
 
@@ -17,14 +18,20 @@ def _apart(work):
 
 
 class Receiving(Served):
-    """`with relay.dial() as line:` speaks to the inbound listener."""
+    """`with relay.dial() as line:` speaks to the inbound listener; what it asks DNS for is in `relay.dns.zones`."""
 
     def __init__(self, directory, store_url, **options):
         self.inbound_port = free_port()
         pem = directory / "relay.test.pem"
         trustme.CA().issue_cert("relay.test").private_key_and_cert_chain_pem.write_to_path(str(pem))
         tls = {"RELAY_SMTP__TLS_CERT": str(pem), "RELAY_SMTP__TLS_KEY": str(pem)}
-        super().__init__(directory, store_url, RELAY_SMTP__INBOUND=f"127.0.0.1:{self.inbound_port}", **tls, **options)
+        self.dns = DnsServer().start()
+        super().__init__(directory, store_url, RELAY_SMTP__INBOUND=f"127.0.0.1:{self.inbound_port}", RELAY_DNS__NAMESERVERS=f'["{self.dns.address}"]',
+                         **tls, **options)
+
+    async def shut(self):
+        await super().shut()
+        self.dns.stop()
 
     def dial(self):
         return smtplib.SMTP("127.0.0.1", self.inbound_port, "far.test", timeout=30)
