@@ -51,9 +51,9 @@ async def check(lookup: Lookup, threads: Executor, client: str, sender: str, hel
         return Spf("none", "", identity)
     loop = asyncio.get_running_loop()
     who = sender if sender.isascii() and sender else f"postmaster@{domain}"
-    question = _Question(lookup, loop, client, f"{who.rpartition('@')[0]}@{domain}", _host(helo) or domain)
+    asked = (lookup, loop, client, f"{who.rpartition('@')[0]}@{domain}", _host(helo) or domain)
     try:
-        result, why = await loop.run_in_executor(threads, question.answer)
+        result, why = await loop.run_in_executor(threads, _evaluate, *asked)
     except RuntimeError:  # the threads have ended: we are shutting down
         return Spf("temperror", domain, identity, "shutting down")
     return Spf(result, domain, identity, why)
@@ -76,20 +76,21 @@ def _host(helo: str) -> str:
     return found if "." in found else ""
 
 
+def _evaluate(*asked: Any) -> tuple[str, str]:
+    """Result and reason; runs in a thread."""
+    try:
+        result, _code, why = _Question(*asked).check()
+    except Exception as error:  # pyspf lets out ValueError, UnicodeError and IndexError of records that nobody could mean
+        return "permerror", _flat(error)
+    return (result if result in RESULTS else "permerror"), _flat(why) if result in ("temperror", "permerror") else ""
+
+
 class _Question(spf.query):
     """One evaluation; its lookups go through the event loop that asked."""
 
     def __init__(self, lookup: Lookup, loop: asyncio.AbstractEventLoop, client: str, sender: str, helo: str):
         self._lookup, self._loop, self._until = lookup, loop, time.monotonic() + TIME
         super().__init__(i=client, s=sender, h=helo, strict=True)
-
-    def answer(self) -> tuple[str, str]:
-        """Result and reason; runs in a thread."""
-        try:
-            result, _code, why = self.check()
-        except Exception as error:  # pyspf lets out ValueError, UnicodeError and IndexError of records that nobody could mean
-            return "permerror", _flat(error)
-        return (result if result in RESULTS else "permerror"), _flat(why) if result in ("temperror", "permerror") else ""
 
     def dns(self, name: Any, qtype: str, cnames: Any = None, ignore_void: bool = False) -> list[Any]:
         """What pyspf asks for; CNAMEs are followed by our resolver, a void answer counts against the limit (RFC 7208 §4.6.4)."""

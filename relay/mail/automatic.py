@@ -22,8 +22,8 @@ class Rule(NamedTuple):
 
 
 def _word(header: Header, name: bytes) -> str:
-    """The first word of a field in lower case."""
-    return header.value(name).partition(";")[0].strip().lower()
+    """A field without parameters and comments, in lower case."""
+    return header.value(name).partition(";")[0].partition("(")[0].strip().lower()
 
 
 def _is(name: str, *values: str) -> Callable[[Header], bool]:
