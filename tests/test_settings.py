@@ -152,7 +152,7 @@ def test_the_annotated_file_is_the_schema():
     assert text == annotated(settings.Settings), "run: python -m relay.settings > config/relay.toml"
     assert settings.load(CONFIG / "relay.toml") == settings.load(None)
     written = tomllib.loads(re.sub(r"^#(\[\[|\w+ = )", r"\1", text, flags=re.M))
-    assert set(_names(written)) == {name.replace("[]", "") for name, _ in settings.rows()}
+    assert set(_names(written)) == {name.replace("[]", "") for name, _ in settings.rows(settings.Settings)}
 
 
 def _names(tree: object, at: str = ""):
