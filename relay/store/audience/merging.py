@@ -1,5 +1,8 @@
 """The statements of a slice of an import, in the spellings of both databases; relay.store.audience.taking runs them.
 
+A slice is small and the tables are large, whatever they were when a plan was made and kept: PostgreSQL is told to look rows up by index (NARROW), and
+SQLite takes tables of a CROSS JOIN in the order in which they stand: the few rows of the slice first, then an index of the large tables.
+
 `:name` is a parameter, also where PostgreSQL numbers them; what the two spell differently stands in braces and is a row of _SPELLED.
 """
 
@@ -50,6 +53,7 @@ TABLE = """CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (id BIGINT, history_
     search TEXT, properties {json}, wiped {json}, tags {json}, left_at DOUBLE PRECISION, cleaned_at DOUBLE PRECISION, created_at DOUBLE PRECISION,
     updated_at DOUBLE PRECISION, last_active_at DOUBLE PRECISION, evidence {json}, hashes {json}, out TEXT NOT NULL DEFAULT '', contact_id BIGINT,
     fresh BOOLEAN NOT NULL DEFAULT false){scratch}"""
+NARROW = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"""
 EMPTY = "DELETE FROM import_rows"
 REACH = "UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running'"
 
@@ -67,11 +71,12 @@ MAKE = """INSERT INTO contacts (id, project_id, key, email, first_name, last_nam
     last_active_at, CAST(:import AS BIGINT), coalesce(created_at, CAST(:now AS DOUBLE PRECISION)),
     coalesce(updated_at, created_at, CAST(:now AS DOUBLE PRECISION))
     FROM import_rows WHERE out = '' AND cleaned_at IS NULL ORDER BY n ON CONFLICT (project_id, key) DO NOTHING"""
-FIND = """UPDATE import_rows SET contact_id = c.id, fresh = (c.id = import_rows.id) FROM contacts AS c
-    WHERE c.project_id = :project AND c.key = import_rows.key AND import_rows.out = ''"""
+FIND = """UPDATE import_rows SET contact_id = (SELECT c.id FROM contacts AS c WHERE c.project_id = :project AND c.key = import_rows.key)
+    WHERE out = ''"""
+FRESH = "UPDATE import_rows SET fresh = true WHERE contact_id = id"
+ALL_FRESH = "UPDATE import_rows SET contact_id = id, fresh = true WHERE out = ''"
 HISTORY = """INSERT INTO contact_history (id, contact_id, at, act, source, evidence)
     SELECT history_id, contact_id, CAST(:now AS DOUBLE PRECISION), 'created', 'import', {evidence} FROM import_rows WHERE fresh"""
-CLEANED = "SELECT count(*) FROM import_rows WHERE cleaned_at IS NOT NULL"
 
 _OLD = "r.contact_id = c.id AND NOT r.fresh AND r.out = '' AND r.cleaned_at IS NULL"
 _RENAMING = "(r.first_name IS DISTINCT FROM c.first_name OR r.last_name IS DISTINCT FROM c.last_name)"
@@ -80,23 +85,25 @@ MERGED = f"""UPDATE import_rows AS r SET first_name = coalesce(r.first_name, c.f
     properties = {{merged}}, tags = {{united}} FROM contacts AS c WHERE {_OLD}"""  # noqa: S608
 CROWDED = """UPDATE import_rows SET out = 'crowded' WHERE contact_id IS NOT NULL AND NOT fresh AND out = '' AND cleaned_at IS NULL
     AND ({length} > :tags OR length(CAST(properties AS TEXT)) > :size) RETURNING n, email, {length}"""
-RENAMED = f"SELECT c.id, c.key, r.first_name, r.last_name FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_RENAMING}"  # noqa: S608
+RENAMED = f"SELECT c.id, c.key, r.first_name, r.last_name FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_RENAMING}"  # noqa: S608
 BEFORE = f"""INSERT INTO import_changes (import_id, contact_id, before) SELECT CAST(:import AS BIGINT), c.id, {{before}}
-    FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_NEWS} ON CONFLICT DO NOTHING"""  # noqa: S608
+    FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS} ON CONFLICT DO NOTHING"""  # noqa: S608
 UPDATE = f"""UPDATE contacts AS c SET first_name = r.first_name, last_name = r.last_name, properties = r.properties, tags = r.tags, updated_at = :now
     FROM import_rows AS r WHERE {_OLD} AND {_NEWS}"""  # noqa: S608
-CHANGING = f"SELECT c.id, c.email FROM contacts AS c, import_rows AS r WHERE {_OLD} AND {_NEWS}"  # noqa: S608
+CHANGING = f"SELECT c.id, c.email FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS}"  # noqa: S608
 
 _WHO = "r.contact_id, r.key, r.email, r.evidence, c.unsubscribed, coalesce(r.updated_at, CAST(:now AS DOUBLE PRECISION)) AS updated"
-LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id
-    WHERE r.left_at IS NOT NULL AND r.contact_id IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
-LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id
-    JOIN suppressions AS s ON s.project_id = :project AND s.key = r.key WHERE r.fresh AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
-FORGOTTEN = "SELECT 1 FROM optouts WHERE project_id = :project LIMIT 1"
-REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r, {{hashes}}, optouts AS o, contacts AS c
+LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS r CROSS JOIN contacts AS c
+    WHERE c.id = r.contact_id AND r.left_at IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
+LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r CROSS JOIN suppressions AS s CROSS JOIN contacts AS c
+    WHERE c.id = r.contact_id AND s.project_id = :project AND s.key = r.key
+    AND r.fresh AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
+WATCHED = """SELECT EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
+REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r CROSS JOIN {{hashes}} CROSS JOIN optouts AS o CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND r.fresh AND o.project_id = :project AND o.hash = h.value ORDER BY r.n"""  # noqa: S608
 BOUNCING = "SELECT contact_id, key, email, cleaned_at, evidence FROM import_rows WHERE cleaned_at IS NOT NULL ORDER BY n"
-PROOFS = """SELECT r.contact_id, r.evidence FROM import_rows AS r JOIN contacts AS c ON c.id = r.contact_id WHERE r.evidence IS NOT NULL AND r.out = ''
+PROOFS = """SELECT r.contact_id, r.evidence FROM import_rows AS r CROSS JOIN contacts AS c
+    WHERE c.id = r.contact_id AND r.evidence IS NOT NULL AND r.out = ''
     AND {at} IS NOT NULL AND r.left_at IS NULL AND r.cleaned_at IS NULL AND NOT c.unsubscribed AND NOT EXISTS (SELECT 1 FROM contact_history AS h
     WHERE h.contact_id = c.id AND h.act = 'subscribed' AND h.at = {at}) ORDER BY r.n"""
 
@@ -104,7 +111,6 @@ AUDIENCE = """INSERT INTO audience_members (audience_id, contact_id, added_at)
     SELECT CAST(:audience AS BIGINT), contact_id, CAST(:now AS DOUBLE PRECISION)
     FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ON CONFLICT (audience_id, contact_id) DO NOTHING"""
 EVERYBODY = "SELECT contact_id FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ORDER BY n"
-TRACKED = "SELECT 1 FROM segments WHERE project_id = :project AND tracked LIMIT 1"
 MADE = "SELECT contact_id, email FROM import_rows WHERE fresh ORDER BY n"
 LOOKED = """SELECT coalesce(sum(CASE WHEN c.id IS NOT NULL AND s.id IS NULL THEN 1 ELSE 0 END), 0), count(s.id) FROM {keys}
     LEFT JOIN contacts AS c ON c.project_id = :project AND c.key = given.value

@@ -33,13 +33,19 @@ SIZE = 65_536  # characters of all properties as JSON
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A slice: `rows` are JSON arrays of COLUMNS, a line each; `through` is the file's row it ends with; `figures` what the reader counted."""
+    """A slice: `rows` are JSON arrays of COLUMNS, a line each; `through` is the file's row it ends with; `figures` what the reader counted.
+
+    cleaned  rows of addresses that bounced
+    told     whether any row says that somebody left or opted in
+    """
 
     through: int
     rows: bytes
     count: int
     faults: list[Fault]
     figures: dict[str, int]
+    cleaned: int = 0
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +88,22 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     _load(at, part, maker)
     suppressed = at.run(merging.SUPPRESSED).rowcount
     imported = at.run(merging.MAKE).rowcount
-    at.run(merging.FIND)
+    there = part.count - part.cleaned - suppressed - imported
+    if there or part.cleaned:
+        at.run(merging.FIND)
+        at.run(merging.FRESH)
+    else:
+        at.run(merging.ALL_FRESH)
     at.run(merging.HISTORY, evidence=bulk.json(at.evidence))
-    there = part.count - suppressed - imported - at.run(merging.CLEANED).scalar_one()
-    changed = _merge(at) if plan.update and there > 0 else []
+    changed = _merge(at) if plan.update and there else []
     there -= len(at.faults) - len(part.faults)
-    _consent(at)
+    forgotten, tracked = at.run(merging.WATCHED).one()
+    _consent(at, part, forgotten)
     _targets(at)
     if plan.tell:
         _tell(at, changed)
-    _follow(at)
+    if tracked:
+        _follow(at)
     more = {"imported": imported, "updated": there if plan.update else 0, "suppressed": suppressed, "errors": len(at.faults),
             "skipped": part.count - imported - (there if plan.update else 0) - (len(at.faults) - len(part.faults))}
     figures = added(added(job.figures, part.figures), more)
@@ -115,6 +127,8 @@ def _load(at: Taking, part: Part, maker: Maker) -> None:
     """The rows, each with an id for the contact and one for its history, into the temporary table, which is empty at the start of each."""
     following = at.conn.info["ids"].next
     rows = b",".join(b"[%d,%d,%b" % (maker.next(), following(), row[1:]) for row in part.rows.splitlines())
+    if at.conn.dialect.name == "postgresql":
+        at.run(merging.NARROW)
     at.run(merging.TABLE)
     at.run(merging.EMPTY)
     at.run(merging.LOAD, rows=f"[{rows.decode()}]")
@@ -142,17 +156,19 @@ def searched(*parts: str | None) -> str:
 # Consent.
 
 
-def _consent(at: Taking) -> None:
+def _consent(at: Taking, part: Part, forgotten: bool) -> None:
     """Opt-outs and bounces of the file, and what those who are new here had said before; proofs of consent go into the history."""
-    leaving = [(row, "import", row.left_at or at.job.created_at) for row in at.run(merging.LEAVING).all()]
+    leaving = [(row, "import", row.left_at) for row in at.run(merging.LEAVING).all()] if part.told else []
     leaving += [(row, "earlier", at.job.created_at) for row in at.run(merging.LEFT_BEFORE).all()]
-    if at.run(merging.FORGOTTEN).first() is not None:
+    if forgotten:
         leaving += [(row, "earlier", at.job.created_at) for row in at.run(merging.REMEMBERED).all()]
     _leave(at, leaving)
-    for row in at.run(merging.BOUNCING).all():
-        _bounce(at, row)
-    history.append(at.conn, [Entry(row.contact_id, proof["at"], "subscribed", "import", {**proof, **at.evidence})
-                             for row in at.run(merging.PROOFS).all() for proof in [_value(row.evidence)]])
+    if part.cleaned:
+        for row in at.run(merging.BOUNCING).all():
+            _bounce(at, row)
+    if part.told:
+        history.append(at.conn, [Entry(row.contact_id, proof["at"], "subscribed", "import", {**proof, **at.evidence})
+                                 for row in at.run(merging.PROOFS).all() for proof in [_value(row.evidence)]])
 
 
 def _leave(at: Taking, leaving: Sequence[tuple[Any, str, float]]) -> None:
@@ -175,12 +191,11 @@ def _leave(at: Taking, leaving: Sequence[tuple[Any, str, float]]) -> None:
 
 def _bounce(at: Taking, row: Any) -> None:
     """The address does not exist, says who sent to it before: suppressed for everything; a contact that there is, is unsubscribed."""
-    when = row.cleaned_at or at.job.created_at
     evidence = {"source": "import", "batch": at.job.public_id, **at.evidence, **_reasons(row)}
-    entry = Suppression(at.conn.info["ids"].next(), at.job.project_id, row.key, row.email, BOUNCED, ALL, evidence, when)
+    entry = Suppression(at.conn.info["ids"].next(), at.job.project_id, row.key, row.email, BOUNCED, ALL, evidence, row.cleaned_at)
     suppressions.add(at.conn, entry)
-    if row.contact_id is not None and contacts.set_unsubscribed(at.conn, row.contact_id, True, when):
-        history.append(at.conn, [Entry(row.contact_id, when, "unsubscribed", "import", evidence)])
+    if row.contact_id is not None and contacts.set_unsubscribed(at.conn, row.contact_id, True, row.cleaned_at):
+        history.append(at.conn, [Entry(row.contact_id, row.cleaned_at, "unsubscribed", "import", evidence)])
 
 
 def _reasons(row: Any) -> dict[str, Any]:
@@ -203,8 +218,6 @@ def _targets(at: Taking) -> None:
 
 def _follow(at: Taking) -> None:
     """Memberships follow; nobody is told of each, unless that was asked for."""
-    if at.run(merging.TRACKED).first() is None:
-        return
     with nullcontext() if at.plan.tell else changes.quietly(at.conn):
         changes.note(at.conn, list(at.run(merging.EVERYBODY).scalars()))
 

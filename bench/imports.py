@@ -1,0 +1,170 @@
+"""Lists of people in and out while mail flows: rows a second, memory, and what SMTP clients feel. Figures are printed, nothing is judged.
+
+    python -m bench.imports [--rows 1000000] [--suppressed 100000] [--idle 20] [--databases sqlite,postgresql]
+
+    import   a CSV file of `rows` contacts from a thousand domains by HTTP, the domains looked up, the addresses held against the suppressions
+    again    the same file once more, with nothing new in it
+    export   all contacts as CSV, and as JSON
+    smtp     milliseconds from MAIL to the 250 after DATA, at RATE messages a second: idle, and during each of these
+    memory   resident octets of the relay and its readers, at most, above what it has idle
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import smtplib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx2 as httpx
+
+from bench.load import fsync_latency, resident
+from relay.mail.ids import Maker
+from relay.store import projects, suppressions
+from relay.store.engine import JOBS, Store
+from relay.store.suppressions import Suppression
+from tests.support import dns as names
+from tests.support import postgres
+from tests.support.process import RelayProcess
+from tests.support.sink import Script, Sink
+
+DOMAINS = 1_000
+RATE = 40.0  # messages a second
+CLIENTS = 4
+BODY = "x" * 70 + "\r\n"
+
+
+def people(path: Path, rows: int) -> None:
+    """A file such as shops have: names, tags, three properties."""
+    with path.open("w") as file:
+        file.write("email,first_name,last_name,tags,plan,city,seats\n")
+        for n in range(rows):
+            file.write(f'person{n}@d{n % DOMAINS}.example,First{n % 997},Last{n % 9973},"news,customer",{"pro" if n % 3 else "free"},Town {n % 311},{n % 50}\n')
+
+
+async def suppress(where: RelayProcess, count: int, rows: int) -> None:
+    """Suppress `count` addresses, half of them in the file, in the store of a relay that is down."""
+    store, maker = await Store.open(where.store_url, where.data, accept_old_sqlite=True), Maker(900)
+    try:
+        project = await store.write(projects.ensure, projects.Project(maker.next(), projects.DEFAULT, {}, time.time()))
+        keys = (f"person{n * rows * 2 // count}@d{n * rows * 2 // count % DOMAINS}.example" for n in range(count))
+        while batch := [Suppression(maker.next(), project.id, key, key, "hard_bounce", created_at=time.time()) for key, _ in zip(keys, range(1_000))]:  # noqa: B905
+            await store.write(suppressions.add_many, batch, lane=JOBS)
+    finally:
+        await store.close()
+
+
+@dataclass(slots=True)
+class Meter:
+    """Sends mail and looks at memory until `stop`."""
+
+    where: RelayProcess
+    stop: threading.Event = field(default_factory=threading.Event)
+    took: list[float] = field(default_factory=list)
+    most: int = 0
+
+    def client(self, number: int) -> None:
+        chance = random.Random(number)
+        with smtplib.SMTP("127.0.0.1", self.where.submission, timeout=60) as smtp:
+            while not self.stop.wait(chance.expovariate(RATE / CLIENTS)):
+                started = time.perf_counter()
+                smtp.sendmail("shop@bench.example", [f"u{chance.random()}@fast.test"], f"Subject: x\r\n\r\n{BODY * 28}")
+                self.took.append(time.perf_counter() - started)
+
+    def watch(self) -> None:
+        while not self.stop.wait(0.1):
+            self.most = max(self.most, resident(self.where.process.pid))
+
+    def told(self) -> str:
+        found = sorted(self.took)
+        return f"smtp p50 {found[len(found) // 2] * 1e3:5.1f} ms  p99 {found[len(found) * 99 // 100] * 1e3:6.1f} ms ({len(found)})  memory {self.most / 1e6:4.0f} MB"
+
+
+@contextmanager
+def mail(where: RelayProcess) -> Iterator[Meter]:
+    """Mail flows meanwhile."""
+    meter = Meter(where)
+    threads = [threading.Thread(target=meter.client, args=(n,)) for n in range(CLIENTS)] + [threading.Thread(target=meter.watch)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield meter
+    finally:
+        meter.stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def take_in(api: httpx.Client, path: Path) -> int:
+    """Rows of the import, when it is over."""
+    with path.open("rb") as file:
+        answer = api.post("/contacts/import", files={"file": ("people.csv", file)}).raise_for_status().json()
+    while (told := api.get(f"/contacts/imports/{answer['id']}").json())["status"] == "running":
+        time.sleep(0.2)
+    if told["status"] != "completed":
+        raise RuntimeError(f"the import ended as {told}")
+    print(f"    {told['imported']} made, {told['updated']} updated, {told['suppressed']} suppressed, {told['errors']} refused", flush=True)
+    return told["total"]
+
+
+def bring_out(api: httpx.Client, form: str) -> int:
+    """Rows of the export."""
+    with api.stream("GET", "/contacts/export", params={"format": form}) as answer:
+        mark = b"\n" if form == "csv" else b'"email":'
+        return sum(chunk.count(mark) for chunk in answer.raise_for_status().iter_raw())
+
+
+def measured(name: str, where: RelayProcess, act: Callable[[], int]) -> None:
+    with mail(where) as meter:
+        started = time.monotonic()
+        rows = act()
+        took = time.monotonic() - started
+    print(f"  {name:12} {rows / took:9,.0f} rows/s  {meter.told()}", flush=True)
+
+
+def run(where: RelayProcess, path: Path, idle: float) -> None:
+    key = where.cli("key", "create")
+    with httpx.Client(base_url=f"http://127.0.0.1:{where.http}", headers={"Authorization": f"Bearer {key}"}, timeout=600) as api:
+        for _ in range(2):
+            with mail(where) as meter:
+                time.sleep(idle)
+        print(f"  {'idle':12} {'':16}  {meter.told()}", flush=True)
+        measured("import", where, lambda: take_in(api, path))
+        measured("again", where, lambda: take_in(api, path))
+        measured("export csv", where, lambda: bring_out(api, "csv"))
+        measured("export json", where, lambda: bring_out(api, "json"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("rows", 1_000_000), ("suppressed", 100_000)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--idle", type=float, default=20.0, help="seconds in which nothing but mail happens")
+    parser.add_argument("--databases", default="sqlite,postgresql")
+    asked = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-imports-")))
+        print(f"flush of 4 kB: {fsync_latency(folder) * 1e3:.2f} ms median; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+        people(folder / "people.csv", asked.rows)
+        dns = stack.enter_context(names.DnsServer(names.mail(*(f"d{n}.example" for n in range(DOMAINS)))))
+        sink = stack.enter_context(Sink(Script(keep=False)))
+        for database in asked.databases.split(","):
+            url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else ""
+            where = RelayProcess(folder / database, store_url=url, nameserver=dns.address, smtp='trusted_networks = ["127.0.0.0/8"]',
+                                 more=f'[[delivery.route]]\ndomain = "*"\nhost = "{sink.address}"\ntls = "none"\n')
+            asyncio.run(suppress(where, asked.suppressed, asked.rows))
+            print(f"{database}: {asked.rows} rows, {asked.suppressed} suppressions", flush=True)
+            with where:
+                run(where, folder / "people.csv", asked.idle)
+
+
+if __name__ == "__main__":
+    main()
