@@ -21,8 +21,8 @@ from time import perf_counter
 
 from bench.load import Sink, cpu
 from tests.support.ports import free_port
-from tests.support.process import RelayProcess
 from tests.support.rspamd import rspamd
+from tests.support.running import OPEN, Running, routed
 
 CONNECTIONS = {"/emails": 32, "/emails/batch": 4}
 BATCH = 100
@@ -82,14 +82,13 @@ def _client(port: int, requests: list[bytes], seconds: float, results: multiproc
 def _relay(folder: Path, sink: int, flags: tuple[str, ...], whole: bool) -> Iterator[Target]:
     """A relay with one key; `whole` with a signing domain and rspamd."""
     with contextlib.ExitStack() as stack:
-        more = ""
+        settings = {**OPEN, **routed(f"127.0.0.1:{sink}")}
         if whole:
-            url, _ = stack.enter_context(rspamd(folder / "rspamd"))
-            more = f'[rspamd]\nurl = "{url}"\n'
-        relay = RelayProcess(folder, route=f"127.0.0.1:{sink}", more=more)
+            settings["RELAY_RSPAMD__URL"], _ = stack.enter_context(rspamd(folder / "rspamd"))
+        relay = Running(folder, settings)
         if whole:
-            relay.cli("domain", "add", "bench.example")
-        key = relay.json("key", "create")["key"]
+            relay.command("domain", "add", "bench.example")
+        key = relay.key()
         relay.start(*flags)
         try:
             yield Target(relay.http, key, relay.process.pid)  # type: ignore[union-attr]

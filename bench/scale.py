@@ -36,7 +36,7 @@ from relay.store import messages, projects
 from relay.store.engine import Store
 from relay.store.schema import messages as letters
 from relay.store.schema import recipients
-from tests.support.process import RelayProcess
+from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Script, Sink
 
 BATCH = 500  # messages of one write while a queue is made
@@ -47,10 +47,9 @@ BODY = ("x" * 70 + "\r\n") * 28
 FLAT = (8, 4_000)  # chunks of so many messages
 
 
-def relay(directory: Path, pit: str, sink: str) -> RelayProcess:
+def relay(directory: Path, pit: str, sink: str) -> Running:
     """All mail goes to the sink, that for slow.test to the tarpit."""
-    routes = "".join(f'[[delivery.route]]\ndomain = "{domain}"\nhost = "{host}"\ntls = "none"\n' for domain, host in (("slow.test", pit), ("*", sink)))
-    return RelayProcess(directory, more=routes, smtp='trusted_networks = ["127.0.0.0/8"]', environ={"RELAY_HTTP__LISTEN": ""})
+    return Running(directory, {**OPEN, **TRUSTING, **routed(sink, {"slow.test": pit}), "RELAY_HTTP__LISTEN": ""})
 
 
 async def put(directory: Path, to: Iterable[str], maker: Maker) -> None:
@@ -82,11 +81,11 @@ def _message(to: str, project: int, maker: Maker) -> Message:
                    Origin("smtp"), received_at=time.time())
 
 
-def latencies(where: RelayProcess, count: int, name: str) -> list[float]:
+def latencies(where: Running, count: int, name: str) -> list[float]:
     """Seconds from accepted to recorded as delivered of `count` messages sent at RATE."""
     def client(number: int) -> None:
         chance = random.Random(number)
-        with smtplib.SMTP("127.0.0.1", where.submission, timeout=60) as smtp:
+        with smtplib.SMTP("127.0.0.1", where.smtp, timeout=60) as smtp:
             for each in range(count // PACE):
                 smtp.sendmail("shop@bench.example", [f"{name}-{number}-{each}@fast.test"], f"Subject: {each}\r\n\r\n{BODY}")
                 time.sleep(chance.expovariate(RATE / PACE))
@@ -111,7 +110,7 @@ async def _taken(data: Path, name: str) -> list[float]:
         await store.close()
 
 
-def beside(empty: RelayProcess, full: RelayProcess, rounds: int, count: int) -> None:
+def beside(empty: Running, full: Running, rounds: int, count: int) -> None:
     """In turns, so that what else the machine does meets both."""
     found: dict[str, list[list[float]]] = {"alone": [], "beside": []}
     for number in range(rounds):
@@ -135,7 +134,7 @@ def _median(runs: list[list[float]], percent: int) -> float:
     return statistics.median(_percentile(run_, percent) for run_ in runs) * 1e3
 
 
-def restart(where: RelayProcess, sink: Sink) -> None:
+def restart(where: Running, sink: Sink) -> None:
     before, started = sink.count, time.monotonic()
     where.start()
     ready = time.monotonic() - started
@@ -153,7 +152,7 @@ def flat(folder: Path) -> None:
         with relay(folder, "127.0.0.1:9", f"127.0.0.1:{sink.port}") as where:
             sizes = []
             for _ in range(chunks):
-                run(Load(count, 4_096), where.submission, sink, where.process.pid)
+                run(Load(count, 4_096), where.smtp, sink, where.process.pid)
                 sizes.append(resident(where.process.pid))
     finally:
         sink.close()

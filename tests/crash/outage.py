@@ -1,6 +1,6 @@
 """A real relay, its far side and what it was told, for tests in which something around it fails: submit, wait, and look at the books.
 
-    with Outage(tmp_path, route=sink.address) as case:
+    with Outage(tmp_path, routed(sink.address)) as case:
         told = case.submit("a.test", 20)          addresses that were acknowledged
         case.refused                              replies of those that were not
         case.ended(told)                          waits until each has its end, gives state by address
@@ -15,7 +15,7 @@ import smtplib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,18 +24,19 @@ from sqlalchemy import select
 from relay.store.engine import Store
 from relay.store.messages import ENDS
 from relay.store.schema import attempts, recipients
-from tests.support.process import RelayProcess
+from tests.support.running import OPEN, TRUSTING, Running
 
-SECRET = 'secret_key = "an outage is a fact of life, not a defect"'
+SETTINGS = {
+    **OPEN, **TRUSTING, "RELAY_STORE__MIN_FREE": "0", "RELAY_STORE__RESERVE": "0", "RELAY_SECRET_KEY": "an outage is a fact of life, not a defect",
+}
 PATIENCE = 30.0  # seconds
 
 
 class Outage:
-    """`environ` are settings as RELAY_*; the rest goes to RelayProcess."""
+    """A relay with its data in `directory/data`, and `settings` as RELAY_*."""
 
-    def __init__(self, directory: Path, environ: dict[str, str] | None = None, **given: Any):
-        environ = {"RELAY_STORE__MIN_FREE": "0", "RELAY_STORE__RESERVE": "0", **(environ or {})}
-        self.relay = RelayProcess(directory, smtp='trusted_networks = ["127.0.0.0/8"]', settings=SECRET, environ=environ, **given)
+    def __init__(self, directory: Path, settings: Mapping[str, str]):
+        self.relay = Running(directory, {**SETTINGS, "RELAY_DATA_DIR": str(directory / "data"), **settings})
         self.refused: list[int] = []
         self._count = 0
 
@@ -51,7 +52,7 @@ class Outage:
         told: list[str] = []
         left = count
         while left:
-            with smtplib.SMTP("127.0.0.1", self.relay.submission, timeout=PATIENCE) as smtp:
+            with smtplib.SMTP("127.0.0.1", self.relay.smtp, timeout=PATIENCE) as smtp:
                 while left:
                     left -= 1
                     self._count += 1
@@ -98,7 +99,7 @@ class Outage:
                 return dict(found)
             assert time.monotonic() < deadline, Counter(state for _, state in found)
             if retry:
-                self.relay.cli("queue", "retry", "--all")
+                self.relay.text("queue", "retry", "--all")
             threading.Event().wait(0.1)
 
     def ended(self, addresses: Iterable[str], within: float = PATIENCE, *, retry: bool = False) -> dict[str, str]:

@@ -17,6 +17,7 @@ from tests.crash.outage import Outage
 from tests.support import postgres
 from tests.support.dns import DnsServer, mail
 from tests.support.ports import free_port
+from tests.support.running import by_mx, routed
 from tests.support.sink import CUT, Script, Sink
 
 DISK = 48_000_000  # bytes
@@ -58,7 +59,7 @@ def fill(directory: Path, leave: int = 0) -> Path:
 
 @pytest.mark.parametrize("octets", [500, 40_000], ids=["in rows", "in segments"])
 def test_a_full_disk_refuses_for_now_and_loses_nothing(small_disk: Path, octets: int) -> None:
-    with Sink() as sink, Outage(small_disk, route=sink.address) as case:
+    with Sink() as sink, Outage(small_disk, routed(sink.address)) as case:
         told = case.submit("a.test", 20, octets)
         filler = fill(small_disk)
         told += case.submit("b.test", 400 if octets < 1_000 else 100, octets)  # SQLite's log has room for a while, then none
@@ -76,7 +77,7 @@ def test_a_full_disk_refuses_for_now_and_loses_nothing(small_disk: Path, octets:
 
 def test_a_disk_that_is_nearly_full_takes_no_mail_and_delivers_what_it_has(small_disk: Path) -> None:
     room = {"RELAY_STORE__MIN_FREE": "16MB", "RELAY_STORE__RESERVE": "4MB"}
-    with Sink(Script(delays={"dot": 0.05})) as sink, Outage(small_disk, room, route=sink.address) as case:
+    with Sink(Script(delays={"dot": 0.05})) as sink, Outage(small_disk, {**room, **routed(sink.address)}) as case:
         told = case.submit("a.test", 30)
         filler = fill(small_disk, leave=10_000_000)
         deadline = time.monotonic() + 30
@@ -103,7 +104,7 @@ def test_a_database_that_is_gone_and_back(tmp_path: Path) -> None:
     with Sink(Script(delays={"dot": 0.02})) as sink:
         with postgres.serving(place, port) as server:
             url = asyncio.run(server.create())
-            case = Outage(tmp_path / "relay", route=sink.address, store_url=url)
+            case = Outage(tmp_path / "relay", {**routed(sink.address), "RELAY_STORE__URL": url})
             case.relay.start()
             told = case.submit("a.test", 60)
         assert not case.submit("b.test", 5)
@@ -126,7 +127,7 @@ def test_dns_that_is_gone_defers_and_delivers_when_it_is_back(tmp_path: Path) ->
     with Sink() as sink:
         with DnsServer(zones) as dns:
             nameserver, port = dns.address, dns.port
-            case = Outage(tmp_path, nameserver=nameserver, mx_port=sink.port)
+            case = Outage(tmp_path, by_mx(nameserver, sink.port))
             case.relay.start()
             first = case.submit("a.test", 3)
             case.ended(first)
@@ -150,7 +151,7 @@ def test_dns_that_is_gone_defers_and_delivers_when_it_is_back(tmp_path: Path) ->
 ], ids=["cut in the middle of DATA", "cut after the final dot", "cut at DATA", "421 at DATA", "451 after the final dot"])
 def test_a_receiver_that_breaks_off_is_tried_again(tmp_path: Path, faults: dict[str, Any], results: set[tuple[str, str]]) -> None:
     """The attempt is recorded for what it was; a whole receiver then takes each message once."""
-    with Sink(Script(**faults)) as sink, Outage(tmp_path, route=sink.address) as case:
+    with Sink(Script(**faults)) as sink, Outage(tmp_path, routed(sink.address)) as case:
         told = case.submit("a.test", 3, 400_000)
         case.reached(told, {"deferred"})
         tries = case.attempts()
@@ -166,9 +167,7 @@ def test_a_receiver_that_breaks_off_is_tried_again(tmp_path: Path, faults: dict[
 def test_a_tarpit_with_five_thousand_messages_delays_nobody_else(tmp_path: Path) -> None:
     """And they wait in good order: a restart finds every one of them, and delivers when the tarpit has become a server."""
     with Sink(Script(delays={"greeting": 3_600.0})) as pit, Sink() as sink:
-        routes = "".join(f'[[delivery.route]]\ndomain = "{domain}"\nhost = "{far.address}"\ntls = "none"\n'
-                         for domain, far in (("slow.test", pit), ("*", sink)))
-        with Outage(tmp_path, more=routes) as case:
+        with Outage(tmp_path, routed(sink.address, {"slow.test": pit.address})) as case:
             stuck = case.submit("slow.test", 50, people=100)
             assert len(stuck) == 5_000
             started = time.monotonic()
@@ -189,7 +188,7 @@ def test_a_tarpit_with_five_thousand_messages_delays_nobody_else(tmp_path: Path)
 def test_a_site_that_answers_421_above_five_connections(tmp_path: Path) -> None:
     """Few connections are refused, and a refused one costs no message an attempt as long as others stand."""
     with Sink(Script(connections=5, delays={"dot": 0.02})) as sink, DnsServer(mail("busy.test")) as dns:
-        with Outage(tmp_path, nameserver=dns.address, mx_port=sink.port) as case:
+        with Outage(tmp_path, by_mx(dns.address, sink.port)) as case:
             told = case.submit("busy.test", 400)
             assert set(case.ended(told).values()) == {"delivered"}
             results = Counter(result for _, result, _ in case.attempts())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from relay.delivery.dns import IN_FLIGHT, Mx, Resolver, Tlsa, zone
+from tests.delivery.build import until
 from tests.support.dns import DnsServer, Fault, reverse
 
 ZONES = {
@@ -138,9 +139,9 @@ async def test_askers_share_a_lookup(server, resolver):
 async def test_a_zone_has_few_lookups_in_flight_and_delays_no_other(server, resolver):
     for number in range(12):
         server.zones[f"d{number}.slow.test"] = {"MX": "10 mx1.x.test."}
-        server.faults[f"d{number}.slow.test"] = Fault(delay=0.15)
+        server.faults[f"d{number}.slow.test"] = Fault(delay=0.4)
     slow = [asyncio.create_task(resolver.lookup(f"d{number}.slow.test", "MX")) for number in range(12)]
-    await asyncio.sleep(0.05)
+    await until(lambda: server.in_flight == IN_FLIGHT)
     assert (await resolver.lookup("x.test", "MX")).found
     assert not any(task.done() for task in slow)
     assert all(answer.found for answer in await asyncio.gather(*slow))

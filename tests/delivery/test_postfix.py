@@ -14,8 +14,8 @@ from relay.delivery.route import Router
 from relay.smtp.client import Timeouts
 from tests.delivery.build import recipient, settings
 from tests.support import postfix
+from tests.support.certificates import authority
 from tests.support.dns import DnsServer
-from tests.support.sink import authority
 
 pytestmark = pytest.mark.both_loops
 

@@ -9,7 +9,8 @@ from relay.delivery.dns import Resolver
 from relay.errors import ConnectFailed
 from tests.delivery.build import QUICK, job, settings
 from tests.delivery.conftest import NOWHERE
-from tests.support.sink import Script, authority, certificate
+from tests.support.certificates import authority, certificate
+from tests.support.sink import Script
 
 pytestmark = pytest.mark.both_loops
 

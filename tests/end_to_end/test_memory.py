@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.load import tree
-from tests.support.process import RelayProcess
+from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Script, Sink
 
 CLIENTS = 100
@@ -40,8 +40,7 @@ def send(port: int, number: int, replies: list[bytes], line: bytes = b"x" * 76 +
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("workers", [0, 2], ids=["one process", "two workers"])
 def test_a_hundred_large_messages_at_once_stay_within_bounds(tmp_path: Path, workers: int) -> None:
-    with Sink(Script(keep=False)) as sink, RelayProcess(tmp_path, route=sink.address, workers=workers, smtp='trusted_networks = ["127.0.0.0/8"]') as relay:
-        assert relay.process
+    with Sink(Script(keep=False)) as sink, Running(tmp_path, {**OPEN, **TRUSTING, **routed(sink.address)}, workers) as relay:
         before, most, replies, done = resident(relay.process.pid), 0, [], threading.Event()
 
         def watch() -> None:
@@ -50,7 +49,7 @@ def test_a_hundred_large_messages_at_once_stay_within_bounds(tmp_path: Path, wor
                 most = max(most, resident(relay.process.pid))
 
         watcher = threading.Thread(target=watch)
-        clients = [threading.Thread(target=send, args=(relay.submission, number, replies)) for number in range(CLIENTS)]
+        clients = [threading.Thread(target=send, args=(relay.smtp, number, replies)) for number in range(CLIENTS)]
         watcher.start()
         for client in clients:
             client.start()

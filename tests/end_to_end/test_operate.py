@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.running import Running
+from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Sink
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhi\r\n"
@@ -31,10 +31,7 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture
 def settings(sink) -> dict[str, str]:
-    return {
-        "RELAY_DOMAINS__REQUIRE_VERIFIED": "false", "RELAY_SMTP__TRUSTED_NETWORKS": "127.0.0.0/8",
-        "RELAY_DELIVERY__ROUTE": f'[{{domain = "*", host = "127.0.0.1:{sink.port}"}}]',
-    }
+    return {**OPEN, **TRUSTING, **routed(sink.address)}
 
 
 def send(port: int, count: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from dataclasses import dataclass, field
@@ -284,8 +283,7 @@ async def test_the_end_of_the_process_cuts_what_waits_for_the_dot_as_ambiguous(s
         config = settings(routes={"*": f"127.0.0.1:{sink.port}"})
         async with running(sqlite_url, tmp_path, config) as bench:
             message = await bench.send("ann@example.net")
-            await until(lambda: [c for c in bench.runner.couriers if c.carried])
-            await asyncio.sleep(0.1)
+            await until(lambda: [c for c in bench.runner.couriers if c.connection is not None and c.connection.final])
             await bench.runner.drain(0.1)
             told = await bench.store.read(messages.timeline, message.id)
             assert [attempt.result for _, attempt in told.attempts] == ["ambiguous"]
@@ -315,14 +313,17 @@ async def test_a_domain_that_is_not_there_bounces_and_dns_that_fails_defers(quic
 async def test_a_store_that_fails_stops_deliveries_and_loses_no_outcome(quick):
     with Sink() as sink:
         async with quick(settings(routes={"*": f"127.0.0.1:{sink.port}"})) as bench:
-            ready = [True]
-            bench.store.departures_open = lambda: ready[0]
-            ready[0] = False
+            ready, asked = False, []
+
+            def departures_open() -> bool:
+                asked.extend(c for c in bench.runner.couriers if c.connection is not None)
+                return ready
+
+            bench.store.departures_open = departures_open
             message = await bench.send("ann@example.net")
-            await until(lambda: bench.runner.couriers)
-            await asyncio.sleep(0.2)
+            await until(lambda: len(asked) > 2)  # the courier has a connection, has asked whether it may speak, and asks again
             assert not sink.messages
-            ready[0] = True
+            ready = True
             await bench.ended(message, "delivered")
 
 

@@ -1,6 +1,6 @@
-"""`relay serve` as users run it: a process of its own, settings in the environment, commands beside it.
+"""`relay serve` as users run it: a process of its own, settings in the environment, commands beside it, kill -9 when a test wants.
 
-    with Running(directory, {"RELAY_SMTP__TLS_CERT": ...}) as relay:
+    with Running(directory, {**OPEN, **routed(sink.address)}) as relay:
         key = relay.key()
         relay.smtp, relay.http          ports
         relay.command("queue", "list")  JSON of a command
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,17 +23,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from relay.control.place import NAME, reachable
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-START = 30.0  # seconds until it is ready; below 1 on a quiet machine
+START = 30.0  # seconds until it is up; below 1 on a quiet machine
+STOP = 60.0  # seconds a stop may take
+
+TRUSTING = {"RELAY_SMTP__TRUSTED_NETWORKS": "127.0.0.0/8"}  # loopback needs no key
+OPEN = {"RELAY_DOMAINS__REQUIRE_VERIFIED": "false"}  # any From is taken
+
+
+def routed(address: str, others: Mapping[str, str] = {}) -> dict[str, str]:
+    """The settings of a relay that sends all mail to this address, in the clear; `others` are addresses by domain."""
+    rows = (f'{{domain = "{domain}", host = "{host}", tls = "none"}}' for domain, host in (*others.items(), ("*", address)))
+    return {"RELAY_DELIVERY__ROUTE": f"[{', '.join(rows)}]"}
+
+
+def by_mx(nameserver: str, port: int) -> dict[str, str]:
+    """The settings of a relay that asks this nameserver for MX hosts, on loopback too, and finds them all on this port."""
+    return {"RELAY_DNS__NAMESERVERS": nameserver, "RELAY_DELIVERY__PORT": str(port), "RELAY_DELIVERY__ALLOW_PRIVATE": "true"}
 
 
 class Running:
-    """One relay with SQLite in `directory`, or on the store that `settings` name."""
+    """One relay with its data and its log in `directory`, unless `settings` name another data_dir or store."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, str], workers: int = 0):
+    def __init__(self, directory: Path, settings: Mapping[str, str] = {}, workers: int = 0):
         self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
         self.workers = workers
         self.smtp, self.http = free_port(), free_port()
         self.settings = {
@@ -45,39 +63,78 @@ class Running:
     def environ(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.directory), **self.settings}
 
+    @property
+    def data(self) -> Path:
+        return Path(self.settings["RELAY_DATA_DIR"])
+
+    @property
+    def store_url(self) -> str:
+        """As configured; "" is SQLite in `data`."""
+        return self.settings.get("RELAY_STORE__URL", "")
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.stop()
+        if self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
 
-    def start(self) -> None:
-        """Start it and wait for /readyz; raises RuntimeError with its log."""
-        command = [sys.executable, "-m", "relay", "serve", "--workers", str(self.workers)]
+    # its life
+
+    def start(self, *arguments: str, **environ: str) -> Self:
+        """Start it and wait until it is up; raises RuntimeError with its log. `environ` is for this life only."""
+        command = [sys.executable, "-m", "relay", "serve", "--workers", str(self.workers), *arguments]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
+            self.process = subprocess.Popen(
+                command, env={**self.environ, **environ}, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
         deadline = time.monotonic() + START
-        while not self.ready():
+        while not self.up():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the relay did not start:\n{self.log[-3000:]}")
             threading.Event().wait(0.02)
+        return self
+
+    def up(self) -> bool:
+        """It greets, and it takes commands: the last thing that a start does."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.smtp), 2.0) as line:
+                greeted = line.recv(3) == b"220"
+            with socket.socket(socket.AF_UNIX) as line, reachable(self.data / NAME) as path:
+                line.connect(path)
+        except OSError:
+            return False
+        return greeted
 
     def stop(self) -> int:
         """SIGTERM and the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(STOP)
 
     def kill(self) -> None:
-        """SIGKILL, as when power fails."""
+        """SIGKILL, as when power fails; its workers find out by themselves."""
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(STOP)
+
+    def workers_now(self) -> list[int]:
+        """The process ids of its workers."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
+        except OSError:
+            return []
 
     @property
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
+    # its pages
+
     def ready(self) -> bool:
+        """/readyz says so."""
         try:
             return self.get("/readyz")[0] == 200
         except OSError:
@@ -91,19 +148,23 @@ class Running:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    # commands beside it
+
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
-        """`relay ARGUMENTS` beside the running one."""
+        """`relay ARGUMENTS`."""
         command = [sys.executable, "-m", "relay", *arguments]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, cwd=self.directory, check=False, timeout=60, **options)
 
+    def text(self, *arguments: str) -> str:
+        """What `relay ARGUMENTS` printed; raises AssertionError with its words when it fails."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"relay {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
     def command(self, *arguments: str) -> Any:
-        """What `relay ARGUMENTS --json` says; raises AssertionError with its words when it fails."""
-        done = self.run(*arguments, "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout)
+        """What `relay ARGUMENTS --json` says."""
+        return json.loads(self.text(*arguments, "--json"))
 
     def key(self, *arguments: str) -> str:
         """A new API key."""
-        done = self.run("key", "create", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return self.text("key", "create", *arguments)
