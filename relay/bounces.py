@@ -59,6 +59,12 @@ class Classification:
         return self.category == HARD
 
 
+    @property
+    def doubted(self) -> Classification:
+        """What it means when the reply was guessed out of free text, which is never evidence enough for hard."""
+        return Classification(SOFT, "free-form") if self.suppresses else self
+
+
 UNKNOWN = Classification(UNSURE)
 
 

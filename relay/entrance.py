@@ -21,6 +21,7 @@ from relay.inbound.desk import Forget, InboundDesk
 from relay.inbound.mailboxes import Mailboxes, hosts
 from relay.inbound.pace import Pace
 from relay.inbound.receiving import Receiving
+from relay.inbound.returning import Returning
 from relay.mail.header import Header
 from relay.mail.ids import Maker
 from relay.mail.message import Wishes
@@ -28,6 +29,7 @@ from relay.mail.tokens import Tokens
 from relay.policy import Chain, Services
 from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSenders, StoredSuppressions
 from relay.settings import Settings
+from relay.shaping import Shaping
 from relay.smtp.auth import Guard
 from relay.smtp.limits import PER_ADDRESS, Budget, Connections
 from relay.smtp.server import Listener, ListenerOptions
@@ -113,8 +115,10 @@ def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, make
     """The listener for mail to us; it takes from the same limits as those beside it."""
     smtp, services = settings.smtp, tools.services
     boxes = Mailboxes(services.tokens, hosts(settings))
-    rules, terms = bounces.read(settings.suppress.rules), Terms.of(settings.suppress)
-    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, rules, terms, services.clock, maker, forget, Receiving(
+    returning = Returning(
+        store, services.tokens, bounces.read(settings.suppress.rules), Terms.of(settings.suppress), Shaping.load(settings.delivery.connections).provider,
+        services.clock, maker, forget)
+    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, services.clock, maker, forget, returning, Receiving(
         store, checks, Pace(settings.inbound.per_sender), services.clock, maker, settings.hostname, settings.domains.require_verified,
         settings.inbound.dmarc == "reject"))
     shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))

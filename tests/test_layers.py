@@ -40,6 +40,7 @@ ONLY = {  # a library is imported in these rooms alone
     "starlette": {"api", "web", "app"},
     "uvicorn": {"app", "web"},
     "dkim": {"mail"},
+    "flufl": {"mail"},
 }
 POLICIES = {"mail", "policy", "errors", "metrics"}
 SENDMAIL = {"mail", "cli", "kinds"}  # a start of 300 ms for each cron mail is a defect: the standard library and these

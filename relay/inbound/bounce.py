@@ -1,11 +1,12 @@
-"""Mail to a return path of ours: a delivery report finds the recipient it is about, and changes what it has evidence for.
+"""A delivery report finds the recipient it is about, and changes what it has evidence for.
 
-The token in the address says whose copy bounced; it is signed, so no report reaches another project's mail. What a report then says of that recipient:
+The token in the address that it came to, or in the message that it returns, says whose copy bounced; it is signed, so no report reaches another project's
+mail. What a report then says of that recipient:
 
     it says                                         state       event                 address suppressed
     ----------------------------------------------  ----------  --------------------  ---------------------------------------
-    failed, 5.y.z, about our recipient's address    bounced     email.bounced         when the class is `hard` (relay.bounces)
-    failed, 4.y.z (a later hop gave up)             failed      email.failed          never
+    failed, 5.y.z, about our recipient's address    bounced     email.bounced         when the class is `hard` (relay.bounces), never on a guess
+    failed, 4.y.z (a later hop gave up)             failed      email.failed          for a while, when it has worn out (relay.consent)
     failed, about another address only              as it was   email.soft_bounced    never: a forward or a list behind it broke
     delayed                                         as it was   email.deferred, once  never
     delivered, relayed, expanded                    as it was   -                     never; told to a submitter who asked (RFC 3461)
@@ -23,9 +24,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay import consent
-from relay.bounces import Classification, Rules
+from relay.bounces import READ, WEARING, Classification, Rules
 from relay.consent import Act, Terms
-from relay.errors import Invalid
+from relay.inbound import matching
+from relay.inbound.matching import Mark, key_of
 from relay.mail import address
 from relay.mail.dsn import Report, Told
 from relay.mail.ids import Maker
@@ -36,7 +38,6 @@ from relay.store.queue import Settlement
 from relay.store.recipients import Addressee
 
 SOURCE = "report"
-WORDS = 500  # characters of a reply in the evidence of a suppression
 SUCCESSES = {"delivered": "delivered", "relayed": "relayed", "expanded": "relayed"}  # action -> kind of report to the submitter
 
 
@@ -74,6 +75,13 @@ def record(conn: Any, number: int, letter: Letter, rules: Rules, terms: Terms, m
     return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped))
 
 
+def seek(conn: Any, marks: Sequence[Mark], letter: Letter, project: int | None, rules: Rules, terms: Terms, maker: Maker) -> list[Heard]:
+    """Take a report that came to no token to its end, about the recipients whom it proves (relay.inbound.matching), of this project if one is given."""
+    report = letter.report
+    named = [name for told in report.told for name in (told.original, told.final) if name]
+    return [record(conn, number, letter, rules, terms, maker) for number in matching.find(conn, marks, named, report.message_id, project)]
+
+
 def _concerning(told: Sequence[Told], addressee: Addressee) -> Sequence[Told]:
     """What is said about our recipient's address; where nothing is, the first word about anybody behind it."""
     return [each for each in told if _about(each, addressee)] or told[:1]
@@ -83,7 +91,8 @@ def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Ru
     if told.action in SUCCESSES:
         owed = _about(told, addressee) and returns.pass_on(conn, _settlement(addressee, told, letter, "delivered"), SUCCESSES[told.action])
         return "told" if owed else "success"
-    found = rules.classify(told.reply, told.mx)
+    found = rules.classify(told.reply, told.mx, returns.PHASE)
+    found = found.doubted if told.guess else found
     if not told.failed:
         return _delayed(conn, addressee, told, letter, found)
     if not _about(told, addressee):
@@ -95,10 +104,13 @@ def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Ru
     if not returns.settle(conn, _settlement(addressee, told, letter, state, event)):
         return "known"
     stopped.append(addressee.id)
-    if not (told.reply.permanent and found.suppresses):
-        return state
-    stopped.extend(consent.bounced(conn, addressee, _evidence(told, letter, found), terms, maker).stopped)
-    return "bounced hard"
+    evidence = _evidence(told, letter, found)
+    if told.reply.permanent and found.suppresses:
+        stopped.extend(consent.bounced(conn, addressee, evidence, terms, maker).stopped)
+        return "bounced hard"
+    if found.category in WEARING:
+        stopped.extend(consent.bounced_softly(conn, addressee, evidence, rules, terms, maker).stopped)
+    return state
 
 
 def _delayed(conn: Any, addressee: Addressee, told: Told, letter: Letter, found: Classification) -> str:
@@ -111,14 +123,7 @@ def _delayed(conn: Any, addressee: Addressee, told: Told, letter: Letter, found:
 def _about(told: Told, addressee: Addressee) -> bool:
     """Whether it is our recipient's own address that the report is about, as far as it says."""
     named = told.final or told.original
-    return not named or _key(named) == addressee.key
-
-
-def _key(text: str) -> str:
-    try:
-        return address.key(text)
-    except Invalid:
-        return ""
+    return not named or key_of(named) == addressee.key
 
 
 def _settlement(addressee: Addressee, told: Told, letter: Letter, state: str, *events: tuple[str, dict[str, Any]]) -> Settlement:
@@ -136,6 +141,7 @@ def _words(addressee: Addressee, told: Told, found: Classification) -> dict[str,
 
 
 def _evidence(told: Told, letter: Letter, found: Classification) -> Act:
-    said = {"rule": found.rule, "reply": str(told.reply)[:WORDS], "mx": told.mx, "reporter": letter.report.reporter, "final_recipient": told.final}
+    said = {"rule": found.rule, "reply": str(told.reply)[:READ], "mx": told.mx, "phase": returns.PHASE, "reporter": letter.report.reporter,
+            "final_recipient": told.final}
     return Act(SOURCE, letter.client, at=letter.at, more=said)
 

@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from relay import log
-from relay.bounces import Rules
 from relay.clock import Clock
-from relay.consent import Terms
-from relay.inbound import bounce, mailboxes, unsubscribe
-from relay.inbound.mailboxes import DOMAIN, Mailbox, Mailboxes
+from relay.inbound import mailboxes, unsubscribe
+from relay.inbound.mailboxes import DOMAIN, FEEDBACK, Mailbox, Mailboxes
 from relay.inbound.receiving import TAKEN, Receiving
-from relay.mail import dsn, ids
-from relay.mail.dsn import Report
+from relay.inbound.returning import Returning
+from relay.mail import ids
 from relay.mail.ids import Maker
 from relay.mail.message import Envelope, Principal, Recipient
 from relay.mail.reply import Reply
@@ -39,20 +37,18 @@ class InboundDesk:
     """A desk for relay.smtp.server.Listener("inbound").
 
     native     settings.suppress.unsubscribe
-    rules      what the replies in reports mean
-    terms      how long bounces suppress
     forget     tells the runner whose copies no longer wait
+    returning  takes reports about our own mail
     receiving  takes mail to domains and reports about them
     """
 
     store: Store
     mailboxes: Mailboxes
     native: str
-    rules: Rules
-    terms: Terms
     clock: Clock
     maker: Maker
     forget: Forget
+    returning: Returning
     receiving: Receiving
 
     async def authenticate(self, session: Session, mechanism: str, username: str, password: str) -> Principal | None:
@@ -68,14 +64,18 @@ class InboundDesk:
 
     async def message(self, session: Session, envelope: Envelope, content: bytes) -> Reply:
         boxes = list(dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients))
-        report: Report | None = None
         for mailbox in boxes:
             if mailbox.kind == UNSUBSCRIBE:
                 await self._leave(session, mailbox)
             elif mailbox.kind == BOUNCE:
-                report = report or dsn.read(content)
-                await self._bounced(session, mailbox, report)
-        if rest := [mailbox for mailbox in boxes if mailbox.kind not in (UNSUBSCRIBE, BOUNCE)]:
+                await self.returning.bounced(session, mailbox.number, content)
+            elif mailbox.kind == FEEDBACK:
+                await self.returning.feedback(session, content)
+        rest = [mailbox for mailbox in boxes if mailbox.kind not in (UNSUBSCRIBE, BOUNCE, FEEDBACK)]
+        people = [mailbox for mailbox in rest if mailbox.kind == DOMAIN]
+        if people and await self.returning.about_ours(session, content, people, self.receiving.proven):
+            rest = [mailbox for mailbox in rest if mailbox.kind != DOMAIN]
+        if rest:
             await self.receiving.take(session, envelope, content, rest)
         return Reply(250, "2.0.0", "done")
 
@@ -84,11 +84,3 @@ class InboundDesk:
         self.forget(done.stopped)
         TAKEN.labels(mailbox.kind, "new" if done.new else "known").inc()
         LOG.info("unsubscribed by mail", id=ids.public("em", done.addressee.message_id), new=done.new, client=session.client)
-
-    async def _bounced(self, session: Session, mailbox: Mailbox, report: Report) -> None:
-        letter = bounce.Letter(report, session.client, self.clock.now())
-        heard = await self.store.write(bounce.record, mailbox.number, letter, self.rules, self.terms, self.maker)
-        self.forget(heard.stopped)
-        for result in heard.results or (report.kind,):
-            TAKEN.labels(mailbox.kind, result).inc()
-        LOG.info("report", id=ids.public("em", heard.message_id), kind=heard.kind, results=list(heard.results), reporter=report.reporter, client=session.client)

@@ -4,6 +4,7 @@ nobody relays and nothing bounces later.
     unsub+TOKEN@       our hostname, and the mail_host of policies.unsubscribe    the token is made for one recipient (policies/unsubscribe.py)
     bounce+TOKEN@      the return-path host of a domain of the token's project    the same (policies/verp.py)
     reports+TOKEN@     our hostname, and the return-path host of the domain       the token is made for one domain (relay.control.records)
+    feedback@, fbl@    our hostname                                               anybody's report about our mail, to be believed for the marks in it
     anybody@           a verified domain with inbound switched on                 any local part, or those of `inbound_addresses` without `catch_all`
     postmaster, abuse  our hostname                                               refused: nobody reads them here yet
 
@@ -30,7 +31,8 @@ from relay.store import domains, recipients
 from relay.store.domains import Domain
 from relay.store.inbound import mail, reports
 
-DOMAIN = "domain"  # the kind of a mailbox without a token
+DOMAIN, FEEDBACK = "domain", "feedback"  # kinds of mailboxes without a token
+LOOPS = frozenset({"feedback", "fbl"})  # local parts to give to mailbox providers' feedback loops
 KINDS = {"unsub": UNSUBSCRIBE, "bounce": BOUNCE, "reports": REPORTS}  # prefix of a local part -> kind of token
 ROLES = frozenset({"postmaster", "abuse", "mailer-daemon"})
 
@@ -41,8 +43,8 @@ FORGED = Reply(550, "5.1.1", "this address is not one of ours")
 class Mailbox:
     """An address of ours.
 
-    kind    UNSUBSCRIBE | BOUNCE | REPORTS | DOMAIN
-    number  what the token was made for: the id of the recipient whose copy carried it, or of a domain; 0 for DOMAIN
+    kind    UNSUBSCRIBE | BOUNCE | REPORTS | FEEDBACK | DOMAIN
+    number  what the token was made for: the id of the recipient whose copy carried it, or of a domain; 0 without one
     host    as it was written to
     local   the local part, where there is no token
     """
@@ -54,7 +56,7 @@ class Mailbox:
 
     @property
     def signed(self) -> bool:
-        return self.kind != DOMAIN
+        return self.kind not in (DOMAIN, FEEDBACK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Mailboxes:
     def _unsigned(self, recipient: Recipient, local: str) -> Mailbox:
         if recipient.domain not in self.hosts:
             return Mailbox(DOMAIN, 0, recipient.domain, local)
+        if local.lower() in LOOPS:
+            return Mailbox(FEEDBACK, 0, recipient.domain)
         if local.lower() in ROLES:
             raise Refuse(Reply(550, "5.1.1", f"nobody reads {local.lower()} on this host; write to the domain that the mail is from"))
         raise Refuse(Reply(550, "5.7.1", "no mailbox of this name takes mail here"))
@@ -112,7 +116,7 @@ def check(conn: Any, mailbox: Mailbox, proven: bool = True, hosts: Collection[st
         _served(conn, mailbox, proven)
     elif mailbox.kind == REPORTS:
         _reported(conn, mailbox, hosts)
-    else:
+    elif mailbox.kind != FEEDBACK:
         _sent(conn, mailbox)
 
 

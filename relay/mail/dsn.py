@@ -5,35 +5,37 @@
     has a message/delivery-status part, by itself or       report       one for each recipient group, whatever is missing in it
       within multiparts, but not within a returned mail
     begins with qmail's "Hi. This is the"                  report       one for each paragraph that names a recipient
+    reads like a report in free form (flufl.bounce)        report       one for each address, marked as a guess
     was sent by a program (RFC 3834)                       auto-reply   none
     anything else                                          other        none
 
-Only the first OCTETS are looked at, which is where every mail server puts what matters; parts, nesting and groups are bounded, and nothing is decompressed.
+Only the first OCTETS are looked at, which is where every mail server puts what matters; parts and nesting (relay.mail.entities) and groups are bounded, and
+nothing is decompressed.
 What a report says is hearsay: the caller knows by the token of the address whom it can be about, and relay.bounces knows what a reply means.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.errors import Invalid
+from relay.errors import Invalid, Refuse
+from relay.mail import automatic, entities, freeform
+from relay.mail.entities import Entity
 from relay.mail.header import Header, split
 from relay.mail.reply import Reply, parse
 
 OCTETS = 524_288  # of a report; the machine's part comes before the returned mail
-PARTS = 20  # of one multipart
-DEPTH = 4  # multiparts within each other
 GROUPS = 200  # recipients of one report; a transaction has at most 100 in most servers
 TEXT = 4_000  # characters of a diagnostic
 
+UNKNOWN_SENDER = "?"  # for rules that take the null reverse-path, which every report has, for a sign of their own
 REPORT, AUTO_REPLY, OTHER = "report", "auto-reply", "other"
 ACTIONS = frozenset({"failed", "delayed", "delivered", "relayed", "expanded"})  # RFC 3464 §2.3.3
 
 _STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
-_BOUNDARY = re.compile(r'boundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))', re.IGNORECASE)
+_RETURNED = frozenset({"message/rfc822", "message/global", "text/rfc822-headers", "message/rfc822-headers", "message/global-headers"})
 _GAP = re.compile(rb"\r\n(?:[ \t]*\r\n)+")
 _STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
 _LINE_END = re.compile(rb"\r?\n")
@@ -53,6 +55,7 @@ class Told:
     action            of ACTIONS; guessed from the status where it is missing
     reply             the remote's words, or ours made of the status
     mx                who said them (Remote-MTA)
+    guess             read out of free text: never enough for a suppression
     """
 
     final: str
@@ -60,6 +63,7 @@ class Told:
     action: str
     reply: Reply
     mx: str = ""
+    guess: bool = False
 
     @property
     def failed(self) -> bool:
@@ -68,11 +72,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`kind` REPORT | AUTO_REPLY | OTHER; `reporter` the host that made it (Reporting-MTA)."""
+    """`kind` REPORT | AUTO_REPLY | OTHER; `reporter` the host that made it (Reporting-MTA); `message_id` of the returned message, without brackets."""
 
     kind: str
     reporter: str = ""
     told: tuple[Told, ...] = ()
+    message_id: str = ""
 
 
 def read(content: bytes) -> Report:
@@ -82,77 +87,44 @@ def read(content: bytes) -> Report:
         octets = _LINE_END.sub(b"\r\n", octets)
     try:
         header, body = split(octets)
-    except Invalid:
+        parts = list(entities.leaves(octets))
+    except (Invalid, Refuse):
         return Report(OTHER)
-    status = _status_part(header, body, DEPTH)
+    status = next((each.content() for each in parts if each.kind in _STATUS_PARTS), None)
     if status is not None:
-        return _report(status)
+        return _report(_LINE_END.sub(b"\r\n", status), _returned(parts))
     if _QMAIL.match(body):
         return _qmail(body)
-    return Report(AUTO_REPLY if automatic(header) else OTHER)
+    if told := _free(octets):
+        return Report(REPORT, told=told, message_id=_returned(parts))
+    return Report(AUTO_REPLY if automatic.answer(header, UNKNOWN_SENDER) or header.first(b"auto-submitted") else OTHER)
 
 
-def automatic(header: Header) -> bool:
-    """Whether a program wrote this by itself (RFC 3834 §5, and what was used before it)."""
-    submitted = header.value(b"auto-submitted").partition(";")[0].strip().lower()
-    if submitted not in ("", "no"):
-        return True
-    if header.value(b"precedence").lower() in ("auto_reply", "bulk", "junk"):
-        return True
-    return any(header.first(name) is not None for name in (b"x-autoreply", b"x-autorespond", b"x-auto-response-suppress"))
+def _returned(parts: Sequence[Entity]) -> str:
+    """The Message-ID of the message that came back, "" where it is not with the report."""
+    content = next((each.content() for each in parts if each.kind in _RETURNED), b"")
+    return _fields(_LINE_END.sub(b"\r\n", content[:OCTETS]).lstrip()).value(b"message-id")[:998].strip("<> ")
 
 
-# MIME, as far as the machine's part is found
+def _free(octets: bytes) -> tuple[Told, ...]:
+    """What a report in free form says, as far as one can guess."""
+    return tuple(Told(each.address, "", "failed" if each.permanent else "delayed", _free_reply(each.words, each.permanent), guess=True)
+                 for each in freeform.read(octets)[:GROUPS])
 
 
-def _status_part(header: Header, body: bytes, depth: int) -> bytes | None:
-    """The decoded body of the first message/delivery-status."""
-    kind, _, parameters = header.value(b"content-type").partition(";")
-    kind = kind.strip().lower()
-    if kind in _STATUS_PARTS:
-        return _decoded(header, body)
-    found = _BOUNDARY.search(parameters[:2_000])
-    if not kind.startswith("multipart/") or found is None or depth == 0:
-        return None
-    for part in _parts(body, (found[1] or found[2]).encode("utf-8", "replace")):
-        try:
-            status = _status_part(*split(part), depth - 1)
-        except Invalid:
-            continue
-        if status is not None:
-            return status
-    return None
-
-
-def _parts(body: bytes, boundary: bytes) -> Iterator[bytes]:
-    for piece in (b"\r\n" + body).split(b"\r\n--" + boundary, PARTS + 1)[1:PARTS + 1]:
-        first, end, rest = piece.partition(b"\r\n")
-        if first.startswith(b"--"):
-            return
-        if end and not first.strip():  # else a boundary that only begins like ours
-            yield rest if rest.endswith(b"\r\n") else rest + b"\r\n"
-
-
-def _decoded(header: Header, body: bytes) -> bytes:
-    encoding = header.value(b"content-transfer-encoding").lower()
-    try:
-        if encoding == "base64":
-            body = binascii.a2b_base64(body)
-        elif encoding == "quoted-printable":
-            body = binascii.a2b_qp(body)
-    except binascii.Error:
-        return b""
-    return _LINE_END.sub(b"\r\n", body)
+def _free_reply(words: str, permanent: bool) -> Reply:
+    reply = _reply(words, "")
+    return reply if reply.permanent == permanent and reply.code >= 400 else Reply(550 if permanent else 450, "", reply.text)
 
 
 # RFC 3464
 
 
-def _report(status: bytes) -> Report:
+def _report(status: bytes, message_id: str = "") -> Report:
     groups = [header for group in _GAP.split(status.lstrip(), GROUPS + 1)[:GROUPS + 1] if (header := _fields(group)).fields]
     reporter = next((host for each in groups if (host := _typed(each.value(b"reporting-mta")))), "")
     told = tuple(_told(each) for each in groups if each.first(b"final-recipient") or each.first(b"original-recipient") or each.first(b"action"))
-    return Report(REPORT, reporter[:255], told)
+    return Report(REPORT, reporter[:255], told, message_id)
 
 
 def _fields(group: bytes) -> Header:

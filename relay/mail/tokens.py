@@ -22,6 +22,7 @@ UNSUBSCRIBE = "unsub"
 OPEN = "open"
 CLICK = "click"
 BOUNCE = "bounce"
+TRACE = "trace"
 REPORTS = "reports"
 IN_URLS = frozenset({CLICK})
 

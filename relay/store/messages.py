@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, func, select
 from relay.errors import Conflict, NotFound
 from relay.mail import header, ids
 from relay.mail.message import Decision, Envelope, Message, Origin, Principal, Recipient, Wishes
-from relay.store import attempts, bodies, bulk, events, idempotency, usage
+from relay.store import attempts, bodies, bulk, events, idempotency, totals, usage
 from relay.store.attempts import Attempt
 from relay.store.bulk import clean, json
 from relay.store.events import Event
@@ -26,8 +26,9 @@ from relay.store.schema import messages, queue, recipients
 
 QUEUED, SCHEDULED, DEFERRED = "queued", "scheduled", "deferred"
 DELIVERED, BOUNCED, FAILED, SUPPRESSED, CANCELLED = "delivered", "bounced", "failed", "suppressed", "cancelled"
-ENDS = frozenset({DELIVERED, BOUNCED, FAILED, SUPPRESSED, CANCELLED})
-STATUS = (SCHEDULED, QUEUED, DEFERRED, BOUNCED, FAILED, DELIVERED, SUPPRESSED, CANCELLED)  # the first that any recipient has is the message's (B18)
+COMPLAINED = "complained"  # delivered, and called spam
+ENDS = frozenset({DELIVERED, COMPLAINED, BOUNCED, FAILED, SUPPRESSED, CANCELLED})
+STATUS = (SCHEDULED, QUEUED, DEFERRED, COMPLAINED, BOUNCED, FAILED, DELIVERED, SUPPRESSED, CANCELLED)  # the first that any recipient has is the message's (B18)
 
 SUBJECT = 998  # characters kept
 HOUR = 3_600.0
@@ -51,7 +52,9 @@ def add_many(conn: Connection, accepted: Sequence[Message]) -> list[int]:
     bulk.insert(conn, recipients, people)
     bulk.insert(conn, queue, waiting)
     events.append_rows(conn, happened)
-    usage.count(conn, [(message, row[_DOMAIN_COLUMN]) for message, row in zip(accepted, ledger, strict=True)])
+    domains = [row[_DOMAIN_COLUMN] for row in ledger]
+    usage.count(conn, list(zip(accepted, domains, strict=True)))
+    totals.add(conn, [(m.id, m.principal.project, domain, m.wishes.tags) for m, domain in zip(accepted, domains, strict=True)])
     return [message.id for message in accepted]
 
 

@@ -41,6 +41,26 @@ def get(conn: Connection, number: int) -> Addressee:
     return Addressee(*row[:8], test=row.origin.get("mode") == "test")
 
 
+def of_message(conn: Connection, message: int, keys: Sequence[str]) -> list[int]:
+    """Ids of the recipients of a message whose addresses have these normal forms; without any, of its only recipient."""
+    statement = select(recipients.c.id).where(recipients.c.message_id == message).order_by(recipients.c.id)
+    found = list(conn.scalars(statement.where(recipients.c.key.in_(list(keys))) if keys else statement.limit(2)))
+    return found if keys or len(found) == 1 else []
+
+
+def by_message_id(conn: Connection, text: str, keys: Sequence[str], project: int | None) -> list[int]:
+    """Ids of the recipients with these normal forms of the message with this Message-ID field, of one project if named; none where several messages have it."""
+    wanted = [messages.c.message_id == text, *([messages.c.project_id == project] if project is not None else [])]
+    found = conn.scalars(select(messages.c.id).where(*wanted).limit(2)).all()
+    return of_message(conn, found[0], keys) if len(found) == 1 and keys else []
+
+
+def delivered_by(conn: Connection, number: int) -> str:
+    """The host that took the message of this recipient, "" when that is no longer known."""
+    taken = select(attempts.c.mx).join(recipients, recipients.c.message_id == attempts.c.message_id)
+    return conn.scalar(taken.where(recipients.c.id == number, attempts.c.recipient_id == number, attempts.c.result == "delivered").limit(1)) or ""
+
+
 def counted(conn: Connection, addressee: Addressee, types: Sequence[str], limit: int) -> int:
     """How many events of these types the recipient has, up to `limit`."""
     found = select(events.c.id).where(

@@ -17,7 +17,7 @@ from relay.store.attempts import WORDS
 from relay.store.attempts import row as attempt_row
 from relay.store.bulk import clean
 from relay.store.events import Event
-from relay.store.messages import DELIVERED
+from relay.store.messages import COMPLAINED, DELIVERED
 from relay.store.queue import Settlement
 from relay.store.schema import attempts, messages, recipients
 
@@ -54,6 +54,12 @@ def settle(conn: Connection, told: Settlement) -> bool:
     events.append(conn, [Event(told.project_id, kind, told.at, told.message_id, told.recipient_id, data=data) for kind, data in told.events])
     _tell(conn, told, row)
     return True
+
+
+def complained(conn: Connection, recipient_id: int, at: float) -> bool:
+    """Whether the recipient, who has the message, is now one who called it spam; one whose mail ended otherwise, or who had done so before, stays."""
+    found = update(recipients).where(recipients.c.id == recipient_id, recipients.c.state == DELIVERED).values(state=COMPLAINED, ended_at=at)
+    return conn.execute(found).rowcount == 1
 
 
 def pass_on(conn: Connection, told: Settlement, kind: str) -> bool:

@@ -85,7 +85,8 @@ async def test_from_the_door_to_the_wire():
     assert [[r.address for r in each.recipients] for each in leaving] == [["jane@example.org"], []]
     octets = leaving[0].octets()
     assert dkimpy(octets, pair(RSA)[1]) == [True]
-    assert [field.name for field in leaving[0].header.fields][:4] == [b"dkim-signature", b"list-unsubscribe", b"list-unsubscribe-post", b"received"]
+    assert [field.name for field in leaving[0].header.fields][:5] == [
+        b"dkim-signature", b"relay-trace", b"list-unsubscribe", b"list-unsubscribe-post", b"received"]
     assert b"/t/c/" in octets
     assert b"/t/o/" in octets
     assert b"secret" not in octets
@@ -93,7 +94,7 @@ async def test_from_the_door_to_the_wire():
     assert not leaving[1].sealed
 
 
-async def test_a_message_without_wishes_gets_only_its_received_field_and_signature():
+async def test_a_message_without_wishes_gets_only_its_trace_and_signature():
     kept = ours()
     kept.domains = {1: {"example.com": Domain(1, "example.com", True)}}
     complete = (b"Date: Mon, 21 Sep 2026 10:00:00 +0000\r\nMessage-ID: <1@example.com>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n"
@@ -102,7 +103,7 @@ async def test_a_message_without_wishes_gets_only_its_received_field_and_signatu
     for names in (policy.ADMIT, policy.COPY, policy.DEPART):
         (out,) = await loaded(names, kept).apply(out)
     assert out.octets().endswith(b"\r\n" + complete)
-    assert [field.name for field in out.header.fields][:3] == [b"dkim-signature", b"received", b"date"]
+    assert [field.name for field in out.header.fields][:4] == [b"dkim-signature", b"relay-trace", b"received", b"date"]
 
 
 async def test_our_own_reports_meet_headers_and_dkim_only():

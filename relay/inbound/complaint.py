@@ -1,0 +1,60 @@
+"""Complaints: somebody called our mail spam, and gets no more of it (RFC 6650 §5.2).
+
+    it says                          state        event               address
+    -------------------------------  -----------  ------------------  --------------------------------------------
+    abuse, fraud, opt-out            complained   email.complained    suppressed; the contact is unsubscribed
+    not-spam, virus, auth-failure,   as it was    -                   as it was; counted and logged
+      other, about nobody of ours
+
+A second complaint about the same message changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay import consent
+from relay.consent import Act
+from relay.inbound import matching
+from relay.inbound.matching import Mark
+from relay.mail.arf import Complaint
+from relay.mail.ids import Maker
+from relay.store import recipients, returns
+from relay.store.recipients import Addressee
+
+SOURCE = "feedback"
+COMPLAINED = "complained"
+KINDS = frozenset({"not-spam", "virus", "auth-failure", "other", "dmarc"})  # of reports that are none, by name in logs and metrics; the rest is "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a complaint about one recipient: `result` "complained" | "known" | the kind of a report that is none; `mx` who had taken the message."""
+
+    message_id: int
+    result: str
+    mx: str = ""
+    stopped: tuple[int, ...] = ()
+
+
+def record(conn: Any, complaint: Complaint, marks: Sequence[Mark], project: int | None, client: str, at: float, maker: Maker) -> list[Taken]:
+    """Take a complaint to its end in one transaction; empty when it is about nobody of ours.
+
+    project  the one whose mail it may be about, None where the address that it came to is nobody's
+    client   IP address that it came from; `at` UTC seconds
+    """
+    about = matching.find(conn, marks, complaint.named, complaint.message_id, project)
+    return [_one(conn, recipients.get(conn, number), complaint, client, at, maker) for number in about]
+
+
+def _one(conn: Any, addressee: Addressee, complaint: Complaint, client: str, at: float, maker: Maker) -> Taken:
+    mx = recipients.delivered_by(conn, addressee.id)
+    if not complaint.complains:
+        return Taken(addressee.message_id, complaint.kind if complaint.kind in KINDS else "other", mx)
+    if not returns.complained(conn, addressee.id, at):
+        return Taken(addressee.message_id, "known", mx)
+    act = Act(SOURCE, client, at=at, more={"feedback_type": complaint.kind, "reporter": complaint.reporter})
+    done = consent.complained(conn, addressee, act, maker)
+    return Taken(addressee.message_id, COMPLAINED, mx, done.stopped)

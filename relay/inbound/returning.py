@@ -1,0 +1,133 @@
+"""Takes reports about our own mail to their end: bounces and complaints, at whichever address of ours they come in.
+
+    bounce+TOKEN@        the address says whose mail it is about
+    feedback@            our marks in it say (relay.inbound.matching); this is the address to give to feedback loops
+    an inbound domain    the same, of that project's mail only: where recipients share a reverse-path, reports come to the sender's own
+
+What is a report of neither kind, and what is about nobody of ours, is counted, logged and dropped; nothing here is ever answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from relay import log
+from relay.bounces import Rules
+from relay.clock import Clock
+from relay.consent import Terms
+from relay.inbound import bounce, complaint, mailboxes, matching
+from relay.inbound.bounce import Heard, Letter
+from relay.inbound.mailboxes import Mailbox
+from relay.inbound.matching import Mark
+from relay.inbound.receiving import TAKEN
+from relay.mail import arf, dsn, ids, traces
+from relay.mail.arf import Complaint
+from relay.mail.dsn import Report
+from relay.mail.ids import Maker
+from relay.metrics import OTHER, counter
+from relay.policy import Tokens
+from relay.smtp.desk import Session
+from relay.store.engine import Store
+
+LOG = log.get("inbound")
+COMPLAINTS = counter("complaints_total", "Messages that their recipients called spam, by who took them", "provider")
+REPORTS = counter("arf_reports_total", "Feedback reports by who had taken the message and what came of them", "provider", "result")
+UNMATCHED = "unmatched"
+
+
+class Read(NamedTuple):
+    """What a mail says; at most one of `report` and `complaint` matters, the complaint where it is one."""
+
+    report: Report
+    complaint: Complaint | None
+    marks: list[Mark]
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """`provider` names who runs an MX host, None for nobody known; `forget` tells the runner whose copies no longer wait."""
+
+    store: Store
+    tokens: Tokens
+    rules: Rules
+    terms: Terms
+    provider: Callable[[Sequence[str]], str | None]
+    clock: Clock
+    maker: Maker
+    forget: Callable[[Iterable[int]], None]
+
+    async def bounced(self, session: Session, number: int, content: bytes) -> None:
+        """Mail to the return path of this recipient's copy."""
+        read = await self.read(content)
+        if read.complaint is not None:
+            await self._complained(session, read.complaint, [(number, b"")])
+            return
+        self._heard(session, read.report, [await self.store.write(
+            bounce.record, number, self._letter(session, read.report), self.rules, self.terms, self.maker)])
+
+    async def feedback(self, session: Session, content: bytes) -> None:
+        """Mail to the address for feedback loops."""
+        read = await self.read(content)
+        if read.complaint is not None:
+            if not await self._complained(session, read.complaint, read.marks):
+                REPORTS.labels(OTHER, UNMATCHED).inc()
+                LOG.info("complaint about nobody of ours", kind=read.complaint.kind, reporter=read.complaint.reporter, client=session.client)
+        else:
+            self._heard(session, read.report, await self._sought(session, read, None))
+
+    async def about_ours(self, session: Session, content: bytes, boxes: Iterable[Mailbox], proven: bool) -> bool:
+        """Whether mail to these mailboxes of domains was a report about the mail of their projects, and is dealt with; else it is somebody's mail."""
+        read = await self.read(content)
+        if read.complaint is None and read.report.kind != dsn.REPORT:
+            return False
+        found = False
+        for project in await self.store.read(_owners, boxes, proven):
+            if read.complaint is not None:
+                found |= await self._complained(session, read.complaint, read.marks, project)
+            elif heard := await self._sought(session, read, project):
+                self._heard(session, read.report, heard)
+                found = True
+        return found
+
+    async def read(self, content: bytes) -> Read:
+        """In a thread: what anybody sends may take a while to read."""
+        report, found, marks = await asyncio.to_thread(lambda: (dsn.read(content), arf.read(content), traces.marks(content)))
+        return Read(report, found, matching.believed(self.tokens, marks))
+
+    def _letter(self, session: Session, report: Report) -> Letter:
+        return Letter(report, session.client, self.clock.now())
+
+    async def _sought(self, session: Session, read: Read, project: int | None) -> list[Heard]:
+        return await self.store.write(bounce.seek, read.marks, self._letter(session, read.report), project, self.rules, self.terms, self.maker)
+
+    def _heard(self, session: Session, report: Report, heard: Sequence[Heard]) -> None:
+        for each in heard:
+            self.forget(each.stopped)
+            for result in each.results or (each.kind,):
+                TAKEN.labels("bounce", result).inc()
+            LOG.info("report", id=ids.public("em", each.message_id), kind=each.kind, results=list(each.results), reporter=report.reporter,
+                     client=session.client)
+        if not heard:
+            TAKEN.labels("bounce", UNMATCHED).inc()
+            LOG.info("report about nobody of ours", kind=report.kind, reporter=report.reporter, client=session.client)
+
+    async def _complained(self, session: Session, found: Complaint, marks: Sequence[Mark], project: int | None = None) -> bool:
+        """Whether it was about anybody of ours."""
+        taken = await self.store.write(complaint.record, found, marks, project, session.client, self.clock.now(), self.maker)
+        for each in taken:
+            self.forget(each.stopped)
+            provider = self.provider([each.mx]) or OTHER if each.mx else OTHER
+            REPORTS.labels(provider, each.result).inc()
+            if each.result == complaint.COMPLAINED:
+                COMPLAINTS.labels(provider).inc()
+            LOG.info("complaint", id=ids.public("em", each.message_id), kind=found.kind, result=each.result, reporter=found.reporter, client=session.client)
+        return bool(taken)
+
+
+def _owners(conn: Any, boxes: Iterable[Mailbox], proven: bool) -> list[int]:
+    """The projects whose domains these mailboxes are at."""
+    found = (mailboxes.served(conn, box, proven) for box in boxes)
+    return sorted({domain.project_id for domain in found if domain is not None})
