@@ -29,6 +29,7 @@ class Plunk:
 
     def __init__(self, tenant):  # noqa: F811
         self.tenant, self.http = tenant, tenant.http
+        self.mark = len(tenant.served.sink.messages)  # what arrives from now on is of this test
 
     def ask(self, method, path, body=None, status=200, **headers):
         answer = self.http.request(method, f"/plunk{path}", json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})

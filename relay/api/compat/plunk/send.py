@@ -205,7 +205,7 @@ async def _sent(here: Relay, who: Principal, mail: Mail, people: list[Contact], 
     for reply in await here.door.recipients(who, list(zip(envelopes, recipients, strict=True))):
         if reply is not None and reply.permanent:
             raise Refuse(reply, "recipient_suppressed")
-    emails, names = [], {box(person.email, "to").key: person for person in mail.given.to}
+    emails, names = [], {box(person.email, "to").key: person for person in reversed(mail.given.to)}  # the first spelling counts
     for contact, envelope in zip(people, envelopes, strict=True):
         content = _built(here, mail, contact, envelope.recipients[0], names[contact.key])
         emails.append({"contact": {"id": contact.public_id, "email": contact.email}, "email": await _through(here, who, mail, envelope, content, client)})
