@@ -33,7 +33,7 @@ from relay.store.engine import JOBS, Store
 from relay.store.suppressions import Suppression
 from tests.support import dns as names
 from tests.support import postgres
-from tests.support.process import RelayProcess
+from tests.support.running import OPEN, TRUSTING, Running, by_mx, routed
 from tests.support.sink import Script, Sink
 
 DOMAINS = 1_000
@@ -50,7 +50,7 @@ def people(path: Path, rows: int) -> None:
             file.write(f'person{n}@d{n % DOMAINS}.example,First{n % 997},Last{n % 9973},"news,customer",{"pro" if n % 3 else "free"},Town {n % 311},{n % 50}\n')
 
 
-async def suppress(where: RelayProcess, count: int, rows: int) -> None:
+async def suppress(where: Running, count: int, rows: int) -> None:
     """Suppress `count` addresses, half of them in the file, in the store of a relay that is down."""
     store, maker = await Store.open(where.store_url, where.data, accept_old_sqlite=True), Maker(900)
     try:
@@ -66,14 +66,14 @@ async def suppress(where: RelayProcess, count: int, rows: int) -> None:
 class Meter:
     """Sends mail and looks at memory until `stop`."""
 
-    where: RelayProcess
+    where: Running
     stop: threading.Event = field(default_factory=threading.Event)
     took: list[float] = field(default_factory=list)
     most: int = 0
 
     def client(self, number: int) -> None:
         chance = random.Random(number)
-        with smtplib.SMTP("127.0.0.1", self.where.submission, timeout=60) as smtp:
+        with smtplib.SMTP("127.0.0.1", self.where.smtp, timeout=60) as smtp:
             while not self.stop.wait(chance.expovariate(RATE / CLIENTS)):
                 started = time.perf_counter()
                 smtp.sendmail("shop@bench.example", [f"u{chance.random()}@fast.test"], f"Subject: x\r\n\r\n{BODY * 28}")
@@ -89,7 +89,7 @@ class Meter:
 
 
 @contextmanager
-def mail(where: RelayProcess) -> Iterator[Meter]:
+def mail(where: Running) -> Iterator[Meter]:
     """Mail flows meanwhile."""
     meter = Meter(where)
     threads = [threading.Thread(target=meter.client, args=(n,)) for n in range(CLIENTS)] + [threading.Thread(target=meter.watch)]
@@ -122,7 +122,7 @@ def bring_out(api: httpx.Client, form: str) -> int:
         return sum(chunk.count(mark) for chunk in answer.raise_for_status().iter_raw())
 
 
-def measured(name: str, where: RelayProcess, act: Callable[[], int]) -> None:
+def measured(name: str, where: Running, act: Callable[[], int]) -> None:
     with mail(where) as meter:
         started = time.monotonic()
         rows = act()
@@ -130,8 +130,8 @@ def measured(name: str, where: RelayProcess, act: Callable[[], int]) -> None:
     print(f"  {name:12} {rows / took:9,.0f} rows/s  {meter.told()}", flush=True)
 
 
-def run(where: RelayProcess, path: Path, idle: float) -> None:
-    key = where.cli("key", "create")
+def run(where: Running, path: Path, idle: float) -> None:
+    key = where.key()
     with httpx.Client(base_url=f"http://127.0.0.1:{where.http}", headers={"Authorization": f"Bearer {key}"}, timeout=600) as api:
         for _ in range(2):
             with mail(where) as meter:
@@ -158,8 +158,8 @@ def main() -> None:
         sink = stack.enter_context(Sink(Script(keep=False)))
         for database in asked.databases.split(","):
             url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else ""
-            where = RelayProcess(folder / database, store_url=url, nameserver=dns.address, smtp='trusted_networks = ["127.0.0.0/8"]',
-                                 more=f'[[delivery.route]]\ndomain = "*"\nhost = "{sink.address}"\ntls = "none"\n')
+            settings = {**OPEN, **TRUSTING, **by_mx(dns.address, 25), **routed(sink.address), "RELAY_STORE__URL": url}
+            where = Running(folder / database, {**settings, "RELAY_SECRET_KEY": "imports " * 5})
             asyncio.run(suppress(where, asked.suppressed, asked.rows))
             print(f"{database}: {asked.rows} rows, {asked.suppressed} suppressions", flush=True)
             with where:

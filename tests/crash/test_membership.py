@@ -16,7 +16,7 @@ from relay.store import events
 from relay.store.audience import changes
 from relay.store.engine import Store
 from tests.crash.test_kills import SEED
-from tests.support.process import RelayProcess
+from tests.support.running import Running
 
 DEATHS = ("store.before-commit", "store.committed")
 PEOPLE = 6
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     asyncio.run(server.drop(made))
 
 
-def client(relay: RelayProcess, key: str) -> httpx.Client:
+def client(relay: Running, key: str) -> httpx.Client:
     return httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {key}"}, timeout=10)
 
 
@@ -49,7 +49,7 @@ def until_death(http: httpx.Client, people: list[str], segment: str, chance: ran
             http.delete(f"/segments/{segment}/contacts/{some[0]}")
 
 
-async def told(relay: RelayProcess) -> list[events.Event]:
+async def told(relay: Running) -> list[events.Event]:
     """All events of segments."""
     store = await Store.open(relay.store_url, relay.data, read_only=True)
     try:
@@ -64,7 +64,7 @@ async def told(relay: RelayProcess) -> list[events.Event]:
         await store.close()
 
 
-def settled(relay: RelayProcess) -> bool:
+def settled(relay: Running) -> bool:
     async def look() -> bool:
         store = await Store.open(relay.store_url, relay.data, read_only=True)
         try:
@@ -78,8 +78,8 @@ def settled(relay: RelayProcess) -> bool:
 @pytest.mark.limit(120)
 def test_each_entry_and_exit_is_told_once(tmp_path: Path, url: str) -> None:
     chance = random.Random(SEED)
-    relay = RelayProcess(tmp_path, store_url=url, settings=f'secret_key = "{"membership " * 4}"', environ={"RELAY_SMTP__TRUSTED_NETWORKS": ""})
-    key = relay.cli("key", "create")
+    relay = Running(tmp_path, {"RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "membership " * 4})
+    key = relay.key()
     for number, death in enumerate(DEATHS):
         relay.start(RELAY_FAULT=f"{death}:{chance.randrange(30, 60)}")
         with client(relay, key) as http:
