@@ -10,17 +10,21 @@ With `--workers N` a worker sends `drain()`, the increments since its last call,
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
 import time
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
 
 disable_created_metrics()  # a second series for each counter that no rule of ours reads
 REGISTRY = CollectorRegistry(auto_describe=True)
@@ -46,8 +50,9 @@ def gauge(name: str, text: str, *labels: str, summed: bool = False) -> Gauge:
     return Gauge(f"relay_{name}", text, labels, registry=REGISTRY)
 
 
-def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
-    return Histogram(f"relay_{name}", text, labels, buckets=buckets, registry=REGISTRY)
+def histogram(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Spread:
+    """A histogram; each of its label sets is observed by one thread."""
+    return Spread(name, text, *labels, buckets=buckets)
 
 
 class Few:
@@ -109,6 +114,61 @@ class Tally:
         for values, number in list(self.counts.items()):
             family.add_metric(values, number)
         yield family
+
+
+class Spread:
+    """A histogram for what is observed with every message: plain numbers as in Tally; the library's own takes two locks and seven times as long."""
+
+    __slots__ = ("_cells", "_empty", "bounds", "observe", "time")
+
+    def __init__(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST, registry: CollectorRegistry = REGISTRY):
+        self.bounds = tuple(float(bound) for bound in buckets)
+        self._cells: dict[tuple[str, ...], _Cells] = {}
+        self._empty = partial(HistogramMetricFamily, f"relay_{name}", text, labels=labels)
+        if not labels:
+            self.observe, self.time = self.labels().observe, self.labels().time
+        registry.register(self)
+
+    def labels(self, *values: str) -> _Cells:
+        """The child of these label values; the hot path keeps it."""
+        found = self._cells.get(values)
+        if found is None:
+            found = self._cells[values] = _Cells(self.bounds)
+        return found
+
+    def collect(self) -> Iterator[Metric]:
+        family = self._empty()
+        for values, cells in list(self._cells.items()):
+            total, shown = 0, []
+            for bound, number in zip((*self.bounds, math.inf), tuple(cells.counts), strict=True):
+                total += number
+                shown.append((floatToGoString(bound), total))
+            family.add_metric(values, shown, cells.sum)
+        yield family
+
+
+class _Cells:
+    """One series: how many fell under each bound, and over the last; and their sum."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]):
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Observe the seconds that the block takes, however it ends."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(time.perf_counter() - start)
 
 
 Delta = tuple[str, tuple[tuple[str, str], ...], float]  # sample name with its suffix, labels, increment
