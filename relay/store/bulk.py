@@ -45,6 +45,14 @@ def raw(conn: Connection) -> Any:
     return conn.connection.dbapi_connection
 
 
+def run(conn: Connection, sql: str, values: tuple[Any, ...] = ()) -> None:
+    """One statement of the hot path, in the driver's own words."""
+    if conn.dialect.name == "sqlite":
+        raw(conn).execute(sql, values)
+    else:
+        conn.exec_driver_sql(sql, values)
+
+
 def insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows that have every column of the table but those that the database fills (events.xid)."""
     _insert(conn, table, rows, "")
@@ -78,9 +86,8 @@ def update(conn: Connection, table: Table, key: str, columns: tuple[str, ...], r
 
 def delete(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> None:
     """Delete the rows whose `key` is one of `keys`."""
-    execute = raw(conn).execute if conn.dialect.name == "sqlite" else conn.exec_driver_sql
     for part in _slices(keys):
-        execute(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)}", _args(conn, part))  # noqa: S608
+        run(conn, f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)}", _args(conn, part))  # noqa: S608
 
 
 def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> set[int]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from sqlalchemy import Connection, select
 
 from relay.mail.message import Message
+from relay.store import bulk
 from relay.store.schema import usage as table
 
 
@@ -29,7 +30,7 @@ def count(conn: Connection, accepted: Sequence[tuple[Message, str]]) -> None:
         if message.principal.mode != "test" and message.principal.kind != "system" and message.envelope.recipients:
             sums[message.principal.project, _month(int(message.received_at // 86_400)), domain] += len(message.envelope.recipients)
     for (project, month, domain), sent in sorted(sums.items()):
-        conn.exec_driver_sql(_ADD[conn.dialect.name], (project, month, domain, sent))
+        bulk.run(conn, _ADD[conn.dialect.name], (project, month, domain, sent))
 
 
 _SQL = ("INSERT INTO usage (project_id, month, domain, sent) VALUES ({}, {}, {}, {}) "

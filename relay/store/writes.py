@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from relay import log
 from relay.errors import Defer, Refuse, RelayError, StoreError
 from relay.mail.reply import Reply
-from relay.store import gauges
+from relay.store import bulk, gauges
 
 OUTCOMES, MAIL, JOBS = "outcomes", "mail", "jobs"
 LANES = {OUTCOMES: 0, MAIL: 1, JOBS: 2}
@@ -130,7 +130,7 @@ class Room:
 
 def perform(conn: Connection, writes: list[Write]) -> None:
     """Run the batch in the open transaction: each write has its result or its own error afterwards. Raises what is a fault of the database."""
-    conn.exec_driver_sql("SAVEPOINT batch")
+    bulk.run(conn, "SAVEPOINT batch")
     try:
         _together(conn, writes)
     except Exception as error:
