@@ -1,15 +1,30 @@
-"""Pages of long lists: by number, as people ask, or after the last row of the page before, which is fast at any depth.
+"""Pages of long lists: by number, as people ask, or after the last row of the page before.
 
-Rows are ordered by their id, newest first unless said otherwise; ids grow with time, so that is the order of creation. A page by number costs an OFFSET,
-which reads what it skips; `Found.last` is what the next page by cursor starts after.
+Rows are ordered by their id, newest first unless said otherwise; ids grow with time, so that is the order of creation. `Found.last` is what the next page by
+cursor starts after.
+
+A list of more than LONG rows that has a `name` is walked through once in TTL seconds: that gives its total, and anchors, ids from which a page by number is a
+short way (B19). Rows are read anew for every page, and those that were added since are counted, so only what was deleted or stopped matching can make a total,
+or the edge between two pages, up to TTL seconds old. Shorter lists are counted each time, unless that takes longer than SLOW.
 """
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+LONG = 10_000  # rows that are counted each time
+STEP = 10_000  # rows between two anchors: a page by number skips half as many on average
+LEAST = 200  # rows between two anchors of a list whose rows are far apart
+HOP = 0.02  # seconds that a way from one anchor to the next should take
+TTL = 60.0  # seconds
+SLOW = 0.05  # seconds
+SAMPLES = 256  # lists whose anchors are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +38,116 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`rows` of the page, `total` over all pages, `last` the id to go on after, None on the last page."""
+    """`rows` of the page, `total` over all pages, or at least that many when not `exact`; `last` the id to go on after, None on the last page."""
 
     rows: list[Any]
     total: int
     last: int | None = None
+    exact: bool = True
 
 
-def take(conn: Connection, query: Select[Any], key: ColumnElement[int], page: Page, newest_first: bool = True) -> Found:
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A long list as it was at a time (monotonic seconds): its length, its first id, and the ids before each further `step` rows."""
+
+    total: int
+    first: int
+    anchors: tuple[int, ...]
+    step: int
+    at: float
+
+
+class Samples:
+    """The samples of a store's long lists, by their names; the least used go first."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[Hashable, Sample] = OrderedDict()
+
+    def get(self, name: Hashable) -> Sample | None:
+        found = self._found.get(name)
+        return None if found is None or time.monotonic() - found.at > TTL else found
+
+    def put(self, name: Hashable, sample: Sample) -> None:
+        self._found[name] = sample
+        self._found.move_to_end(name)
+        while len(self._found) > SAMPLES:
+            self._found.popitem(last=False)
+
+    def forget(self) -> None:
+        """Rows were deleted."""
+        self._found.clear()
+
+
+def take(conn: Connection, query: Select[Any], key: ColumnElement[int], page: Page, newest_first: bool = True, name: Hashable = None) -> Found:
     """One page of the query, whose rows have the column `key`.
 
-    The total counts every match, so a query must be narrow or its table's index small: the caller picks filters that have an index.
+    name  what tells this list from all others of the store, its filters too; without one every match is counted, so such a query must be narrow
     """
-    total = conn.scalar(select(func.count()).select_from(query.with_only_columns(key).order_by(None).subquery())) or 0
+    skip, edge = (page.number - 1) * page.size, None
+    total, found = _length(conn, query, key, newest_first, name)
+    if found is not None:
+        later = conn.scalar(_after(query.with_only_columns(func.count()), key, found.first, not newest_first)) or 0
+        total = found.total + later
+        skip, edge = _nearest(found, skip, later)
     wanted = query.order_by(key.desc() if newest_first else key).limit(page.size + 1)
     if page.after is not None:
-        wanted = wanted.where(key < page.after if newest_first else key > page.after)
+        wanted = _after(wanted, key, page.after, newest_first)
     elif page.number > 1:
-        wanted = wanted.offset((page.number - 1) * page.size)
+        wanted = (wanted if edge is None else _after(wanted, key, edge, newest_first)).offset(skip)
     rows = conn.execute(wanted).all()
     more = len(rows) > page.size
     rows = rows[:page.size]
     return Found(list(rows), total, getattr(rows[-1], key.key) if more else None)
+
+
+def _length(conn: Connection, query: Select[Any], key: ColumnElement[int], newest_first: bool, name: Hashable) -> tuple[int, Sample | None]:
+    """How many rows a query has; with a sample when that is a long list, or one that was long in counting."""
+    if name is None:
+        return _counted(conn, query, key), None
+    samples: Samples = conn.info["samples"]
+    if (found := samples.get(name)) is not None:
+        return found.total, found
+    started = time.monotonic()
+    total = _counted(conn, query, key, STEP + 1)
+    if total > STEP:
+        found = _walked(conn, query, key, newest_first)
+    elif total:
+        found = Sample(total, conn.scalar(_ordered(query, key, newest_first).limit(1)) or 0, (), STEP, started)
+    if found is None or (found.total <= LONG and time.monotonic() - started < SLOW):
+        return found.total if found else 0, None
+    samples.put(name, found)
+    return found.total, found
+
+
+def _counted(conn: Connection, query: Select[Any], key: ColumnElement[int], most: int | None = None) -> int:
+    """How many rows a query has, counted up to `most`."""
+    return conn.scalar(select(func.count()).select_from(query.with_only_columns(key).order_by(None).limit(most).subquery())) or 0
+
+
+def _ordered(query: Select[Any], key: ColumnElement[int], newest_first: bool) -> Select[Any]:
+    return query.with_only_columns(key).order_by(key.desc() if newest_first else key)
+
+
+def _after(query: Select[Any], key: ColumnElement[int], number: int, newest_first: bool) -> Select[Any]:
+    return query.where(key < number if newest_first else key > number)
+
+
+def _nearest(sample: Sample, skip: int, later: int) -> tuple[int, int | None]:
+    """How many rows to skip after which id (None = from the start), to skip so many in all, of which `later` came after the sample was made."""
+    place = min((skip - later) // sample.step, len(sample.anchors))
+    return (skip - later - place * sample.step, sample.anchors[place - 1]) if place > 0 else (skip, None)
+
+
+def _walked(conn: Connection, query: Select[Any], key: ColumnElement[int], newest_first: bool) -> Sample:
+    """A long list, walked through from anchor to anchor."""
+    numbers, started = _ordered(query, key, newest_first), time.monotonic()
+    first, step, anchors = conn.scalar(numbers.limit(1)), STEP, []
+    following = conn.scalar(numbers.offset(step - 1).limit(1))
+    if following is not None and (took := time.monotonic() - started) > HOP:
+        step = max(LEAST, int(step * HOP / took))
+        following = conn.scalar(numbers.offset(step - 1).limit(1))
+    while following is not None:
+        anchors.append(following)
+        following = conn.scalar(_after(numbers, key, following, newest_first).offset(step - 1).limit(1))
+    rest = _after(query, key, anchors[-1], newest_first) if anchors else query
+    return Sample(len(anchors) * step + _counted(conn, rest, key), first or 0, tuple(anchors), step, started)

@@ -25,6 +25,7 @@ from relay import log
 from relay.errors import StoreError
 from relay.mail.ids import Maker
 from relay.store import faults, gauges
+from relay.store.pages import Samples
 from relay.store.writes import JOBS, LANES, Room, Write, fail, fault, perform
 
 POOL = 8  # connections that read
@@ -46,7 +47,7 @@ class Postgres:
         self.failed, self.read_only = failed, read_only
         self.healthy = True
         self._dsn = url.replace("postgresql+asyncpg://", "postgresql://", 1)
-        self._context = {"ids": Maker()}
+        self._context = {"ids": Maker(), "samples": Samples()}
         self._room, self._wake, self._closing = Room(), asyncio.Event(), False
         self._conn: AsyncConnection | None = None
         self._failures, self._retry_at = 0, 0.0

@@ -36,6 +36,7 @@ from relay import log
 from relay.errors import StoreError
 from relay.mail.ids import Maker
 from relay.store import faults, gauges
+from relay.store.pages import Samples
 from relay.store.segments import Segments
 from relay.store.writes import Room, Write, fail, fault, perform
 
@@ -92,7 +93,7 @@ class Sqlite:
     def __init__(self, path: Path, segments: Segments, *, read_only: bool, failed: asyncio.Event):
         self.path, self.segments, self.failed, self.read_only = path, segments, failed, read_only
         self.healthy = True
-        self._context = {"ids": Maker(), "segments": segments}
+        self._context = {"ids": Maker(), "segments": segments, "samples": Samples()}
         self._loop = asyncio.get_running_loop()
         self._room = Room()
         self._work: queue.SimpleQueue[tuple[list[Write], bool] | None] = queue.SimpleQueue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,14 @@ class Filter:
 
     search    a part of the address or of the names, in any case
     rule      a condition that relay.store.audience.segments made
+    name      what tells the rule from others, for the totals of long lists
     """
 
     search: str | None = None
     unsubscribed: bool | None = None
     audience: int | None = None
     rule: ColumnElement[bool] | None = None
+    name: Hashable = None
 
 
 COLUMNS = tuple(contacts.c[name] for name in Contact.__slots__)
@@ -145,6 +147,7 @@ def set_unsubscribed(conn: Connection, number: int, flag: bool, at: float) -> bo
 
 def erase(conn: Connection, numbers: Sequence[int]) -> int:
     """Delete contacts and all that hangs on them; gives how many."""
+    conn.info["samples"].forget()
     return conn.execute(delete(contacts).where(contacts.c.id.in_(list(numbers)))).rowcount
 
 
@@ -163,7 +166,8 @@ def where(project: int, wanted: Filter) -> ColumnElement[bool]:
 
 def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
     """A page of contacts, newest first."""
-    found = pages.take(conn, select(*COLUMNS).where(where(project, wanted)), contacts.c.id, which)
+    name = ("contacts", project, wanted.search, wanted.unsubscribed, wanted.audience, wanted.name)
+    found = pages.take(conn, select(*COLUMNS).where(where(project, wanted)), contacts.c.id, which, name=name if wanted.rule is None or wanted.name else None)
     return Found([made(row) for row in found.rows], found.total, found.last)
 
 

@@ -26,6 +26,7 @@ from relay.store.schema import suppressions
 TEXT, VALUE, TIME, FLAG, TAGS, ACTIVITY, MEMBER = "text", "value", "time", "flag", "tags", "activity", "member"
 SHAPES = {"email": TEXT, "first_name": TEXT, "last_name": TEXT, "property": VALUE, "created_at": TIME, "updated_at": TIME, "last_active": TIME,
           "unsubscribed": FLAG, "suppressed": FLAG, "tags": TAGS, "activity": ACTIVITY, "segment": MEMBER, "audience": MEMBER, "topic": MEMBER}
+COSTS = {FLAG: 0, TIME: 0, TEXT: 1, TAGS: 2, VALUE: 3, ACTIVITY: 4, MEMBER: 5}
 DIGITS = 15  # of a decimal number in a text; both databases read as many exactly
 NESTED = 10  # segments that ask about segments
 
@@ -59,12 +60,21 @@ class Operator:
 def compiled(rule: Rule, compiler: Compiler) -> Sql:
     """The condition on `contacts`."""
     if isinstance(rule, All):
-        return and_(true(), *(compiled(each, compiler) for each in rule.rules))
+        return and_(true(), *(compiled(each, compiler) for each in sorted(rule.rules, key=_cost)))
     if isinstance(rule, Some):
-        return or_(false(), *(compiled(each, compiler) for each in rule.rules))
+        return or_(false(), *(compiled(each, compiler) for each in sorted(rule.rules, key=_cost)))
     if isinstance(rule, Not):
         return not_(compiled(rule.rule, compiler))
     return _BY_NAME[rule.operator, SHAPES[rule.subject.kind]].sql(compiler, rule)
+
+
+def _cost(rule: Rule) -> int:
+    """What comes first in a list of conditions: a column before JSON, JSON before other tables. SQLite asks them in this order, and stops when it knows."""
+    if isinstance(rule, (All, Some)):
+        return max(map(_cost, rule.rules), default=0)
+    if isinstance(rule, Not):
+        return _cost(rule.rule)
+    return COSTS[SHAPES[rule.subject.kind]] if rule.subject.kind != "suppressed" else COSTS[MEMBER]
 
 
 def fits(operator: str, subject: Subject) -> bool:
@@ -159,13 +169,19 @@ def _is(compiler: Compiler, test: Condition) -> Sql:
     if SHAPES[test.subject.kind] == TEXT:
         return _sure(_text(compiler, test.subject) == test.value)
     kind, value = _json(compiler, test.subject)
-    found = [and_(kind == _STRING[compiler.postgres], value == test.value)]
+    found = [and_(_written(compiler, str(test.value), '"'), kind == _STRING[compiler.postgres], value == test.value)]
     number = decimal(str(test.value))
     if number is not None:
         found.append(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == number.value), else_=false()))
     if test.value in ("true", "false"):
         found.append(_boolean(compiler, kind, value, test.value == "true"))
     return _sure(or_(*found))
+
+
+def _written(compiler: Compiler, text: str, quote: str = "") -> Sql:
+    """Whether the properties have this text somewhere in their JSON; true where that cannot be told. SQLite sees it ten times sooner than it reads JSON."""
+    plain = text.isascii() and text.isprintable() and not any(c in text for c in '"\\/')
+    return func.instr(contacts.c.properties, f"{quote}{text}{quote}", type_=Text) > 0 if plain and not compiler.postgres else true()
 
 
 def _boolean(compiler: Compiler, kind: Sql, value: Sql, wanted: bool) -> Sql:
@@ -180,7 +196,7 @@ def _same(compiler: Compiler, test: Condition) -> Sql:
         return _sure(_boolean(compiler, kind, value, test.value))
     if isinstance(test.value, Number):
         return _sure(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == test.value.value), else_=false()))
-    return _sure(and_(kind == _STRING[compiler.postgres], value == test.value))
+    return _sure(and_(_written(compiler, str(test.value), '"'), kind == _STRING[compiler.postgres], value == test.value))
 
 
 def _set(compiler: Compiler, test: Condition) -> Sql:
@@ -198,7 +214,7 @@ def _contains(compiler: Compiler, test: Condition) -> Sql:
 
 
 def _contains_exactly(compiler: Compiler, test: Condition) -> Sql:
-    return _find(compiler, _text(compiler, test.subject), str(test.value))
+    return and_(_written(compiler, str(test.value)), _find(compiler, _text(compiler, test.subject), str(test.value)))
 
 
 def _starts(compiler: Compiler, test: Condition) -> Sql:

@@ -137,7 +137,7 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: i
     """A page of contacts; with the number of a segment that exists, of its members."""
     segment = find(conn, project, number) if number is not None else None
     if segment is not None:
-        wanted = Filter(wanted.search, wanted.unsubscribed, wanted.audience, condition(conn, segment, now, read))
+        wanted = Filter(wanted.search, wanted.unsubscribed, wanted.audience, condition(conn, segment, now, read), (segment.id, segment.updated_at))
     return people.paged(conn, project, which, wanted)
 
 
