@@ -7,6 +7,8 @@ from poststack import PostStackError, types
 
 from relay.api.compat.poststack.table import ROUTES
 from relay.mail import ids
+from relay.store.inbound import reports as kept
+from relay.store.inbound.reports import Kept, Source
 from tests.compat.conftest import client
 from tests.compat.hostile import faults
 
@@ -296,6 +298,31 @@ def test_what_only_a_platform_has_is_said_to_be_absent(live, method, given):
     assert (error.status_code, error.code) == (404, "not_supported")
 
 
+def test_dmarc(live, tenant):
+    domain = live.domains.create({"name": "dmarc.example"})["domain"]
+    begins = 1_767_225_600.0
+    report = Kept("dmarc", 7, tenant.number, domain["id"], "r1", "Mailbox Ltd", "noreply@reporter.test", "dmarc.example", begins, begins + 86_399.0,
+                  {"p": "none"}, "processed", "", begins)
+    tenant.served.call(tenant.served.relay.store.write(kept.add, report, [Source("192.0.2.1", 10, 8, 8, 2), Source("192.0.2.2", 2, 0, 0, 0)]))
+    found = live.domains.get_dmarc_reports(domain["id"], {"per_page": 5})
+    row = types.DmarcReport.model_validate(found["reports"][0])
+    assert (row.domain_id, row.org_name, row.policy_published, found["pagination"]["perPage"]) == (domain["id"], "Mailbox Ltd", {"p": "none"}, 5)
+    told = live.domains.get_dmarc_stats(domain["id"], 400)
+    shown = types.DmarcStats.model_validate(told)
+    assert (shown.total_messages, shown.failed_messages, round(shown.pass_rate, 2), told["totals"]["dkimPassed"]) == (12, 4, 0.67, 2)
+    sources = [types.DmarcSource.model_validate(each) for each in live.domains.get_dmarc_sources(domain["id"], 400)["sources"]]
+    assert [(each.source_ip, each.count, each.pass_count, each.fail_count) for each in sources] == [("192.0.2.1", 10, 8, 2), ("192.0.2.2", 2, 0, 2)]
+
+
+def test_email_validations(live):
+    found = types.EmailValidation.model_validate(live.email_validations.validate("info+x@[127.0.0.1]"))
+    assert (found.result, found.syntax_valid, found.mx_valid, found.is_role, found.risk) == ("deliverable", True, True, True, "medium")
+    found = live.email_validations.validate_batch(["nonsense", "jane@mailinator.com"])["results"]
+    assert [types.EmailValidation.model_validate(each).is_disposable for each in found] == [False, True]
+    assert found[0]["result"] == "undeliverable"
+    assert refused(live.email_validations.validate_batch, ["a@example.com"] * 101).status_code == 422
+
+
 def test_keys(live):
     domain = live.domains.create({"name": "example.org"})["domain"]
     made = types.ApiKey.model_validate(live.api_keys.create({"name": "app", "permission": "sending_access", "mode": "test", "domain_id": domain["id"]}))
@@ -349,12 +376,13 @@ def test_another_project_sees_nothing(live, stranger, tenant, alice, segment, to
 
 def test_every_method_of_these_resources_has_a_test():
     """A method that a later SDK adds must be looked at."""
-    resources = ("emails", "contacts", "contact_properties", "segments", "subscription_topics", "suppressions", "templates", "webhooks", "domains", "api_keys")
+    resources = ("emails", "contacts", "contact_properties", "segments", "subscription_topics", "suppressions", "templates", "webhooks", "domains", "api_keys",
+                 "email_validations")
     here = inspect.getsource(inspect.getmodule(refused))
     sdk = client(type("Tenant", (), {"key": "sk_test_x", "served": type("Served", (), {"base": "http://localhost"})}))
     methods = {f"{name}.{each}" for name in resources for each in dir(getattr(sdk, name)) if not each.startswith("_")}
     elsewhere = {"domains.assign_ip", "domains.unassign_ip", "domains.get_inbox_placement", "webhooks.verify"}
-    elsewhere |= {"segments.broadcasts", "domains.get_dmarc_reports", "domains.get_dmarc_stats", "domains.get_dmarc_sources"}  # with broadcasts and inbound
+    elsewhere |= {"segments.broadcasts"}  # with broadcasts
     assert {each for each in methods - elsewhere if f"live.{each}" not in here} == set()
 
 

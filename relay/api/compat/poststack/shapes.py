@@ -128,6 +128,13 @@ def said(row: Row) -> bool:
     return row["updated_at"] is not None
 
 
+def validation(row: Row) -> dict[str, Any]:
+    """Both forms that the platform has had: `checks`, and flat."""
+    checks = row["checks"]
+    return {**row, "syntaxValid": checks["syntax"], "mxValid": checks["mx"], "isDisposable": checks["disposable"], "isRole": checks["role"],
+            "isFree": checks["free"]}
+
+
 def same(row: Row) -> dict[str, Any]:
     return dict(row)
 

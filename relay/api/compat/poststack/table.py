@@ -82,6 +82,18 @@ def reports(found: Row) -> dict[str, Any]:
     return {"reports": [shapes.REPORT.of(row) for row in found["reports"]], "pagination": meta(found["pagination"])}
 
 
+def stats(found: Row) -> dict[str, Any]:
+    """As the routes answer, and beside it as the SDK's model has it."""
+    totals, daily = shapes.camel(found["totals"]), found["daily"]
+    passed, total = totals["passed"], totals["totalMessages"]
+    return {"totals": totals, "daily": daily, "totalMessages": total, "failedMessages": totals["failed"], "passRate": passed / total if total else 0.0,
+            "dailyStats": daily}
+
+
+def source(row: Row) -> dict[str, Any]:
+    return {**shapes.camel(row), "orgName": None, "count": row["total"], "passCount": row["passed"], "failCount": row["failed"]}
+
+
 def topic(found: Row) -> dict[str, Any]:
     counts = {"subscriberCount": found["subscriber_count"], "unsubscribedCount": found["unsubscribed_count"]}
     return {"topic": shapes.TOPIC.of({name: value for name, value in found.items() if not name.endswith("_count")}), **counts}
@@ -185,8 +197,8 @@ DOMAINS = (
     Route("POST", "/domains/{dom}/dkim/rotate/activate", one("rotation", shapes.rotation)),
     Route("DELETE", "/domains/{dom}/dkim/rotate", one("rotation", shapes.rotation)),
     Route("GET", "/domains/{dom}/dmarc/reports", reports, renamed={"perPage": "per_page"}),
-    Route("GET", "/domains/{dom}/dmarc/stats"),
-    Route("GET", "/domains/{dom}/dmarc/sources"),
+    Route("GET", "/domains/{dom}/dmarc/stats", stats),
+    Route("GET", "/domains/{dom}/dmarc/sources", every("sources", "sources", source)),
 )
 KEYS = (
     Route("POST", "/api-keys", shapes.KEY.of),
@@ -196,7 +208,11 @@ KEYS = (
     Route("DELETE", "/api-keys/{key}", done),
     Route("POST", "/api-keys/{key}/rotate", shapes.KEY.of),
 )
+VALIDATIONS = (
+    Route("POST", "/email-validations", shapes.validation),
+    Route("POST", "/email-validations/batch", every("results", "results", shapes.validation)),
+)
 ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Subscription topics": TOPICS, "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES,
-          "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS}
+          "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Email validations": VALIDATIONS}
 
 ABSENT = (("POST", "/domains/{dom}/ip"), ("DELETE", "/domains/{dom}/ip"), ("GET", "/domains/{dom}/placement"))  # a relay of one's own has neither
