@@ -114,6 +114,10 @@ class Leader:
         """Domains that have no room for bulk mail; on the node that delivers."""
         return self._runner.memory.full(ahead)
 
+    def pace(self, site: str) -> tuple[float, float]:
+        """Messages a second that the site may get at most as things are, and the seconds until the first; by its table where another node delivers."""
+        return self._runner.pace(site)
+
     @property
     def router(self) -> Router:
         return self._runner.router

@@ -59,11 +59,11 @@ class Acts:
             raise Invalid("segment_id", "say who gets it: segment_id, audience_id, topic_id, or all_contacts: true")
         origin = {"key_id": who.key_id, "name": who.name, "mode": who.mode, "domain": who.domain}
         found = replace(found, origin=origin)
-        await start.checked(self.door, found, await start.wording(self.store, found), self.maker.next())
+        given = await start.checked(self.door, found, await start.wording(self.store, found), self.maker.next())
         await self.store.read(ledger.question, found, now)
         later = at is not None and at > now
         values = {"origin": origin, "scheduled_at": at if later else None, "error": "", "updated_at": now}
-        if not await self.store.write(broadcasts.move_to, number, (DRAFT, SCHEDULED), SCHEDULED if later else QUEUED, values):
+        if not await self.store.write(start.accept, number, SCHEDULED if later else QUEUED, values, given):
             raise Conflict("the broadcast is no draft any more", code="broadcast_not_draft")
         return await self._changed(who, number)
 

@@ -139,7 +139,7 @@ class Feeder:
         """Check and freeze; a broadcast that may not be sent fails with the reason."""
         now = self._clock.now()
         try:
-            given = await start.checked(self._door(), each, await start.wording(self._store, each), self._maker.next())
+            given = await start.final(self._store, self._door(), each, self._maker.next())
             begun = await self._store.write(start.begin, each, given, self._maker.next(), now, lane=JOBS)
         except Defer as later:
             LOG.warning("broadcast waits", id=each.public_id, reason=later.text)

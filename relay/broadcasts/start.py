@@ -18,7 +18,7 @@ from relay.store import events
 from relay.store import templates as stored
 from relay.store.audience import topics
 from relay.store.broadcasts import broadcasts, ledger, tally
-from relay.store.broadcasts.broadcasts import QUEUED, SCHEDULED, SENDING, Broadcast, Variant
+from relay.store.broadcasts.broadcasts import DRAFT, QUEUED, SCHEDULED, SENDING, Broadcast, Variant
 from relay.store.engine import Store
 from relay.store.events import Event
 
@@ -72,6 +72,23 @@ async def checked(door: Door, broadcast: Broadcast, given: Sequence[Variant], nu
         facts = {name: message.facts[name] for name in (SCORE, "spam_warnings") if name in message.facts}
         found.append(replace(variant, facts={SCORE: None, **facts}))
     return found
+
+
+def accept(conn: Any, number: int, status: str, values: dict[str, Any], given: Sequence[Variant]) -> bool:
+    """Whether a draft, or one that waits for its time, is to be sent by this, with what its check found."""
+    if not broadcasts.move(conn, number, (DRAFT, SCHEDULED), status, **values):
+        return False
+    broadcasts.drop_variants(conn, number)
+    broadcasts.put_variants(conn, number, given)
+    return True
+
+
+async def final(store: Store, door: Door, broadcast: Broadcast, number: int) -> list[Variant]:
+    """Its variants, checked: a moment ago when it was sent, or now when it has waited for its time. Raises as `checked`."""
+    known = await store.read(broadcasts.variants, broadcast.id)
+    if broadcast.scheduled_at is None and known and all(SCORE in v.facts for v in known):
+        return known
+    return await checked(door, broadcast, await wording(store, broadcast), number)
 
 
 def begin(conn: Any, broadcast: Broadcast, given: Sequence[Variant], until: int, now: float) -> bool:

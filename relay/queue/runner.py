@@ -26,18 +26,21 @@ from relay.consent import Terms
 from relay.delivery.connect import Connector
 from relay.delivery.route import Router
 from relay.mail.message import Message
+from relay.metrics import OTHER
 from relay.policy import Chain
 from relay.queue import figures
 from relay.queue.dispatch import FOREVER, Dispatch
 from relay.queue.memory import Memory
 from relay.queue.outcomes import Outcomes
 from relay.queue.routing import Routing
+from relay.queue.site import Site
 from relay.queue.waiting import Waiting
 from relay.settings import Settings
 from relay.store import sites as stored
 from relay.store.engine import Store
 
 REMEMBERED = 20_000  # domains and sites kept though nothing waits there, for their routes and windows
+SECONDS = 0.5  # that a message takes on a connection that stands, as a forecast has it
 CUT = 5.0  # seconds that cut couriers and the last outcomes get at the end
 
 LOG = log.get("queue")
@@ -162,6 +165,14 @@ class Runner:
         if not why and due <= self.clock.now() and recipient_id not in self.known:
             return "waits on disk for room in memory", None
         return why, None if until is None or until == FOREVER else self.clock.now() + until - self.clock.elapsed()
+
+    def pace(self, name: str) -> tuple[float, float]:
+        """Messages a second that the site may get at most just now, and the seconds until the first: `relay.broadcasts.forecast`."""
+        now = self.clock.elapsed()
+        site = self.sites.get(name) or Site(name, self.shaping.limits(name), OTHER)
+        rate, blocked = site.rate(now), site.blocked(now)
+        most = site.connections(now) / SECONDS
+        return (most if rate is None else min(most, 1.0 / rate.gap)), max(0.0, blocked - now) if blocked and blocked != FOREVER else 0.0
 
     # life
 
