@@ -159,6 +159,11 @@ def undo(conn: Any, project: int, wanted: suppressions.Filter, act: Act, limit: 
     return _taken_back(conn, suppressions.undo(conn, project, wanted, limit), act)
 
 
+def lift(conn: Any, entry: Suppression, act: Act) -> None:
+    """Take back this entry, unless a graver one has come in its place."""
+    _taken_back(conn, [gone for gone in suppressions.remove(conn, entry.project_id, entry.key, entry.scope) if gone.id == entry.id], act)
+
+
 def lapse(conn: Any, act: Act, limit: int) -> int:
     """How many entries, of all projects, ended because their time was over, at most `limit`; call until it is none."""
     return _taken_back(conn, suppressions.lapsed(conn, act.at, limit), act)

@@ -1,16 +1,15 @@
-"""relay serve, check, migrate, backup and bounces: running the relay itself."""
+"""relay serve, check, migrate and backup: running the relay itself."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from relay.cli.main import Group, Run, relay
-from relay.cli.show import printable, table
+from relay.cli.main import Run, relay
+from relay.cli.show import table
 
 MARKS = {"ok": "ok", "warning": "warn", "error": "ERROR"}
 
@@ -76,21 +75,3 @@ def backup(run: Run, file: str) -> None:
     A relay started on a copy holds its queue until `relay queue release --all`, so that nothing is sent twice.
     """
     run.show(run.act("backup", file=os.path.abspath(file)), lambda done: "\n".join(str(line) for line in done["lines"]))
-
-
-@relay.group(cls=Group)
-def bounces() -> None:
-    """What bounces mean."""
-
-
-@bounces.command("classify")
-@click.argument("file", type=click.File("rb"))
-@click.pass_obj
-def classify(run: Run, file: Any) -> None:
-    """Say what the replies in FILE ("-" = standard input) mean: SMTP replies, one a line, or a whole bounce message."""
-    from relay.control.bounces import classify as read
-
-    found = read(file.read())
-    if not found:
-        print("relay: there is no SMTP reply in it", file=sys.stderr)
-    run.show(found, lambda all_: table(("CATEGORY", "RULE", "REPLY"), [(f["category"], f["rule"], printable(f["reply"])) for f in all_]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -13,6 +12,7 @@ import click
 
 from relay.cli.main import Run, project_option, relay
 from relay.cli.show import ago, table
+from relay.cli.times import since as moment
 
 SLICE = 1000  # rows sent at once; mail gets its turn between two slices
 REASONS = click.Choice(["manual", "unsubscribe", "hard_bounce", "complaint"])
@@ -121,19 +121,10 @@ def _columns(names: list[str]) -> tuple[int, ...]:
 @project_option
 @click.option("--reason", type=REASONS, default=None)
 @click.option("--rule", default="", help="Only what this bounce rule suppressed.")
-@click.option("--since", default="", metavar="DURATION", help='Only the last "2h", "3d", ...')
+@click.option("--since", default="", metavar="TIME", help='Only the last "2h", "3d", or since "2026-11-21T10:00:00Z".')
 @click.pass_obj
 def undo(run: Run, batch: str, project: str, reason: str | None, rule: str, since: str) -> None:
     """Take back an import (BATCH), or what a bounce rule or the last hours suppressed."""
-    start = time.time() - _seconds(since) if since else None
+    start = moment(since) if since else None
     answer = run.act("suppress_undo", batch=batch, project=project, reason=reason or "", rule=rule, since=start)
     run.show(answer, lambda gone: f"{gone['removed']} entries removed")
-
-
-def _seconds(text: str) -> float:
-    from relay.kinds import DURATION, duration
-
-    try:
-        return duration(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not {DURATION.form}", param_hint="--since") from None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, domains, explain, keeping, keys, queue, suppress
+from relay.control import Control, bounces, domains, explain, keeping, keys, queue, suppress
 from relay.errors import Invalid
 
 
@@ -54,6 +54,7 @@ ACTS: dict[str, Act] = {
     "suppress_list": Act(suppress.every, reads=True),
     "suppress_import": Act(suppress.take_in),
     "suppress_undo": Act(suppress.undo),
+    "bounces_replay": Act(bounces.replay),
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from relay.errors import NotFound
 from relay.mail.reply import Reply
@@ -41,6 +41,40 @@ def get(conn: Connection, number: int) -> Addressee:
     return Addressee(*row[:8], test=row.origin.get("mode") == "test")
 
 
+@dataclass(frozen=True, slots=True)
+class Bounced:
+    """A recipient that bounced: `reply` the words that ended it, who said them in which phase, and whether they can only have meant this one (`alone`)."""
+
+    id: int
+    address: str
+    key: str
+    at: float
+    reply: Reply
+    mx: str
+    phase: str
+    alone: bool
+
+
+def bounced(conn: Connection, project: int, after: int, since: float, limit: int) -> list[Bounced]:
+    """A project's recipients that bounced since then, UTC seconds, in the order of their ids, after this one."""
+    columns = (recipients.c.id, recipients.c.message_id, recipients.c.address, recipients.c.key, recipients.c.ended_at, recipients.c.code,
+               recipients.c.enhanced, recipients.c.text)
+    whose = select(*columns).where(recipients.c.project_id == project, recipients.c.id > after, text("recipients.state = 'bounced'"))
+    rows = conn.execute(whose.where(recipients.c.ended_at >= since).order_by(recipients.c.id).limit(limit)).all()
+    ids = [row.message_id for row in rows]
+    last = {tried.recipient_id: tried for tried in conn.execute(
+        select(attempts.c.recipient_id, attempts.c.mx, attempts.c.phase).where(attempts.c.message_id.in_(ids)).order_by(attempts.c.at, attempts.c.id))}
+    several = set(conn.scalars(select(recipients.c.message_id).where(recipients.c.message_id.in_(ids)).group_by(recipients.c.message_id)
+                               .having(func.count() > 1)))
+    found = []
+    for row in rows:
+        tried = last.get(row.id)
+        mx, phase = (tried.mx, tried.phase) if tried else ("", "")
+        alone = phase not in ("data", "dot") or row.message_id not in several
+        found.append(Bounced(row.id, row.address, row.key, row.ended_at, Reply(row.code or 550, row.enhanced or "", row.text or ""), mx, phase, alone))
+    return found
+
+
 def of_message(conn: Connection, message: int, keys: Sequence[str]) -> list[int]:
     """Ids of the recipients of a message whose addresses have these normal forms; without any, of its only recipient."""
     statement = select(recipients.c.id).where(recipients.c.message_id == message).order_by(recipients.c.id)
@@ -48,9 +82,9 @@ def of_message(conn: Connection, message: int, keys: Sequence[str]) -> list[int]
     return found if keys or len(found) == 1 else []
 
 
-def by_message_id(conn: Connection, text: str, keys: Sequence[str], project: int | None) -> list[int]:
+def by_message_id(conn: Connection, field: str, keys: Sequence[str], project: int | None) -> list[int]:
     """Ids of the recipients with these normal forms of the message with this Message-ID field, of one project if named; none where several messages have it."""
-    wanted = [messages.c.message_id == text, *([messages.c.project_id == project] if project is not None else [])]
+    wanted = [messages.c.message_id == field, *([messages.c.project_id == project] if project is not None else [])]
     found = conn.scalars(select(messages.c.id).where(*wanted).limit(2)).all()
     return of_message(conn, found[0], keys) if len(found) == 1 and keys else []
 

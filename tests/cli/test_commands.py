@@ -158,7 +158,7 @@ REPLIES = "550 5.1.1 <a@b.example>: user unknown\nnothing here\n421 4.7.0 too ma
 
 def test_bounces_are_classified(relay):
     found = relay.json("bounces", "classify", "-", stdin=REPLIES)
-    assert [(f["category"], f["suppresses"]) for f in found] == [("hard", True), ("rate", False)]
+    assert [(f["class"], f["suppresses"]) for f in found] == [("hard", True), ("rate", False)]
     assert all(f["rule"] for f in found)
 
 
@@ -183,7 +183,7 @@ Diagnostic-Code: smtp; 552 5.2.2 mailbox
 
 def test_a_delivery_report_is_classified(relay):
     [found] = relay.json("bounces", "classify", "-", stdin=REPORT)
-    assert (found["recipient"], found["category"], found["reply"]) == ("ann@b.example", "mailbox-full", "552 5.2.2 mailbox full")
+    assert (found["address"], found["class"], found["reply"]) == ("ann@b.example", "mailbox-full", "552 5.2.2 mailbox full")
 
 
 @pytest.mark.parametrize("command", ["key list", "migrate"])

@@ -174,7 +174,7 @@ def mx(
     domains: Sequence[str], host: str = "127.0.0.1", port: int = 0, chain: Path | None = None, unknown: Sequence[str] = ("nobody",),
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Postfix]:
-    """A Postfix that takes mail for any address of `domains` but the local parts in `unknown`, and keeps it.
+    """A Postfix that takes mail for any address of `domains` but the local parts in `unknown`, alone or before a dot (nobody.1@), and keeps it.
 
     chain     PEM file with key and certificates: it offers STARTTLS
     settings  more of main.cf
@@ -184,7 +184,7 @@ def mx(
         (top / "mail").mkdir()
         os.chown(top / "mail", owner.pw_uid, owner.pw_gid)
         names = "|".join(map(re.escape, unknown))
-        (top / "etc" / "mailboxes").write_text(f"if !/^({names})@/\n/^/ inbox/\nendif\n")
+        (top / "etc" / "mailboxes").write_text(f"if !/^({names})(\\.[^@]*)?@/\n/^/ inbox/\nendif\n")
         main = MX.format(domains=", ".join(domains), top=top, uid=owner.pw_uid, gid=owner.pw_gid)
         with _run(top, host, port, "mx.postfix.test", main, chain, settings) as running:
             yield running

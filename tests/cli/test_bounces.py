@@ -1,0 +1,50 @@
+"""relay bounces and relay suppress undo, on a store of their own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.inbound.samples import FOLDER, sample
+
+KEYS = {"address", "class", "rule", "reply"}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.eml")))
+def test_every_sample_is_classified(relay, name):
+    """Nobody's sample is too odd: each gives what was said of whom, or that there is nothing."""
+    done = relay("bounces", "classify", str(FOLDER / f"{name}.eml"), "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert all(set(each) >= KEYS for each in found)
+    assert found or "there is no bounce" in done.stderr
+
+
+def test_the_answer_names_address_class_rule_and_reply(relay):
+    (found,) = relay.json("bounces", "classify", "-", stdin=sample("postfix").decode())
+    assert {name: found[name] for name in KEYS} == {
+        "address": "user@example.com", "class": "hard", "rule": "no-such-user",
+        "reply": "550 5.1.1 <user@example.com>: Recipient address rejected: User unknown in local recipient table"}
+
+
+def test_rules_of_ones_own_can_be_tried_out(relay, tmp_path):
+    (tmp_path / "mine.toml").write_text('rules = [{name = "theirs", category = "soft", text = "user unknown"}]')
+    (found,) = relay.json("bounces", "classify", "-", "--rules", str(tmp_path / "mine.toml"), stdin="550 5.1.1 user unknown\n")
+    assert (found["class"], found["rule"], found["suppresses"]) == ("soft", "theirs", False)
+
+
+@pytest.mark.parametrize("since", ["2h", "2026-01-01T00:00:00Z"])
+def test_undo_takes_a_rule_and_a_time(relay, since):
+    relay.text("suppress", "add", "a@b.example")
+    assert relay.json("suppress", "undo", "--since", since, "--rule", "no-such-user") == {"removed": 0}
+    assert relay.json("suppress", "undo", "--since", since) == {"removed": 1}
+
+
+def test_a_time_that_is_none_is_named(relay):
+    done = relay("suppress", "undo", "--since", "lately")
+    assert (done.returncode, "'lately' is neither" in done.stderr) == (2, True)
+
+
+def test_replay_of_nothing_reads_nothing(relay):
+    assert relay.json("bounces", "replay", "--dry-run") == {"looked": 0, "lifted": [], "suppressed": [], "dry_run": True}
