@@ -145,6 +145,8 @@ def listed(name: str, found: Found, page: Page, show: Callable[[Any], Any]) -> d
     pagination = {"total": found.total, "page": page.number, "per_page": page.size, "total_pages": -(-found.total // page.size)}
     if found.last is not None:
         pagination["next_cursor"] = ids.public("cur", found.last)
+    if not found.exact:
+        pagination["total_exact"] = False  # there are more; to count them all would take longer than anybody waits for a page
     return {name: rows, "pagination": pagination}
 
 

@@ -1,6 +1,6 @@
 """Emails as the API shows them: the ledger's messages with their recipients summed up, listed by filters, one at a time with octets and events.
 
-The state of an email with several recipients is the first of messages.STATUS that any of them has (B18); a filter by status says the same in SQL.
+The state of an email with several recipients is the first of messages.STATUS that any of them has (B18); relay.store.search finds by it.
 """
 
 from __future__ import annotations
@@ -9,33 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, false, func, not_, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Connection, Row, select
 
 from relay.errors import NotFound
-from relay.store import bodies, events, pages
+from relay.store import bodies, events, search
 from relay.store.events import Event
 from relay.store.messages import STATUS, SUPPRESSED
 from relay.store.pages import Found, Page
 from relay.store.schema import messages, recipients
+from relay.store.search import Filter
 
 RECIPIENTS = 1_000  # of one email that are shown
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which emails; None does not restrict. `to` an address in normal form, `domain` an A-label whose sub-domains count too, times in UTC seconds.
-
-    `among` these ids only: what is on the wire is known to the runner, not to the ledger.
-    """
-
-    status: str | None = None
-    domain: str | None = None
-    to: str | None = None
-    tag: str | None = None
-    since: float | None = None
-    until: float | None = None
-    among: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +49,12 @@ _LISTED = (messages.c.id, messages.c.header_from, messages.c.sender, messages.c.
 
 
 def page(conn: Connection, project: int, wanted: Filter, which: Page) -> Found:
-    """Emails of the project, newest first, as Email."""
-    query = select(*_LISTED).where(messages.c.project_id == project, *_where(conn, project, wanted))
-    found = pages.take(conn, query, messages.c.id, which)
-    people = _people(conn, [row.id for row in found.rows])
-    return Found([Email(row, tuple(people.get(row.id, ()))) for row in found.rows], found.total, found.last)
+    """Emails of the project that match, newest first, as Email."""
+    hits = search.find(conn, project, wanted, which)
+    rows = {row.id: row for row in conn.execute(select(*_LISTED).where(messages.c.id.in_(hits.ids)))}
+    people = _people(conn, hits.ids)
+    found = [Email(rows[number], tuple(people.get(number, ()))) for number in hits.ids if number in rows]
+    return Found(found, hits.total, hits.ids[-1] if hits.more else None, hits.exact)
 
 
 def _people(conn: Connection, numbers: Sequence[int]) -> dict[int, list[Row[Any]]]:
@@ -79,44 +64,6 @@ def _people(conn: Connection, numbers: Sequence[int]) -> dict[int, list[Row[Any]
         for row in conn.execute(statement):
             people.setdefault(row.message_id, []).append(row)
     return people
-
-
-def _where(conn: Connection, project: int, wanted: Filter) -> list[ColumnElement[bool]]:
-    parts: list[ColumnElement[bool]] = []
-    if wanted.status is not None:
-        parts.append(_status(wanted.status))
-    if wanted.domain is not None:
-        parts.append(or_(messages.c.domain == wanted.domain, messages.c.domain.endswith(f".{wanted.domain}", autoescape=True)))
-    if wanted.to is not None:
-        parts.append(messages.c.id.in_(select(recipients.c.message_id).where(recipients.c.project_id == project, recipients.c.key == wanted.to)))
-    if wanted.tag is not None:
-        parts.append(_tagged(conn, wanted.tag))
-    if wanted.among is not None:
-        parts.append(messages.c.id.in_(sorted(wanted.among)))
-    if wanted.since is not None:
-        parts.append(messages.c.created_at >= wanted.since)
-    if wanted.until is not None:
-        parts.append(messages.c.created_at < wanted.until)
-    return parts
-
-
-def _status(status: str) -> ColumnElement[bool]:
-    """That some recipient has the state, and none has one that comes before it in STATUS."""
-    if status not in STATUS:
-        return false()
-    before = STATUS[:STATUS.index(status)]
-    return and_(_any_in((status,)), not_(_any_in(before))) if before else _any_in((status,))
-
-
-def _any_in(states: Sequence[str]) -> ColumnElement[bool]:
-    return select(recipients.c.id).where(recipients.c.message_id == messages.c.id, recipients.c.state.in_(states)).exists()
-
-
-def _tagged(conn: Connection, tag: str) -> ColumnElement[bool]:
-    if conn.dialect.name == "postgresql":
-        return messages.c.tags.cast(JSONB).contains([tag])
-    tags = func.json_each(messages.c.tags).table_valued("value")
-    return select(tags.c.value).where(tags.c.value == tag).exists()
 
 
 def get(conn: Connection, project: int, number: int) -> Email:

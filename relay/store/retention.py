@@ -23,7 +23,7 @@ from relay import log
 from relay.clock import Clock
 from relay.errors import RelayError, StoreError
 from relay.mail.ids import EPOCH
-from relay.store import bulk, idempotency
+from relay.store import bulk, idempotency, totals
 from relay.store.engine import JOBS, Store
 from relay.store.inbound import mail, reports
 from relay.store.inbound.schema import inbound
@@ -142,6 +142,7 @@ def _messages(conn: Connection, cut: float, limit: int) -> int:
         shared = set(conn.scalars(select(messages.c.body_id).where(messages.c.body_id.in_(old), messages.c.body_id != messages.c.id)))
         bulk.delete(conn, bodies, "id", set(old) - shared)
         bulk.delete(conn, attempts, "message_id", old)
+        totals.forget(conn, old)
         bulk.delete(conn, messages, "id", old)  # recipients go with them (ON DELETE CASCADE)
     return len(old)
 

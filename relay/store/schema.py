@@ -141,7 +141,8 @@ messages = Table(
     Column("trace", Json, nullable=False),  # [[policy, action, detail], ...]
     Column("created_at", Float, nullable=False),
     Column("send_at", Float),
-    Index("messages_by_project", "project_id", "created_at"),
+    Index("messages_by_project", "project_id", "created_at", "id"),
+    Index("messages_by_domain", "project_id", "domain", "created_at"),
     Index("messages_by_message_id", "message_id"),
     Index("messages_by_shared_body", "body_id", **_where("body_id <> id")),
 )
@@ -161,7 +162,24 @@ recipients = Table(
     Column("text", Text),  # the remote's words, or ours
     Column("ended_at", Float),
     Index("recipients_by_key", "project_id", "key", "id"),
+    Index("recipients_by_state", "project_id", "state", "message_id", **_where("state NOT IN ('queued', 'delivered')")),
     Index("recipients_by_bounce", "project_id", "id", **_where("state = 'bounced'")),  # to classify them anew
+)
+
+email_tags = Table(
+    "email_tags", metadata,
+    Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("tag", String(64), primary_key=True),
+    Column("message_id", Id, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+email_counts = Table(
+    "email_counts", metadata,
+    Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("kind", String(8), primary_key=True),  # all | domain | tag
+    Column("name", String(255), primary_key=True),
+    Column("number", BigInteger, nullable=False),  # of messages in the ledger
 )
 
 queue = Table(
