@@ -7,15 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fast_mail_parser import ParseError, parse_email
 from fastapi import APIRouter, Query
 
 from relay.api import insights
 from relay.api.core import Core, Input, Paging, Relay, Sender, known, listed
 from relay.api.draft import AHEAD, Moment
 from relay.clock import iso
-from relay.errors import Invalid, Refuse
-from relay.mail import address, ids, mailbox, words
+from relay.errors import Invalid, Refuse, RelayError
+from relay.mail import address, ids, mailbox, reading, words
 from relay.mail.reply import Reply
 from relay.queue.waiting import Waiting
 from relay.store import domains, emails, messages, queue
@@ -129,11 +128,10 @@ def texts(octets: bytes | None) -> tuple[str | None, str | None]:
     if octets is None:
         return None, None
     try:
-        parts = parse_email(octets)
-    except ParseError:
+        found = reading.read(octets)
+    except RelayError:
         return None, None
-    return tuple(  # type: ignore[return-value]
-        found[0].replace("\r\n", "\n").removesuffix("\n") if found else None for found in (parts.text_html, parts.text_plain))
+    return tuple(text.replace("\r\n", "\n").removesuffix("\n") or None for text in (found.html, found.text))  # type: ignore[return-value]
 
 
 def _first(events: list[Event], *types: str) -> float | None:

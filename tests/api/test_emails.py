@@ -1,6 +1,7 @@
 """The ledger over HTTP: lists with every filter, one email, its insights, rescheduling and cancelling."""
 
 import concurrent.futures
+import smtplib
 
 import pytest
 
@@ -161,3 +162,14 @@ def test_a_preview_renders_and_stores_nothing(tenant):
     assert tenant.get("/emails")["emails"] == []
     assert tenant.http.post("/emails/preview", json=email(to=["a@b.example"] * 6)).status_code == 422
     assert tenant.post("/emails/spam-preview", email())["skipped"] is True
+
+
+def test_a_tower_of_parts_is_shown_without_its_text(served, tenant):
+    """A client of ours may send it; who reads it recursively ends with its process."""
+    tower = "".join(f'Content-Type: multipart/mixed; boundary="b{number}"\r\n\r\n--b{number}\r\n' for number in range(70_000))
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, timeout=30) as line:
+        line.login("app", tenant.key)
+        line.sendmail("you@yourdomain.com", ["user@example.com"], f"From: you@yourdomain.com\r\nMIME-Version: 1.0\r\n{tower}\r\nx\r\n".encode())
+    (found,) = tenant.get("/emails")["emails"]
+    whole = tenant.get(f"/emails/{found['id']}")
+    assert (whole["html"], whole["text"]) == (None, None)
