@@ -39,10 +39,11 @@ class Bulk:
 
     secrets  what the hashes of forgotten addresses are made with, or nothing where nobody acts
     told     hears of recipients whose copies no longer wait, after each slice
+    size     contacts of a slice
     """
 
-    def __init__(self, store: Store, clock: Clock, maker: Maker, secrets: Sequence[str], told: Told = lambda _stopped: None):
-        self._store, self._clock, self._maker, self._secrets, self._told = store, clock, maker, tuple(secrets), told
+    def __init__(self, store: Store, clock: Clock, maker: Maker, secrets: Sequence[str], told: Told = lambda _stopped: None, size: int = SLICE):
+        self._store, self._clock, self._maker, self._secrets, self._told, self._size = store, clock, maker, tuple(secrets), told, size
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     async def begin(self, project: int, act: str, wanted: Mapping[str, Any], total: int) -> BulkAct:
@@ -78,7 +79,7 @@ class Bulk:
     async def _run(self, act: BulkAct) -> None:
         try:
             while (act := await self._store.read(bulk_acts.get, act.project_id, act.id)).state == RUNNING:
-                numbers = await self._store.read(bulk_acts.following, act, SLICE)
+                numbers = await self._store.read(bulk_acts.following, act, self._size)
                 if not numbers:
                     await self._store.write(bulk_acts.end, act.id, COMPLETED, self._clock.now(), lane=JOBS)
                     LOG.info("act on many contacts ended", id=act.public_id, project=act.project_id, act=act.act, contacts=act.done)

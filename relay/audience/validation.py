@@ -76,8 +76,9 @@ async def validate(resolver: Resolver, email: str) -> Validation:
     except Invalid as error:
         return Validation(email, False, reasons=(error.text,))
     local, _, domain = key.rpartition("@")
-    known = {"disposable": _disposable(domain), "role": local.partition("+")[0].lower() in ROLES, "free": domain in FREE, "plus": "+" in local,
-             "suggestion": f"{local}@{TYPOS[domain]}" if domain in TYPOS else None}
+    typo = TYPOS.get(domain)
+    known = {"disposable": not typo and _disposable(domain), "role": local.partition("+")[0].lower() in ROLES, "free": domain in FREE, "plus": "+" in local,
+             "suggestion": f"{local}@{typo}" if typo else None}
     if domain.startswith("["):
         return Validation(email, True, True, True, **known)
     mx, exists, unknown, why = await _mail(resolver, domain)

@@ -57,7 +57,7 @@ def test_conditions(plunk, condition, found):
     made = plunk.post("/segments", {"name": "Some", "condition": condition}, 201)
     path = f"/plunk/segments/{made['id']}/contacts"
     wanted = [f"{name}@example.com" for name in found]
-    assert plunk.tenant.until(path, lambda got: sorted(each["email"] for each in got["data"]) == wanted)["total"] == len(found)
+    plunk.tenant.until(path, lambda got: (sorted(each["email"] for each in got["data"]), got["total"]) == (wanted, len(found)))
 
 
 @pytest.mark.parametrize(("body", "field"), [

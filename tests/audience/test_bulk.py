@@ -1,0 +1,105 @@
+"""Acts on many contacts: they run to their end, go on after a crash where they were, and touch no other project's contacts."""
+
+import asyncio
+
+import pytest
+
+from relay.audience import contacts as acts
+from relay.audience.bulk import STALE, SUBSCRIBE, Bulk
+from relay.audience.contacts import By
+from relay.clock import Clock
+from relay.consent import Act
+from relay.mail.ids import Maker
+from relay.store import projects
+from relay.store.audience import bulk_acts, contacts
+from relay.store.audience.contacts import Filter
+from tests.audience.conftest import NOW
+
+SECRETS = ("a secret of thirty-two characters",)
+MAKER = Maker()
+
+
+@pytest.fixture
+def project(stored):
+    number = MAKER.next()
+    stored.write(projects.add, projects.Project(number, f"bulk-{number}", {}, NOW))
+    return number
+
+
+def many(stored, project, count, **given):
+    by = By(project, Act("api", at=NOW), MAKER, SECRETS)
+
+    def make(conn):
+        return [acts.create(conn, {"email": f"c{number}@example.com", **given}, by).contact.id for number in range(count)]
+
+    return stored.write(make)
+
+
+def ended(stored, project, act):
+    """The act once it has ended."""
+    async def wait():
+        while (found := await stored.store.read(bulk_acts.get, project, act)).state == bulk_acts.RUNNING:  # each slice is a commit, none takes long
+            await asyncio.sleep(0.01)
+        return found
+
+    return stored.call(wait())
+
+
+def left(stored, project):
+    return stored.read(contacts.count, project, Filter(unsubscribed=True))
+
+
+def test_an_act_of_several_slices_runs_to_its_end(stored, project):
+    many(stored, project, 5)
+    told = []
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS, told.append, 3)
+    begun = stored.call(bulk.begin(project, acts.UNSUBSCRIBE, {"search": None, "unsubscribed": None, "without": []}, 5))
+    found = ended(stored, project, begun.id)
+    assert (found.state, found.done, left(stored, project), len(told)) == (bulk_acts.COMPLETED, 5, 5, 2)
+    begun = stored.call(bulk.begin(project, SUBSCRIBE, {"search": None, "unsubscribed": True, "without": []}, 5))
+    assert (ended(stored, project, begun.id).done, left(stored, project)) == (5, 0)
+
+
+def test_what_a_crash_left_goes_on_where_it_was(stored, project):
+    numbers = many(stored, project, 10)
+    now = [NOW]
+    by = By(project, Act("api", at=NOW), MAKER, SECRETS)
+    act = bulk_acts.BulkAct(MAKER.next(), project, acts.UNSUBSCRIBE, bulk_acts.RUNNING, {"ids": numbers}, numbers[3], 10, 4, NOW, NOW)
+    stored.write(bulk_acts.add, act)
+    stored.write(acts.many, numbers[:4], acts.UNSUBSCRIBE, (), by)
+    bulk = Bulk(stored.store, Clock(now=lambda: now[0]), MAKER, SECRETS, size=2)
+    stored.call(bulk.resume())
+    assert stored.read(bulk_acts.get, project, act.id).done == 4  # somebody may still be at it
+    now[0] += STALE + 1
+    stored.call(bulk.resume())
+    found = ended(stored, project, act.id)
+    assert (found.state, found.done, left(stored, project)) == (bulk_acts.COMPLETED, 10, 10)
+
+
+def test_two_nodes_do_not_both_go_on(stored, project):
+    numbers = many(stored, project, 3)
+    act = bulk_acts.BulkAct(MAKER.next(), project, acts.UNSUBSCRIBE, bulk_acts.RUNNING, {"ids": numbers}, 0, 3, 0, NOW, NOW)
+    stored.write(bulk_acts.add, act)
+    assert stored.write(bulk_acts.advance, act, numbers[0], 1, NOW) is True
+    assert stored.write(bulk_acts.advance, act, numbers[1], 2, NOW) is False
+
+
+def test_another_projects_contacts_are_not_touched(stored, project):
+    other = MAKER.next()
+    stored.write(projects.add, projects.Project(other, f"bulk-{other}", {}, NOW))
+    theirs = many(stored, other, 3)
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
+    begun = stored.call(bulk.begin(project, acts.DELETE, {"ids": theirs}, 3))
+    assert ended(stored, project, begun.id).done == 0
+    assert stored.read(contacts.count, other, Filter()) == 3
+
+
+def test_contacts_made_later_are_left_alone(stored, project):
+    many(stored, project, 2)
+    act = bulk_acts.BulkAct(MAKER.next(), project, acts.DELETE, bulk_acts.RUNNING, {"search": None, "unsubscribed": None, "without": []}, 0, 2, 0, NOW, NOW)
+    stored.write(bulk_acts.add, act)
+    by = By(project, Act("api", at=NOW), MAKER, SECRETS)
+    stored.write(acts.create, {"email": "later@example.com"}, by)
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
+    stored.call(bulk.resume())
+    assert (ended(stored, project, act.id).done, stored.read(contacts.count, project, Filter())) == (2, 1)
