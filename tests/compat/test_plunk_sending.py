@@ -6,6 +6,12 @@ import re
 
 import pytest
 
+from relay import consent
+from relay.consent import Act
+from relay.mail import ids
+from relay.mail.ids import Maker
+from relay.store import emails, recipients
+
 SENDING = {"subject": "Hello {{firstName ?? there}}", "body": "<p>Your plan: {{data.plan ?? none}}</p>", "from": "hi@yourdomain.com"}
 TEMPLATE = {"name": "Welcome", "subject": "Hello {{firstName ?? there}}", "body": "<p>You have {{ data.plan ?? no plan }}.</p>", "from": "hi@yourdomain.com",
             "fromName": "Jo", "replyTo": "team@yourdomain.com"}
@@ -255,3 +261,36 @@ def test_verify(plunk, address, found):
     assert told["success"] is True
     assert {name: told["data"][name] for name in found} == found
     assert (told["data"]["email"], isinstance(told["data"]["reasons"], list)) == (address, True)
+
+
+# What mail tells of contacts.
+
+
+def test_a_hard_bounce_unsubscribes(plunk):
+    plunk.tenant.served.sink.script.rcpt["nobody.bounce@example.com"] = "550 5.1.1 <nobody.bounce@example.com>: user unknown"
+    jane = plunk.contact("nobody.bounce@example.com")
+    plunk.post("/v1/send", {**SENDING, "to": "nobody.bounce@example.com"})
+    found = plunk.tenant.until(f"/plunk/contacts/{jane['id']}", lambda got: got["subscribed"] is False)
+    assert found["email"] == "nobody.bounce@example.com"
+    names = {each["name"]: each["data"] for each in plunk.get(f"/events/contact/{jane['id']}")["data"]}
+    assert names["contact.unsubscribed"]["reason"] == "bounce"
+    assert "email.bounce" in plunk.get("/events/names")["eventNames"]
+    plunk.post("/v1/send", {**SENDING, "to": "nobody.bounce@example.com"}, 422)
+
+
+def test_a_complaint_unsubscribes(plunk):
+    jane = plunk.contact("jane.complains@example.com")
+    told = plunk.post("/v1/send", {**SENDING, "to": "jane.complains@example.com"})
+    store, number = plunk.tenant.served.relay.store, ids.internal(told["emails"][0]["email"])
+    plunk.tenant.until("/emails", lambda got: got["emails"][0]["status"] == "delivered")
+
+    def complain(conn):
+        person, = emails.get(conn, plunk.tenant.number, number).recipients
+        consent.complained(conn, recipients.get(conn, person.id), Act("report", at=person.ended_at), Maker())
+
+    plunk.tenant.served.call(store.write(complain))
+    assert plunk.get(f"/contacts/{jane['id']}")["subscribed"] is False
+    names = {each["name"]: each["data"] for each in plunk.get(f"/events/contact/{jane['id']}")["data"]}
+    assert names["contact.unsubscribed"]["reason"] == "complaint"
+    assert "email.complaint" in names
+    plunk.post("/v1/send", {**SENDING, "to": "jane.complains@example.com"}, 422)
