@@ -229,11 +229,13 @@ def _row(row: Any) -> dict[str, Any]:
         "at": iso(row.at), **{name: iso(getattr(row, name)) for name in ("opened_at", "clicked_at", "unsubscribed_at", "complained_at")}}
 
 
-@router.get("/broadcasts/{broadcast_id}/variants")
-async def list_variants(here: Core, who: Owner, broadcast_id: str) -> Any:
-    """The wordings of an A/B test."""
-    found = await here.store.read(broadcasts.get, who.project, number_of(broadcast_id))
-    return whole("variants", [_variant(v) for v in await here.store.read(broadcasts.variants, found.id)])
+@router.get("/segments/{segment_id}/broadcasts")
+async def list_segment_broadcasts(here: Core, who: Owner, segment_id: str) -> Any:
+    """The latest broadcasts to a segment."""
+    segment = await here.store.read(segments.get, who.project, known("seg", segment_id, "Segment"))
+    found = await here.store.read(broadcasts.to_segment, who.project, segment.id)
+    figures = await here.store.read(counts.of_many, [each.id for each in found])
+    return whole("broadcasts", [shown(each, counts.whole(figures.get(each.id, {}))) for each in found])
 
 
 # What was given, as columns.
@@ -277,7 +279,7 @@ async def _named(here: Relay, who: Principal, given: BroadcastChange, said: set[
         if name not in said:
             continue
         text = getattr(given, name)
-        values[name] = None if text is None else known(prefix, text, what)
+        values[name] = None if text is None else int(text) if text.isdecimal() and len(text) < 20 else known(prefix, text, what)
         if text is not None:
             await here.store.read(get, who.project, values[name])
     return values
@@ -307,7 +309,7 @@ async def _one(here: Relay, found: Broadcast) -> dict[str, Any]:
     out = shown(found, counts.whole(await here.store.read(counts.of, found.id)))
     variants = await here.store.read(broadcasts.variants, found.id)
     if found.ab_test is not None:
-        out["ab_test"]["variants"] = [_variant(v) for v in variants]
+        out["ab_test"]["variants"] = [wording(v) for v in variants]
     scores = [v.facts["spam_score"] for v in variants if v.facts.get("spam_score") is not None]
     return {**out, "spam_score": max(scores, default=None)}
 
@@ -348,6 +350,6 @@ def _shown_test(each: Broadcast) -> dict[str, Any] | None:
             "ends_at": iso(each.test_ends_at)}
 
 
-def _variant(v: Variant) -> dict[str, Any]:
+def wording(v: Variant) -> dict[str, Any]:
     return {"id": v.number, "name": v.name, "subject": v.subject, "html": v.html, "text": v.text, "weight": v.weight,
             "spam_score": v.facts.get("spam_score")}

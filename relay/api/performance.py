@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from relay.api.broadcasts import number_of, tallied
-from relay.api.core import Core, Owner, Relay
+from relay.api.broadcasts import number_of, tallied, wording
+from relay.api.core import Core, Owner, Relay, whole
 from relay.api.draft import Moment
 from relay.audience.grammars import read
 from relay.broadcasts import contest, feeder, forecast
@@ -48,6 +48,15 @@ async def get_performance(here: Core, who: Owner, broadcast_id: str) -> Any:
     figures = await here.store.read(counts.of, found.id)
     told = {"broadcast": performance(found, counts.whole(figures)), "variants": None}
     return told if found.ab_test is None else {**told, **await _variants(here, found, figures)}
+
+
+@router.get("/broadcasts/{broadcast_id}/variants")
+async def list_variants(here: Core, who: Owner, broadcast_id: str) -> Any:
+    """The wordings of an A/B test, or the one there is, with their figures."""
+    found = await here.store.read(broadcasts.get, who.project, number_of(broadcast_id))
+    figures = await here.store.read(counts.of, found.id)
+    given = await here.store.read(broadcasts.variants, found.id)
+    return whole("variants", [{**wording(v), **_variant(v, figures.get(v.number, Counter()))} for v in given])
 
 
 @router.get("/broadcasts/{broadcast_id}/variant-stats")

@@ -223,6 +223,12 @@ def any_since(conn: Connection, cut: float) -> bool:
     return bool(conn.scalar(select(exists().where(table.c.started_at >= cut))))
 
 
+def to_segment(conn: Connection, project: int, segment: int, limit: int = 100) -> list[Broadcast]:
+    """The newest that are for this segment."""
+    query = select(*_COLUMNS).where(table.c.project_id == project, table.c.segment_id == segment)
+    return [Broadcast(*row) for row in conn.execute(query.order_by(table.c.id.desc()).limit(limit))]
+
+
 def uses_segment(conn: Connection, project: int, segment: int) -> bool:
     """Whether a broadcast that has not ended is for this segment."""
     return bool(conn.scalar(select(exists().where(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from relay.api.compat.plunk.campaigns import unused
 from relay.api.compat.plunk.contacts import shown as contact_shown
 from relay.api.compat.plunk.contacts import upserted
 from relay.api.compat.plunk.data import Data
@@ -115,7 +116,8 @@ async def change_segment(here: Core, who: Owner, segment_id: str, given: Segment
 
 @router.delete("/segments/{segment_id}", status_code=204)
 async def delete_segment(here: Core, who: Owner, segment_id: str) -> Response:
-    """Delete a segment; its contacts stay."""
+    """Delete a segment; its contacts stay. Not while a campaign that has not ended is for it."""
+    await unused(here, who, _id(segment_id))
     await here.store.write(acts.remove, who.project, _id(segment_id), here.clock.now())
     return Response(status_code=204)
 

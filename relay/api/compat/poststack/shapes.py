@@ -111,6 +111,10 @@ def segment(row: Row) -> dict[str, Any]:
     return {**out, "contacts": [CONTACT.of(each) for each in row["contacts"]]} if "contacts" in row else out
 
 
+def broadcast(row: Row) -> dict[str, Any]:
+    return {**BROADCAST.of(row), "segmentId": number(row.get("segment_id"))}
+
+
 def subscriber(row: Row) -> dict[str, Any]:
     out = CONTACT.of({"id": row["contact_id"], **{name: value for name, value in row.items() if name != "contact_id"}})
     return {"contactId": out.pop("id"), "contactPublicId": out.pop("publicId"), **out, "subscribedAt": row.get("subscribed_at") or row["created_at"]}
@@ -159,4 +163,6 @@ KEY = Shape(refs=("domain_id",))
 TOPIC = Shape()
 SUPPRESSION = Shape(words={"reason": "suppression reason"})
 PROPERTY = Shape()
-BROADCAST = Shape(words={"status": "broadcast status"})
+BROADCAST = Shape(
+    names={"delivered": "deliveredCount", "opened": "openedCount", "clicked": "clickedCount", "bounced": "bouncedCount", "segment_id": "segmentPublicId",
+           "topic_id": "topicPublicId"}, words={"status": "broadcast status"})

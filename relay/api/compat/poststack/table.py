@@ -103,6 +103,15 @@ def subscriptions(found: Row) -> dict[str, Any]:
     return {"subscriptions": [shapes.subscription(row) for row in found["subscriptions"] if shapes.said(row)]}
 
 
+def resent(found: Row) -> dict[str, Any]:
+    draft = shapes.broadcast(found["broadcast"])
+    return {"broadcast": draft, "segment": found["segment"], "recipientCount": found["recipient_count"]}
+
+
+def variant_stats(found: Row) -> dict[str, Any]:
+    return {**shapes.camel(found), "variants": [shapes.camel(row) for row in found["variants"]]}
+
+
 EMAILS = (
     Route("POST", "/emails"),
     Route("POST", "/emails/send"),
@@ -143,7 +152,24 @@ SEGMENTS = (
     Route("DELETE", "/segments/{seg}/contacts/{ct}", done),
     Route("GET", "/segments/{seg}/members", page("contacts", CONTACT.of), query={"per_page": "50"}),
     Route("GET", "/segments/{seg}/growth"),
-    Route("GET", "/segments/{seg}/broadcasts", every("broadcasts", "broadcasts", shapes.BROADCAST.of)),
+    Route("GET", "/segments/{seg}/broadcasts", every("broadcasts", "broadcasts", shapes.broadcast)),
+)
+BROADCASTS = (
+    Route("POST", "/broadcasts", one("broadcast", shapes.broadcast)),
+    Route("GET", "/broadcasts", page("broadcasts", shapes.broadcast)),
+    Route("GET", "/broadcasts/performance"),
+    Route("GET", "/broadcasts/{brd}", one("broadcast", shapes.broadcast)),
+    Route("PATCH", "/broadcasts/{brd}", one("broadcast", shapes.broadcast)),
+    Route("POST", "/broadcasts/{brd}/send", success),
+    Route("POST", "/broadcasts/{brd}/cancel", success),
+    Route("POST", "/broadcasts/{brd}/test", done),
+    Route("POST", "/broadcasts/{brd}/end-ab-test", success),
+    Route("POST", "/broadcasts/{brd}/resend", resent),
+    Route("GET", "/broadcasts/{brd}/variants", lambda found: {"variants": [shapes.camel(row) for row in found["variants"]]}),
+    Route("GET", "/broadcasts/{brd}/variant-stats", variant_stats),
+    Route("GET", "/broadcasts/{brd}/performance"),
+    Route("GET", "/broadcasts/{brd}/non-openers"),
+    Route("GET", "/broadcasts/{brd}/non-clickers"),
 )
 TOPICS = (
     Route("GET", "/subscription-topics", every("topics", "topics", shapes.TOPIC.of), whole="topics"),
@@ -212,7 +238,7 @@ VALIDATIONS = (
     Route("POST", "/email-validations", shapes.validation),
     Route("POST", "/email-validations/batch", every("results", "results", shapes.validation)),
 )
-ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Subscription topics": TOPICS, "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES,
-          "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Email validations": VALIDATIONS}
+ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Broadcasts": BROADCASTS, "Subscription topics": TOPICS,
+          "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES, "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Email validations": VALIDATIONS}
 
 ABSENT = (("POST", "/domains/{dom}/ip"), ("DELETE", "/domains/{dom}/ip"), ("GET", "/domains/{dom}/placement"))  # a relay of one's own has neither
