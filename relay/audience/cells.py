@@ -11,8 +11,7 @@ from typing import Any
 
 import orjson
 
-FORMULAS = ("=", "+", "-", "@")
-
+_START = re.compile(r"'*[=+@\s-]")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 
@@ -23,12 +22,11 @@ def defused(cell: str) -> str:
 
 def armed(cell: str) -> str:
     """The cell as it was before `defused`; one that is not marked loses the white space around it."""
-    return cell[1:] if cell.startswith("'") and _risky(cell[1:]) else cell.strip()
+    return cell[1:] if cell[:1] == "'" and _risky(cell[1:]) else cell.strip()
 
 
 def _risky(cell: str) -> bool:
-    bare = cell.lstrip("'")
-    return bare.startswith(FORMULAS) or bare != bare.strip()
+    return _START.match(cell) is not None or cell[-1:].isspace()
 
 
 def shown(value: Any) -> str:

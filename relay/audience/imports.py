@@ -63,11 +63,12 @@ class Order:
     plan: Plan = field(default_factory=Plan)
     tags: tuple[str, ...] = ()
     source: dict[str, Any] = field(default_factory=dict)  # who asked: client, key
+    look: bool = True  # domains up; what another relay exported has been looked at
 
     def job(self) -> dict[str, Any]:
         plan = self.plan
         return {"file": self.file, "name": self.name, "form": self.form, "update": plan.update, "audience": plan.audience, "segment": plan.segment,
-                "tell": plan.tell, "tags": list(self.tags), "source": self.source}
+                "tell": plan.tell, "tags": list(self.tags), "source": self.source, "look": self.look}
 
 
 @dataclass(slots=True)
@@ -128,7 +129,8 @@ class Imports:
         told: dict[str, int] = dict.fromkeys(("total", "duplicates", "invalid", "no_mx"), 0)
         rows: list[dict[str, Any]] = []
         existing = suppressed = 0
-        async with self.opened(order) as source, contextlib.aclosing(self._parts(source, order.project, order.tags, 0, self._clock.now())) as parts:
+        async with self.opened(order) as source, contextlib.aclosing(
+                self._parts(source, order.project, order.tags, 0, self._clock.now(), order.look)) as parts:
             async for part, shown in parts:
                 told, rows = added(told, part.figures), rows + shown
                 there, stopped = await self.store.read(taking.looked, order.project, part)
@@ -202,7 +204,7 @@ class Imports:
         order = Order(job.project_id, told["file"], told["name"], told["form"])
         plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
         async with self.opened(order) as source, contextlib.aclosing(
-                self._parts(source, job.project_id, told["tags"], job.reached, job.created_at)) as parts:
+                self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"])) as parts:
             async for part, _ in parts:
                 work.faults += part.faults[:TOLD - len(work.faults)]
                 await self._put(work, plan, part)
@@ -230,11 +232,11 @@ class Imports:
         if plan.tell:
             self.occurred()
 
-    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float) -> AsyncIterator[reader.Slice]:
+    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool) -> AsyncIterator[reader.Slice]:
         """The slices after row `skip`; one is read ahead while another is written."""
         typed = await self.store.read(properties.of, project)
         await source.begin(Ground(typed, list(tags), skip, self._secrets, now))
-        known: dict[str, str] = {}
+        known: dict[str, str] | None = {} if look else None
         ahead = asyncio.create_task(self._next(source, known))
         try:
             while (part := await ahead) is not None:
@@ -244,10 +246,13 @@ class Imports:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _next(self, source: Source, known: dict[str, str]) -> reader.Slice | None:
+    async def _next(self, source: Source, known: dict[str, str] | None) -> reader.Slice | None:
+        """The next slice; `known` remembers what is wrong with domains, None if they are not looked up."""
         names = await source.domains()
         if names is None:
             return None
+        if known is None:
+            return await source.part({})
         if len(known) > KNOWN:
             known.clear()
         new = [name for name in names if name not in known]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, bounces, domains, explain, keeping, keys, queue, suppress
+from relay.control import Control, bounces, contacts, domains, explain, keeping, keys, queue, suppress
 from relay.errors import Invalid
 
 
@@ -55,6 +55,11 @@ ACTS: dict[str, Act] = {
     "suppress_import": Act(suppress.take_in),
     "suppress_undo": Act(suppress.undo),
     "bounces_replay": Act(bounces.replay),
+    "contacts_import": Act(contacts.take_in),
+    "contacts_import_show": Act(contacts.show, reads=True),
+    "contacts_import_errors": Act(contacts.errors, reads=True),
+    "contacts_import_undo": Act(contacts.undo),
+    "contacts_rows": Act(contacts.rows),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.audience.imports import Imports
 from relay.clock import Clock
 from relay.control import Control
 from relay.delivery.dns import Resolver
@@ -64,8 +65,12 @@ async def control(settings: Settings, migrate: bool | None = None) -> AsyncItera
             await store.write(secrets.agree, secrets.fingerprints(found))
             await store.write(projects.ensure, projects.Project(maker.next(), projects.DEFAULT, {}, clock.now()))
             resolver = Resolver(settings.dns.nameservers)
-            yield Control(store, settings, secrets.vault(found, "dkim"), resolver, _elsewhere(settings, store, resolver), clock, maker,
-                          status=lambda: {"running": False, "pid": None}, tokens=Tokens(tuple(found), clock))
+            imports = Imports(store, resolver, clock, maker, found)
+            try:
+                yield Control(store, settings, secrets.vault(found, "dkim"), resolver, _elsewhere(settings, store, resolver), clock, maker,
+                              status=lambda: {"running": False, "pid": None}, imports=imports, tokens=Tokens(tuple(found), clock))
+            finally:
+                await imports.close()
         finally:
             await store.close()
 

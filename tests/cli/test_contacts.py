@@ -1,0 +1,81 @@
+"""relay contacts, relay export, relay import: lists of people in and out, with a relay that runs and without one."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from tests.support.dns import DnsServer, mail
+from tests.support.running import Running
+
+PEOPLE = "email,first_name,tags,plan\nann@example.com,Ann,\"a,b\",pro\nbob@example.com,=Bob,,\nann@example.com,Twice,,\nnobody,,,\n"
+
+
+@pytest.fixture(scope="module")
+def dns():
+    with DnsServer(mail("example.com")) as server:
+        yield server
+
+
+@pytest.fixture(params=["running", "alone"])
+def relay(request, tmp_path, dns):
+    where = Running(tmp_path / "relay", {"RELAY_DNS__NAMESERVERS": dns.address})
+    if request.param == "alone":
+        yield where
+        return
+    with where:
+        yield where
+
+
+def listed(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_file_comes_in_and_goes_out_again(relay, tmp_path):
+    file = tmp_path / "people.csv"
+    file.write_text(PEOPLE)
+    told = relay.command("contacts", "import", str(file), "--preview")
+    assert (told["total"], told["new"], told["duplicates"], told["invalid"]) == (4, 2, 1, 1)
+    done = relay.run("contacts", "import", str(file), "--tag", "fair")
+    assert done.returncode == 1
+    assert "2 imported, 0 updated, 1 skipped (1 twice in the file, 0 suppressed), 1 refused" in done.stdout
+    assert "row 5: nobody: 'nobody' has no @" in done.stderr
+    assert not list((relay.data / "imports").iterdir())
+    relay.text("contacts", "export", str(tmp_path / "out.csv"))
+    found = listed(tmp_path / "out.csv")
+    assert [(row["email"], row["first_name"], row["tags"], row["plan"]) for row in found] == [
+        ("ann@example.com", "Ann", "a,b,fair", "pro"), ("bob@example.com", "'=Bob", "fair", "")]
+    assert [each["email"] for each in json.loads(relay.text("contacts", "export", "--format", "json"))] == ["ann@example.com", "bob@example.com"]
+    number = done.stdout.split("undo ")[1].split()[0]
+    assert relay.text("contacts", "undo", number) == "2 contacts deleted, 0 as they were"
+    assert json.loads(relay.text("contacts", "export", "--format", "json")) == []
+
+
+@pytest.mark.parametrize(("content", "error"), [
+    pytest.param(b"name\nAnn\n", "no column email", id="no addresses"),
+    pytest.param(b"PK\x03\x04nonsense", "damaged", id="a broken ZIP"),
+])
+def test_a_file_that_is_none(tmp_path, dns, content, error):
+    where = Running(tmp_path / "relay", {"RELAY_DNS__NAMESERVERS": dns.address})
+    (tmp_path / "x.csv").write_bytes(content)
+    done = where.run("contacts", "import", str(tmp_path / "x.csv"))
+    assert done.returncode == 1
+    assert error in done.stderr
+    assert not list((where.data / "imports").iterdir())
+
+
+def test_a_project_goes_out_as_a_directory_and_comes_in_elsewhere(relay, tmp_path):
+    file = tmp_path / "people.csv"
+    file.write_text("email,plan\nann@example.com,pro\nbob@example.com,free\n")
+    relay.text("contacts", "import", str(file))
+    relay.text("suppress", "add", "gone@example.com")
+    relay.text("project", "create", "other")
+    told = relay.command("export", str(tmp_path / "all"))
+    assert (told["rows"]["contacts"], told["rows"]["suppressions"]) == (2, 1)
+    assert relay.command("import", str(tmp_path / "all"), "--project", "other")["contacts"] == 2
+    relay.text("export", str(tmp_path / "again"), "--project", "other")
+    for name in sorted(path.name for path in (tmp_path / "all").iterdir()):
+        assert (tmp_path / "again" / name).read_text() == (tmp_path / "all" / name).read_text(), name
