@@ -45,6 +45,12 @@ def by_mx(nameserver: str, port: int) -> dict[str, str]:
     return {"RELAY_DNS__NAMESERVERS": nameserver, "RELAY_DELIVERY__PORT": str(port), "RELAY_DELIVERY__ALLOW_PRIVATE": "true"}
 
 
+def listening(port: int) -> int:
+    """How many sockets listen on this port of an IPv4 address: one of each worker."""
+    found = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in found)
+
+
 class Running:
     """One relay with its data and its log in `directory`, unless `settings` name another data_dir or store."""
 
@@ -100,7 +106,9 @@ class Running:
         return self
 
     def up(self) -> bool:
-        """It greets, and it takes commands: the last thing that a start does."""
+        """Each worker listens, one greets, and it takes commands: the last thing that a start does."""
+        if listening(self.smtp) < self.workers:
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.smtp), 2.0) as line:
                 greeted = line.recv(3) == b"220"
