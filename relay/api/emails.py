@@ -15,11 +15,13 @@ from relay.api.draft import AHEAD, Moment
 from relay.clock import iso
 from relay.errors import Invalid, Refuse, RelayError
 from relay.mail import address, ids, mailbox, reading, words
+from relay.mail.message import Principal
 from relay.mail.reply import Reply
 from relay.queue.waiting import Waiting
 from relay.store import domains, emails, messages, queue
 from relay.store.emails import Email, Filter, Whole
 from relay.store.events import Event
+from relay.store.pages import Page
 
 SENDING = "sending"  # seen only by the runner: it is on the wire just now
 STATUSES = (*messages.STATUS, SENDING, "complained")
@@ -54,15 +56,27 @@ async def list_emails(
     date_to: Annotated[str | None, Query(description="Created before this date or time (ISO 8601)")] = None,
 ) -> Any:
     """List emails, newest first. Filter by status, domain, recipient, tag, or date range."""
+    wanted = await filtered(here, who, status, domain_id, to, tag, date_from, date_to)
+    return await found(here, who, wanted, page, status == SENDING)
+
+
+async def filtered(
+    here: Relay, who: Principal, status: str | None, domain_id: str | None, to: str | None, tag: str | None, date_from: str | None, date_to: str | None,
+) -> Filter:
+    """What a caller asked for; raises Invalid and NotFound."""
     if status is not None and status not in STATUSES:
         raise Invalid("status", f"status is one of {', '.join(STATUSES)}")
     domain = None
     if domain_id is not None:
         domain = (await here.store.read(domains.get, who.project, domain_id)).name
     among = on_the_wire(here, who.project) if status == SENDING else None
-    wanted = Filter(None if status == SENDING else status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to), among)
-    found = await here.store.read(emails.page, who.project, wanted, page)
-    return listed("emails", found, page, lambda email: {**row(email), "status": SENDING} if among and email.status in OPEN else row(email))
+    return Filter(None if status == SENDING else status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to), among)
+
+
+async def found(here: Relay, who: Principal, wanted: Filter, page: Page, on_wire: bool = False) -> dict[str, Any]:
+    """A page of emails; `on_wire` if they were looked for as those that are being sent."""
+    hits = await here.store.read(emails.page, who.project, wanted, page)
+    return listed("emails", hits, page, lambda email: {**row(email), "status": SENDING} if on_wire and email.status in OPEN else row(email))
 
 
 def _key(to: str | None) -> str | None:

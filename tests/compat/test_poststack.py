@@ -79,6 +79,23 @@ def test_list_emails(live):
     assert [row["publicId"] for row in live.emails.list({"to": "user@example.com", "tag": "welcome", "per_page": 100})["data"]] == sorted(sent, reverse=True)
 
 
+@pytest.mark.parametrize(("query", "found"), [
+    ({"to": "USER@"}, ["Hello", "Invoice 7"]), ({"to": "user@example.com"}, ["Hello", "Invoice 7"]), ({"to": "example.org"}, ["100% off"]),
+    ({"from": "billing"}, ["Invoice 7"]), ({"subject": "invoice"}, ["Invoice 7"]), ({"subject": "0%"}, ["100% off"]), ({"subject": "%"}, ["100% off"]),
+    ({"from": "yourdomain", "subject": "hel"}, ["Hello"]), ({"subject": "nothing"}, []), ({"subject": "hello", "status": "bounced"}, []),
+])
+def test_emails_by_parts_of_texts(live, query, found):
+    for change in ({}, {"subject": "Invoice 7", "from": "billing@yourdomain.com"}, {"subject": "100% off", "to": ["someone@example.org"]}):
+        live.emails.send({**EMAIL, **change})
+    answer = live.emails.list(query)
+    assert (sorted(row["subject"] for row in answer["data"]), meta(answer).total) == (sorted(found), len(found))
+
+
+@pytest.mark.parametrize("query", [{"provider": "gmail"}, {"country": "DK"}, {"device": "mobile"}, {"subject": "x", "page": 0}, {"to": "x" * 201}])
+def test_filters_that_mean_nothing_are_refused(live, query):
+    assert refused(live.emails.list, query).status_code == 422
+
+
 @pytest.mark.parametrize("by", ["id", "publicId"])
 def test_emails_of_a_domain(live, by):
     domain = live.domains.create({"name": "yourdomain.example"})["domain"]

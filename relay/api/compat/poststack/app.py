@@ -18,10 +18,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.api.compat.poststack import shapes, table
+from relay.api import errors
+from relay.api.compat.poststack import parts, shapes, table
 from relay.api.compat.poststack.table import Route
-from relay.api.core import Json
-from relay.errors import NotFound
+from relay.api.core import Json, principal, relay
+from relay.errors import NotFound, RelayError
 from relay.mail import ids
 
 PAGES = 100  # pages of 100 that a list without pages is gathered from
@@ -38,10 +39,11 @@ ABOUT = ("The API of the live platform, for its official SDKs with another base 
 Message = MutableMapping[str, Any]
 
 
-def application(native: ASGIApp) -> FastAPI:
+def application(native: FastAPI) -> FastAPI:
     """The dialect's application in front of the native one."""
     app = FastAPI(title="Relay in the live PostStack dialect", version="1", description=ABOUT, redirect_slashes=False, redoc_url=None,
                   telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False})
+    app.state.relay = native.state.relay
     for tag, routes in table.ROUTES.items():
         for route in routes:
             app.add_api_route(route.path, _endpoint(native, route), methods=[route.method], tags=[tag], name=f"{route.method} {route.path}",
@@ -74,6 +76,8 @@ def _endpoint(native: ASGIApp, route: Route) -> Callable[[Request], Awaitable[Re
         body = await _body(request) if (route.method, route.path) == ("POST", "/api-keys") else None
         if route.whole:
             return await _whole(call, route, path)
+        if route.parts and parts.asked(request.query_params):
+            return await _by_parts(route, request)
         if route.answer is None:
             return Through(call, route.method, path, _query(route, request))
         answer = await call.ask(route.method, path, _query(route, request), body)
@@ -99,6 +103,15 @@ async def _whole(call: Call, route: Route, path: str) -> Response:
             break
         query = urlencode({"per_page": 100, "cursor": after})
     return Json(route.answer({route.whole: rows}))  # type: ignore[misc]
+
+
+async def _by_parts(route: Route, request: Request) -> Response:
+    """A list of emails by parts of texts, which natively does not exist."""
+    try:
+        query = dict(parse_qsl(_query(route, request)))
+        return Json(route.answer(await parts.listed(relay(request), await principal(request), query)))  # type: ignore[misc]
+    except RelayError as error:
+        return errors.answer(error)
 
 
 def _told(route: Route, answer: Answer) -> Response:

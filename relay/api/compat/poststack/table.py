@@ -28,6 +28,7 @@ class Route:
     renamed  query names that differ: here to native
     refs     query names that take an id also as a number, with its prefix
     status   native statuses that have another number here
+    parts    whether it also finds by parts of texts (relay.api.compat.poststack.parts)
     """
 
     method: str
@@ -40,6 +41,7 @@ class Route:
     renamed: Mapping[str, str] = field(default_factory=dict)
     refs: Mapping[str, str] = field(default_factory=dict)
     status: Mapping[int, int] = field(default_factory=dict)
+    parts: bool = False
 
 
 def one(name: str, shape: Told) -> Told:
@@ -118,7 +120,7 @@ EMAILS = (
     Route("POST", "/emails/batch"),
     Route("POST", "/emails/preview"),
     Route("POST", "/emails/spam-preview"),
-    Route("GET", "/emails", page("emails", shapes.email), refs={"domain_id": "dom"}),
+    Route("GET", "/emails", page("emails", shapes.email), refs={"domain_id": "dom"}, parts=True),
     Route("GET", "/emails/{em}", one("email", shapes.email)),
     Route("GET", "/emails/{em}/events", every("events", "events", shapes.event)),
     Route("GET", "/emails/{em}/insights", every("warnings", "warnings", shapes.insight)),
