@@ -11,6 +11,7 @@ Read in this order; each file says in its docstring what it promises and which R
     queue/settle      what an outcome means for the recipient      queue/reports  DSNs, which enter at the door again
     control           every act of the CLI and the API             app            where all of it is put together
     inbound/desk      mail to us: unsubscribe, bounces             inbound/bounce what a report changes
+    api/compat        Plunk's and PostStack's words for the native API
     handover, worker  submission processes (`--workers N`)         fleet          their keeper
 
 A message's way:

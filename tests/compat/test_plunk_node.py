@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from relay.api.compat.plunk.app import ROUTERS
+from relay.metrics import REGISTRY
 from tests.compat.hostile import faults
 from tests.support import peers
 
@@ -73,3 +74,13 @@ def test_the_document_names_every_route(tenant):
 def test_errors_outside_the_routes_have_the_same_envelope(plunk, method, path, status):
     told = plunk.ask(method, path, status=status)
     assert (told["success"], told["error"]["statusCode"]) == (False, status)
+
+
+def test_requests_are_counted_by_dialect(plunk):
+    def count(status):
+        return REGISTRY.get_sample_value("relay_dialect_requests_total", {"dialect": "plunk", "status": status}) or 0.0
+
+    before = count("2xx"), count("4xx")
+    plunk.get("/contacts")
+    plunk.get("/nosuch", 404)
+    assert (count("2xx"), count("4xx")) == (before[0] + 1, before[1] + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from relay.api.compat import Counted
 from relay.api.compat.plunk import bulk, campaigns, contacts, errors, events, fields, imports, segments, send, templates, track, verify
 from relay.api.core import Json, Relay
 
@@ -27,6 +28,7 @@ def application(relay: Relay) -> ASGIApp:
         app.include_router(router)
     errors.install(app)
     app.add_middleware(Anywhere)
+    app.add_middleware(Counted, dialect="plunk")
     return app
 
 

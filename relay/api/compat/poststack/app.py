@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from relay.api import errors
+from relay.api.compat import Counted
 from relay.api.compat.poststack import parts, shapes, table
 from relay.api.compat.poststack.table import Route
 from relay.api.core import Json, principal, relay
@@ -44,6 +45,7 @@ def application(native: FastAPI) -> FastAPI:
     app = FastAPI(title="Relay in the live PostStack dialect", version="1", description=ABOUT, redirect_slashes=False, redoc_url=None,
                   telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False})
     app.state.relay = native.state.relay
+    app.add_middleware(Counted, dialect="poststack")
     for tag, routes in table.ROUTES.items():
         for route in routes:
             app.add_api_route(route.path, _endpoint(native, route), methods=[route.method], tags=[tag], name=f"{route.method} {route.path}",
