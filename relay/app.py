@@ -183,7 +183,7 @@ class Relay:
         checks = Checks(self.resolver)
         self._stack.callback(checks.close)
         listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners, checks)
-        await listener.start(inherited or entrance.bound(self.config.smtp.inbound))
+        await listener.start(inherited or entrance.named("smtp.inbound", self.config.smtp.inbound))
         self.listeners[entrance.INBOUND] = listener
 
     async def _start_local(self) -> None:
@@ -200,7 +200,7 @@ class Relay:
         if config.capture.listen:
             self.capture = Capture(self.clock, config.capture.keep)
             self.listeners["capture"] = Listener(self.capture, ListenerOptions("inbound", CAPTURE, max_size=config.smtp.max_size))
-            await self.listeners["capture"].start(entrance.bound(config.capture.listen))
+            await self.listeners["capture"].start(entrance.named("capture.listen", config.capture.listen))
 
     async def _start_http(self) -> None:
         """API, probes, metrics, capture pages."""
@@ -217,9 +217,9 @@ class Relay:
         self.spawn(Following(self.store, self.clock, self.hooks.occurred, lambda: self.leader.leading).run(), "audience")
         people = self._for_people()
         if config.http.listen:
-            await self._http(self._api([*routes, *people]), config.http.listen)
+            await self._http(self._api([*routes, *people]), "http.listen", config.http.listen)
         if config.http.public_listen:
-            await self._http(Starlette(routes=[*health.public_routes(), *people]), config.http.public_listen)
+            await self._http(Starlette(routes=[*health.public_routes(), *people]), "http.public_listen", config.http.public_listen)
 
     def _for_people(self) -> list[BaseRoute]:
         """What mail readers follow: unsubscribe links, tracked links, pixels."""
@@ -234,8 +234,8 @@ class Relay:
         self.api = core.Relay(self.control, self.door, self.tools.keeper, self.tools.services, vault(self.secrets, "webhooks"), self.hooks)
         return app.application(self.api, routes)
 
-    async def _http(self, application: Any, address: str) -> None:
-        server = HttpServer(application, [entrance.bound(address)], self.config.http.max_body, self.config.http.trusted_proxies)
+    async def _http(self, application: Any, key: str, address: str) -> None:
+        server = HttpServer(application, [entrance.named(key, address)], self.config.http.max_body, self.config.http.trusted_proxies)
         await server.start()
         self._stack.push_async_callback(server.stop, 5.0)
 
@@ -343,7 +343,8 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
     try:
         return uvloop.run(_serve(config, path, workers, hold))
     except (RelayError, OSError) as error:
-        sys.stderr.write(f"relay: {error}\n")
+        words = error.strerror if isinstance(error, OSError) and error.strerror and error.filename is None else error
+        sys.stderr.write(f"relay: {words}\n")
         return 1
     finally:
         log.stop()

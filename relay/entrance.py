@@ -164,12 +164,13 @@ def sockets(settings: Settings, count: int, inherited: Mapping[str, socket.socke
         if not address:
             continue
         for place in found:
-            place[name] = inherited[name] if name in inherited else _bound(name, address, count > 1)
+            place[name] = inherited[name] if name in inherited else named(f"smtp.{name}", address, count > 1)
     return found
 
 
-def _bound(name: str, address: str, reuse_port: bool) -> socket.socket:
+def named(key: str, address: str, reuse_port: bool = False) -> socket.socket:
+    """A listening socket for the address of this key; raises OSError naming both."""
     try:
         return bound(address, reuse_port)
     except OSError as error:
-        raise OSError(error.errno, f"smtp.{name} = \"{address}\" cannot be listened on: {error.strerror}") from error
+        raise OSError(error.errno, f"{key} = \"{address}\" cannot be listened on: {error.strerror}") from error

@@ -93,6 +93,7 @@ def test_a_port_in_use_and_one_given_twice(good, listening):
     assert found(taken) == [("error", "listeners", "smtp.submission")]
     twice = {**good, "RELAY_HTTP__LISTEN": good["RELAY_SMTP__SUBMISSION"]}
     assert found(twice) == [("error", "listeners", "http.listen")]
+    assert found({**good, "RELAY_CAPTURE__LISTEN": good["RELAY_SMTP__SUBMISSION"]}) == [("error", "listeners", "capture.listen")]
 
 
 def test_names_that_do_not_agree(good, dns):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -194,6 +195,14 @@ def test_a_directory_in_use_is_named_with_who_has_it(relay, tmp_path, command):
         done = relay(*command.split(), patience=0.3)
     assert done.returncode == 1
     assert f"in use by the relay with pid {os.getpid()}" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["smtp.submission", "smtp.inbound", "http.listen", "http.public_listen", "capture.listen"])
+def test_an_address_in_use_is_named_with_its_key(relay, tmp_path, key):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = relay.process("serve", **{f"RELAY_{key.upper().replace('.', '__')}": address})
+    assert (done.returncode, done.stderr) == (1, f'relay: {key} = "{address}" cannot be listened on: Address already in use\n')
 
 
 @pytest.mark.parametrize(("data_dir", "says"), [("/proc/nope", "/proc/nope: No such file"), ("/dev/null", "/dev/null")])

@@ -144,7 +144,7 @@ def _certificate(path: str, hostname: str, now: float) -> list[Finding]:
 async def listeners(context: Context) -> Sequence[Finding]:
     s = context.settings
     keys = {"smtp.submission": s.smtp.submission, "smtp.submissions": s.smtp.submissions, "smtp.inbound": s.smtp.inbound, "http.listen": s.http.listen,
-            "http.public_listen": s.http.public_listen}
+            "http.public_listen": s.http.public_listen, "capture.listen": s.capture.listen}
     used: dict[str, str] = {}
     found = []
     for key, address in keys.items():
