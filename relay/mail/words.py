@@ -36,7 +36,8 @@ def decode(text: str) -> str:
         return text
     try:
         parts = decode_header(_ADJACENT.sub(r"\1 ", text))
-        return "".join(part.decode(charset or "latin-1", "replace") if isinstance(part, bytes) else part for part, charset in parts)
+        found = "".join(part.decode(charset or "latin-1", "replace") if isinstance(part, bytes) else part for part, charset in parts)
+        return found if found.isascii() else found.encode("utf-8", "replace").decode()  # UTF-7 can say half a character
     except (LookupError, ValueError):
         return text
 

@@ -63,6 +63,8 @@ _COLUMNS = tuple(table.c[name] for name in _NAMES)
 _TEXTS = {name: table.c[name].type.length or 2_000 for name in ("client", "sender", "from_address", "from_name", "subject", "message_id", "in_reply_to",
                                                                "mailbox_hash")}
 
+_JSON = ("recipients", "to_addresses", "cc_addresses", "authentication", "attachments")
+
 
 def serving(conn: Connection, name: str, proven: bool = True) -> Domain | None:
     """The domain of this name that takes mail here; None where no project has switched it on, or several have and none has proven it.
@@ -88,6 +90,7 @@ def add(conn: Connection, mail: Inbound, octets: bytes, told: dict[str, Any]) ->
     answered = _answered(conn, mail)
     mail = replace(mail, answers=answered[0] if answered else None)
     values = {name: getattr(mail, name) for name in _NAMES} | {name: bulk.clean(getattr(mail, name), length) for name, length in _TEXTS.items()}
+    values |= {name: bulk.plain(getattr(mail, name)) for name in _JSON}
     if conn.execute(upsert(conn, table).values(values).on_conflict_do_nothing(index_elements=["domain_id", "digest"])).rowcount == 0:
         return None
     bodies.put(conn, mail.id, octets, mail.created_at)

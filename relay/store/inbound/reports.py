@@ -85,6 +85,7 @@ def add(conn: Connection, report: Kept, sources: Sequence[Source] = ()) -> bool:
         raise Defer(Reply(452, "4.2.2", "too many reports about this domain today"))
     names = (*_SHARED, "successes", "failures") if report.kind == "tls" else _SHARED
     values = {name: getattr(report, name) for name in names} | {name: bulk.clean(getattr(report, name), size) for name, size in _LENGTHS.items()}
+    values["policy"] = bulk.plain(report.policy)
     added = upsert(conn, table).values(values).on_conflict_do_nothing(index_elements=["domain_id", "organisation", "report_id"])
     if conn.execute(added).rowcount == 0:
         return False
