@@ -175,7 +175,7 @@ async def _records(context: Context, domain: domains.Domain, name: str) -> list[
         if records.shows(record, await context.resolver.lookup(record.name, record.type)) is False:
             missing.setdefault(record.purpose, []).append(record)
     found = []
-    for purpose in ("dkim", "spf", "dmarc", "tracking"):
+    for purpose in ("dkim", "spf", "dmarc", "mx", "tracking"):
         if purpose in missing:
             level = ERROR if purpose == "dkim" and domain.verified_at is not None else WARNING
             where = ", ".join(record.name for record in missing[purpose])
