@@ -12,10 +12,10 @@ from relay.store.pages import LONG, Page, Sample, Samples
 from relay.store.schema import counters
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Lists of more than twenty rows are long."""
-    for name, value in (("LONG", 20), ("STEP", 8), ("LEAST", 2), ("SLOW", 1e6)):
+@pytest.fixture(params=[1e6, 0.0], ids=["hops", "one pass"])
+def short(request, monkeypatch):
+    """Lists of more than twenty rows are long; a way from anchor to anchor is a short one, or too long."""
+    for name, value in (("LONG", 20), ("STEP", 8), ("LEAST", 3), ("SLOW", 1e6), ("HOP", request.param)):
         monkeypatch.setattr(pages, name, value)
 
 

@@ -333,15 +333,23 @@ def _did_within(compiler: Compiler, test: Condition) -> Sql:
 
 
 def _counted(wanted: str) -> Callable[[Compiler, Condition], Sql]:
-    """How often in the window, by whole days in UTC."""
+    """How often in the window, by whole days in UTC. Nobody's acts are added up who has none: most have none, and the database sees that sooner."""
 
     def sql(compiler: Compiler, test: Condition) -> Sql:
-        first = math.floor((compiler.now - test.seconds) / DAY)
-        total = func.coalesce(select(func.sum(activity.c.count)).where(_acts(test), activity.c.day >= first).scalar_subquery(), 0)
-        number = test.value.value  # type: ignore[union-attr]
-        return total == number if wanted == "is" else _compared(wanted, total, number, number)
+        first, number = math.floor((compiler.now - test.seconds) / DAY), test.value.value  # type: ignore[union-attr]
+        here = and_(_acts(test), activity.c.day >= first)
+        if (wanted, number) in (("above", 0), ("from", 1)):
+            return exists().where(here)
+        total = func.coalesce(select(func.sum(activity.c.count)).where(here).scalar_subquery(), 0)
+        holds = total == number if wanted == "is" else _compared(wanted, total, number, number)
+        return or_(not_(exists().where(here)), holds) if _nothing(wanted, number) else and_(exists().where(here), holds)
 
     return sql
+
+
+def _nothing(wanted: str, number: float) -> bool:
+    """Whether none is enough."""
+    return {"is": number == 0, "above": number < 0, "from": number <= 0, "below": number > 0, "until": number >= 0}[wanted]
 
 
 def _member(compiler: Compiler, test: Condition) -> Sql:
