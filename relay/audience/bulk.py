@@ -18,6 +18,7 @@ from relay.consent import Act
 from relay.errors import Conflict, Defer, RelayError
 from relay.mail.ids import Maker
 from relay.mail.reply import Reply
+from relay.metrics import counter
 from relay.store.audience import bulk_acts, contacts
 from relay.store.audience.bulk_acts import COMPLETED, FAILED, RUNNING, BulkAct
 from relay.store.engine import JOBS, Store
@@ -30,6 +31,7 @@ KEPT = 7 * 86_400.0  # seconds that an ended act can still be asked about
 
 BUSY = Reply(451, "4.3.2", "too many acts on many contacts are running, try again later")
 LOG = log.get("bulk")
+DONE = counter("bulk_contacts_total", "Contacts that acts on many contacts changed, by act", "act")
 
 Told = Callable[[tuple[int, ...]], None]
 
@@ -82,6 +84,7 @@ class Bulk:
                 numbers = await self._store.read(bulk_acts.following, act, self._size)
                 if not numbers:
                     await self._store.write(bulk_acts.end, act.id, COMPLETED, self._clock.now(), lane=JOBS)
+                    DONE.labels(act.act).inc(act.done)
                     LOG.info("act on many contacts ended", id=act.public_id, project=act.project_id, act=act.act, contacts=act.done)
                     return
                 self._told(await self._store.write(_slice, act, numbers, self._by(act), lane=JOBS))

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from relay.store.audience.contacts import COLUMNS, Contact, Filter, made, where
 from relay.store.audience.schema import contacts
 
-SAMPLE = 10_000  # newest contacts whose properties are looked at
+SLICE = 500  # contacts of one read of properties, which may be 64 kB each
 
 
 def walked(conn: Connection, project: int, wanted: Filter, after: int | str | None, descending: bool, limit: int, by_email: bool = False) -> list[Contact]:
@@ -24,7 +24,9 @@ def walked(conn: Connection, project: int, wanted: Filter, after: int | str | No
     return [made(row) for row in conn.execute(query)]
 
 
-def sampled(conn: Connection, project: int, limit: int = SAMPLE) -> list[dict[str, Any]]:
-    """The properties of the newest contacts."""
-    query = select(contacts.c.properties).where(contacts.c.project_id == project).order_by(contacts.c.id.desc()).limit(limit)
-    return list(conn.scalars(query))
+def sampled(conn: Connection, project: int, before: int | None) -> list[tuple[int, dict[str, Any]]]:
+    """Ids and properties of the SLICE newest contacts, of those older than the one with the id `before`."""
+    query = select(contacts.c.id, contacts.c.properties).where(contacts.c.project_id == project).order_by(contacts.c.id.desc()).limit(SLICE)
+    if before is not None:
+        query = query.where(contacts.c.id < before)
+    return [(row.id, row.properties) for row in conn.execute(query)]
