@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-START = 20.0  # seconds that a command waits for a relay that is just starting, or for another command that has the store
+START = 60.0  # seconds that a command waits for a relay that is just starting, or for another command that has the store
+SILENT = 3.0  # seconds of that wait about which nothing is said
 PLACES = ("relay.toml", "/etc/relay/relay.toml")  # where the settings are looked for without --config and $RELAY_CONFIG
 
 
@@ -67,13 +68,17 @@ class Run:
         """What `do` gives once nobody else has the store: a relay that does not answer yet, or another command. Raises InUse when that takes too long."""
         from relay.errors import InUse
 
-        until = time.monotonic() + self.patience
+        began, told = time.monotonic(), False
         while True:
             try:
                 return do()
-            except InUse:
-                if time.monotonic() > until:
+            except InUse as error:
+                waited = time.monotonic() - began
+                if waited > self.patience:
                     raise
+                if waited > SILENT and not told:
+                    told = True
+                    click.echo(f"relay: waiting for the relay that is starting, or the command that runs: {error.text}", err=True)
                 time.sleep(0.05)
 
     def _act(self, name: str, arguments: dict[str, Any]) -> Any:
