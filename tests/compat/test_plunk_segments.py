@@ -2,6 +2,9 @@
 
 import pytest
 
+from tests.compat.conftest import Plunk
+from tests.support.served import Served
+
 PRO = {"logic": "AND", "groups": [{"filters": [
     {"field": "data.plan", "operator": "equals", "value": "pro"},
     {"field": "createdAt", "operator": "within", "value": 30, "unit": "days"},
@@ -214,10 +217,48 @@ def test_events_have_plunks_names(plunk):
     assert first["data"][0]["name"] == "signed_up"
 
 
+def test_a_tracked_event_can_be_forgotten(plunk, other):
+    for each in (plunk, other):
+        jane = each.contact()
+        each.post("/v1/track", {"event": "signed_up", "email": "jane@example.com"})
+    made = plunk.post("/segments", {"name": "New", "condition": one("event.signed_up", "triggered")}, 201)
+    plunk.delete("/events/signed_up", status=400)
+    plunk.delete("/events/email.opened", status=400)
+    plunk.delete(f"/segments/{made['id']}", status=204)
+    assert plunk.delete("/events/signed_up") == {"success": True, "eventName": "signed_up"}
+    assert "signed_up" not in plunk.get("/events/names")["eventNames"]
+    assert other.get(f"/events/contact/{jane['id']}")["data"][0]["name"] == "signed_up"
+
+
 def test_a_segment_that_asks_about_an_event_uses_it(plunk):
     made = plunk.post("/segments", {"name": "Openers", "condition": one("email.opened", "triggered")}, 201)
     used = plunk.get("/events/email.open/usage")
     assert (used["segments"], used["canDelete"]) == ([{"id": made["id"], "name": "Openers"}], False)
+
+
+# Domains.
+
+
+def test_domains(plunk, other):
+    made = plunk.post("/domains", {"domain": "example.org"}, 201)
+    assert (made["domain"], made["verified"], {each["purpose"] for each in made["records"]} >= {"dkim", "spf", "dmarc"}) == ("example.org", False, True)
+    assert plunk.get(f"/domains/project/{made['projectId']}") == [made]
+    assert plunk.get(f"/domains/{made['id']}/verify")["verified"] is False
+    plunk.post("/domains", {"domain": "example.org"}, 409)
+    for path in (f"/domains/project/{made['projectId']}", f"/domains/{made['id']}/verify"):
+        other.get(path, 404)
+    other.delete(f"/domains/{made['id']}", status=404)
+    plunk.delete(f"/domains/{made['id']}", status=204)
+    assert plunk.get("/health") == {"status": "ok"}
+
+
+def test_a_sender_whose_domain_is_not_verified(tmp_path):
+    with Served(tmp_path, "", RELAY_DOMAINS__REQUIRE_VERIFIED="true") as relay:
+        plunk = Plunk(relay.tenant())
+        mail = {"to": "jane@example.com", "subject": "Hello", "body": "<p>Hi</p>", "from": "hi@yourdomain.com"}
+        error = plunk.post("/v1/send", mail, 403)["error"]
+        assert (error["code"], error["statusCode"]) == ("FORBIDDEN", 403)
+        assert "yourdomain.com" in error["message"]
 
 
 def test_another_project_sees_nothing(plunk, other):

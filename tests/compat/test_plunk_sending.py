@@ -1,5 +1,6 @@
 """Track, send and verify in the Plunk dialect: who gets what, by which template, and what a second use of a key is told."""
 
+import base64
 import email
 import email.policy
 import re
@@ -181,6 +182,14 @@ def test_attachments(plunk):
     mail, = sent(plunk)
     assert [(part.get_filename(), part.get_content()) for part in mail.iter_attachments()] == [("a.txt", "hello")]
     assert "<logo>" in {part["content-id"] for part in mail.walk()}
+
+
+def test_a_large_attachment(plunk):
+    octets = bytes(range(256)) * 12_000
+    file = {"filename": "a.bin", "content": base64.b64encode(octets).decode(), "contentType": "application/octet-stream"}
+    plunk.post("/v1/send", {**SENDING, "to": "jane.large@example.com", "attachments": [file]})
+    mail, = sent(plunk)
+    assert [part.get_content() for part in mail.iter_attachments()] == [octets]
 
 
 @pytest.mark.parametrize(("given", "status", "code", "field"), [

@@ -6,11 +6,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.api.compat import Counted
-from relay.api.compat.plunk import bulk, campaigns, contacts, errors, events, fields, imports, segments, send, templates, track, verify
+from relay.api.compat.plunk import bulk, campaigns, contacts, domains, errors, events, fields, imports, segments, send, templates, track, verify
 from relay.api.core import Json, Relay
 
 ROUTERS = (track.router, send.router, verify.router, fields.router, imports.router, bulk.router, contacts.router, segments.router, templates.router,
-           events.router, campaigns.router)  # fixed paths before those with an id in their place
+           events.router, campaigns.router, domains.router)  # fixed paths before those with an id in their place
 ABOUT = ("Relay for clients of Plunk, with `https://HOST/plunk` as base URL (`new Plunk(key, {baseUrl: \"https://HOST/plunk/v1/\"})`). Authenticate with "
          "`Authorization: Bearer sk_...`; a `sending_access` key may track and send. Contacts, segments and templates are the native ones: `data` are a "
          "contact's properties, `subscribed` the opposite of `unsubscribed`, ids look like `ct_...`.")

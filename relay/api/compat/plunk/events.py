@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.fields import asking
 from relay.api.compat.plunk.paging import Walking, walked
+from relay.api.compat.plunk.track import reserved
 from relay.api.contacts import number
 from relay.api.core import Core, Owner
 from relay.clock import iso
@@ -16,6 +17,7 @@ from relay.mail import ids
 from relay.store import events as stored
 from relay.store import namings
 from relay.store.audience import contacts
+from relay.store.engine import JOBS
 from relay.store.events import Event
 
 router = APIRouter(tags=["Events"])
@@ -60,6 +62,19 @@ async def get_usage(here: Core, who: Owner, name: str) -> Any:
     """The segments that ask about an event."""
     used = await here.store.read(asking, who.project, "activity", OURS.get(name, name))
     return {"eventName": name, "segments": used, "workflows": [], "canDelete": not used}
+
+
+@router.delete("/events/{name}")
+async def delete_event(here: Core, who: Owner, name: str) -> Any:
+    """Forget all tracked events of a name; 400 for the system's own, and while a segment asks about it."""
+    if reserved(name):
+        raise Bad("name", f"{name} is an event of the system's own")
+    used = await here.store.read(asking, who.project, "activity", name)
+    if used:
+        raise Bad("name", f"{name} is used by the segment {used[0]['name']}")
+    while await here.store.write(namings.forget, who.project, name, lane=JOBS):
+        pass
+    return {"success": True, "eventName": name}
 
 
 async def _page(here: Any, who: Any, walk: Any, types: tuple[str, ...], contact: int | None) -> dict[str, Any]:

@@ -65,8 +65,13 @@ async def _tracked(here: Relay, who: Principal, request: Request, given: TrackIn
     return {"success": True, "data": told, **told}
 
 
+def reserved(name: str) -> bool:
+    """Whether a name is the system's own."""
+    return name in events.NAMES or _SYSTEM.fullmatch(name) is not None
+
+
 def _named(name: str) -> str:
-    if name in events.NAMES or _SYSTEM.fullmatch(name):
+    if reserved(name):
         raise Reserved("event", f"{name} is an event of the system's own")
     if not name.isprintable() or not set('"\\').isdisjoint(name):
         raise Invalid("event", "event is a name without quotation marks, backslashes and control characters")
