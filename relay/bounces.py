@@ -26,6 +26,7 @@ CATEGORIES = (HARD, SOFT, "block", "policy", "spam-content", FULL_BOX, "rate", "
 WEARING = (SOFT, FULL_BOX)  # categories that wear an address out when they come again and again
 DAYS, WITHIN = 5, 30 * 86_400.0  # soft ends on so many different days (UTC) within so many seconds, without a delivery between, wear it out
 TELLING = frozenset({"rcpt", "data", "dot", "report"})  # phases in which a server speaks of the recipient; before, it speaks of us or the sender
+GUESSED = "guess"  # phase of what was read out of free text: it may wear an address out, and is never hard
 RETRIES = {"greylist": GREYLIST, FULL_BOX: FULL, "rate": RATE, "block": RATE}  # category -> retry table; others are standard
 SLOWS = {"rate", "block"}  # categories about us at that site, not about the message: the site is slowed
 READ = 1_000  # characters of a reply's text that rules look at; servers say what they mean at the beginning
@@ -123,7 +124,7 @@ class Rules:
         for end in ends:
             if end.delivered or end.at < now - WITHIN:
                 break
-            if end.phase in TELLING and self.classify(end.reply, end.mx, end.phase).category in (HARD, *WEARING):
+            if (end.phase in TELLING or end.phase == GUESSED) and self.classify(end.reply, end.mx, end.phase).category in (HARD, *WEARING):
                 days.add(int(end.at // 86_400))
         return len(days) >= DAYS
 

@@ -129,8 +129,8 @@ def _about(told: Told, addressee: Addressee) -> bool:
 def _settlement(addressee: Addressee, told: Told, letter: Letter, state: str, *events: tuple[str, dict[str, Any]]) -> Settlement:
     """What the record gets; `state` counts only where `returns.settle` is asked."""
     failed = told.failed and told.reply.permanent
-    attempt = Attempt(letter.at, 0.0, address.domain_of(addressee.address), told.mx or letter.report.reporter, letter.client, "", "", returns.PHASE,
-                      "permfail" if failed else "tempfail", told.reply)
+    attempt = Attempt(letter.at, 0.0, address.domain_of(addressee.address), told.mx or letter.report.reporter, letter.client, "", "",
+                      returns.GUESS if told.guess else returns.PHASE, "permfail" if failed else "tempfail", told.reply)
     return Settlement(addressee.id, addressee.message_id, addressee.project_id, state, told.reply, letter.at, attempt, events=events)
 
 

@@ -91,13 +91,14 @@ def read(content: bytes) -> Report:
     except (Invalid, Refuse):
         return Report(OTHER)
     status = next((each.content() for each in parts if each.kind in _STATUS_PARTS), None)
-    if status is not None:
-        return _report(_LINE_END.sub(b"\r\n", status), _returned(parts))
+    report = _report(_LINE_END.sub(b"\r\n", status), _returned(parts)) if status is not None else None
+    if report is not None and report.told:
+        return report
     if _QMAIL.match(body):
         return _qmail(body)
     if told := _free(octets):
-        return Report(REPORT, told=told, message_id=_returned(parts))
-    return Report(AUTO_REPLY if automatic.answer(header, UNKNOWN_SENDER) or header.first(b"auto-submitted") else OTHER)
+        return Report(REPORT, report.reporter if report else "", told, _returned(parts))
+    return report or Report(AUTO_REPLY if automatic.answer(header, UNKNOWN_SENDER) or header.first(b"auto-submitted") else OTHER)
 
 
 def _returned(parts: Sequence[Entity]) -> str:

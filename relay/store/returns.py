@@ -22,6 +22,7 @@ from relay.store.queue import Settlement
 from relay.store.schema import attempts, messages, recipients
 
 PHASE = "report"  # of an attempt that is no attempt of ours but the word of a later hop
+GUESS = "guess"  # the same, read out of free text: never evidence enough to suppress
 KEPT = 10  # reports about one recipient that are recorded
 ASKED = frozenset({"smtp", "sendmail"})  # protocols whose senders expect DSNs (RFC 3461)
 
@@ -31,7 +32,7 @@ _PERSON = select(recipients.c.state, recipients.c.notify, messages.c.protocol, m
 def heard(conn: Connection, recipient_id: int, results: Sequence[str] = ()) -> int:
     """How many reports about this recipient are on record, of these results (all without); locks the recipient on PostgreSQL."""
     bulk.present(conn, recipients, "id", [recipient_id])
-    statement = select(func.count()).select_from(attempts).where(attempts.c.recipient_id == recipient_id, attempts.c.phase == PHASE)
+    statement = select(func.count()).select_from(attempts).where(attempts.c.recipient_id == recipient_id, attempts.c.phase.in_((PHASE, GUESS)))
     return conn.scalar(statement.where(attempts.c.result.in_(list(results))) if results else statement) or 0
 
 

@@ -2,16 +2,19 @@
 
 import smtplib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from relay.control import bounces
 from relay.control.explain import explain
 from relay.mail import ids
 from relay.mail.tokens import BOUNCE, pack
 from relay.store import domains
 from relay.store.domains import VERIFIED, Domain
 from tests.inbound.samples import sample
+from tests.inbound.test_refused import shift
 
 
 @pytest.fixture
@@ -46,14 +49,16 @@ def state(sender, number):
 
 
 HARD = ("bounced", ["bounced"], [("user@example.com", "hard_bounce")])
+LOST = ("bounced", ["bounced"], [])
 QUIET = ("delivered", [], [])
 TABLE = {  # sample -> what it changes for user@example.com
     "postfix": HARD, "exim": HARD, "qmail": HARD, "exchange": HARD, "gmail": HARD, "ironport": HARD, "one_group_no_types": HARD,
+    "sendmail": HARD, "microsoft365": HARD, "lotus": HARD, "japanese": HARD, "spanish_qmail": HARD, "no_final_recipient": HARD,
+    "sendmail_freeform": LOST, "yahoo": LOST, "courier": LOST, "exchange_full": LOST,
     "postfix_delayed": ("delivered", ["deferred"], []),
     "postfix_relayed": QUIET,
     "postfix_several": ("delivered", ["soft_bounced"], []),
-    "exchange_reputation": ("bounced", ["bounced"], []),
-    "nothing_said": ("bounced", ["bounced"], []),
+    "exchange_reputation": LOST, "nothing_said": LOST,
     "forward_broken": ("delivered", ["soft_bounced"], []),
     "vacation": QUIET, "person": QUIET,
 }
@@ -66,6 +71,16 @@ def test_what_a_report_changes(sender, name):
     assert path.endswith(f"@bounces.{sender.name}")
     assert sender.served.post(path, sample(name)) == (250, b"2.0.0 done")
     assert state(sender, number) == TABLE[name]
+
+
+def test_soft_reports_wear_an_address_out(sender):
+    """Guesses out of free text count as soft ones: one suppresses nobody, five on five days rest the address for a while."""
+    for _ in range(5):
+        assert sender.tenant.get("/suppressions")["suppressions"] == []
+        shift(sender.tenant, "user@example.com", 1)
+        _, path = send(sender)
+        sender.served.post(path, sample("yahoo"))
+    assert [(each["reason"], each["expires_at"] is None) for each in sender.tenant.get("/suppressions")["suppressions"]] == [("soft_bounce", False)]
 
 
 def test_one_report_for_several_recipients_finds_each_by_its_own_path(sender):
@@ -189,3 +204,44 @@ def test_an_end_that_is_not_a_delivery_stays(sender):
     sender.served.post(path, sample("postfix", user="cancelled@example.com"))
     assert sender.tenant.get(f"/emails/{number}")["status"] == "cancelled"
     assert sender.tenant.get("/suppressions")["suppressions"] == []
+
+
+def replayed(sender, **given):
+    """What a replay of the project's bounces changed, page by page."""
+    total, following = {"looked": 0, "lifted": [], "suppressed": []}, ""
+    while following is not None:
+        page = sender.served.act(bounces.replay, project=sender.tenant.project, after=following, **given)
+        total = {"looked": total["looked"] + page["looked"], **{name: total[name] + page[name] for name in ("lifted", "suppressed")}}
+        following = page["next"]
+    return total
+
+
+def ruled(served, path, text):
+    """Let the relay's settings name a file with these rules; "" takes it away."""
+    path.write_text(text)
+    config = served.relay.control.settings
+    served.relay.control.settings = replace(config, suppress=replace(config.suppress, rules=str(path) if text else ""))
+
+
+def test_replay_takes_back_what_a_rule_misread_and_finds_what_was_missed(sender, tmp_path):
+    """The contact whom the bounce had unsubscribed comes back too; a guess, and an address that has had mail since, stay as they are."""
+    contact = sender.tenant.post("/contacts", {"email": "user@example.com"}, 201)["id"]
+    _, path = send(sender)
+    sender.served.post(path, sample("postfix"))
+    for to, name in (("full@example.com", "courier"), ("guess@example.com", "yahoo"), ("well@example.com", "courier")):
+        _, path = send(sender, to)
+        sender.served.post(path, sample(name, user=to))
+    send(sender, "well@example.com")
+    ruled(sender.served, tmp_path / "mine.toml", """rules = [
+        {name = "their-directory-was-down", category = "soft", text = "unknown in local recipient table"},
+        {name = "gone-when-full", category = "hard", code = "5", text = "quota"}]""")
+    would = replayed(sender, dry_run=True)
+    assert (would["lifted"][0]["address"], would["lifted"][0]["rule"]) == ("user@example.com", "their-directory-was-down")
+    assert [each["email"] for each in sender.tenant.get("/suppressions")["suppressions"]] == ["user@example.com"]
+    assert replayed(sender) == would
+    (entry,) = sender.tenant.get("/suppressions")["suppressions"]
+    assert (entry["email"], entry["evidence"]["rule"], entry["evidence"]["source"]) == ("full@example.com", "gone-when-full", "replay")
+    assert sender.tenant.get(f"/contacts/{contact}")["unsubscribed"] is False
+    ruled(sender.served, tmp_path / "mine.toml", "")
+    assert [each["address"] for each in replayed(sender)["lifted"]] == ["full@example.com"]
+    assert replayed(sender)["suppressed"] == []
