@@ -30,7 +30,7 @@ def _risky(cell: str) -> bool:
 
 
 def shown(value: Any) -> str:
-    """What a cell shows of a value: its text, or JSON."""
+    """What a cell shows of a value: its text, or JSON in one order whatever the database's."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

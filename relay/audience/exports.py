@@ -112,7 +112,7 @@ def _rows(names: Sequence[str]) -> Callable[[Sequence[Sequence[Any]]], bytes]:
         exact = {name: value for name, value in properties.items() if not (name in known and isinstance(value, str) and value)}
         return [defused(email), defused(first) if first else "", defused(last) if last else "", "true" if unsubscribed else "false",
                 defused(_tags(tags)) if tags else "", iso(created) or "", iso(updated) or "", iso(left) or "", iso(active) or "",
-                *[defused(shown(properties[name])) if name in properties else "" for name in names], orjson.dumps(exact).decode() if exact else ""]
+                *[defused(shown(properties[name])) if name in properties else "" for name in names], shown(exact) if exact else ""]
 
     def lines(rows: Sequence[Sequence[Any]]) -> bytes:
         buffer = io.StringIO()
@@ -138,7 +138,8 @@ def _objects(found: Sequence[dict[str, Any]]) -> bytes:
 
 def _contacts(rows: Sequence[Sequence[Any]]) -> bytes:
     return _objects([{
-        "id": ids.public("ct", row[0]), "email": row[1], "first_name": row[2], "last_name": row[3], "properties": row[10], "tags": row[5],
+        "id": ids.public("ct", row[0]), "email": row[1], "first_name": row[2], "last_name": row[3],
+        "properties": orjson.Fragment(shown(row[10])), "tags": row[5],
         "unsubscribed": bool(row[4]), "unsubscribed_at": iso(row[8]), "last_active_at": iso(row[9]), "created_at": iso(row[6]), "updated_at": iso(row[7]),
     } for row in rows])
 

@@ -34,6 +34,7 @@ from relay.store.audience.taking import Part, searched
 
 SLICE = 200  # rows of one transaction: a few milliseconds, so that commits of mail come between
 ROWS = 10_000  # of a JSON request
+LONGEST = 1_000_000  # octets of a line of a JSON export
 SHOWN = 20  # rows of a preview
 CACHE = 16_000  # kB of memory for the addresses seen
 FILE, JSON = "file", "json"
@@ -204,6 +205,9 @@ class Reading:
 
     def _of_objects(self) -> Iterator[Row | Fault]:
         for number, each in enumerate(self._people, 1):
+            if not isinstance(each, dict):
+                yield Fault(number, "", "the row is no JSON object")
+                continue
             given = {ALIASES.get(name, name): value for name, value in each.items()}
             email = given.get("email") if isinstance(given.get("email"), str) else ""
             try:
@@ -230,8 +234,11 @@ class Reading:
         return row
 
 
-def _request(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The fields of a JSON request, and the contacts in it; an array alone, as an export is, will do."""
+def _request(path: Path) -> tuple[dict[str, Any], Iterable[Any]]:
+    """The fields of a JSON request, and the contacts in it; an array alone will do, and an export, which has one a line, may be of any length."""
+    with path.open("rb") as file:
+        if file.read(2) == b"[\n":
+            return {}, _exported(path)
     try:
         given = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError:
@@ -241,6 +248,20 @@ def _request(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if not isinstance(people, list) or not 0 < len(people) <= ROWS or not all(isinstance(each, dict) for each in people):
         raise Invalid("contacts", f"contacts is a list of 1 to {ROWS} contacts")
     return fields, people
+
+
+def _exported(path: Path) -> Iterator[Any]:
+    """The objects of an array that has one a line; anything else that is no end of it is a row that cannot be read."""
+    with path.open("rb") as file:
+        file.readline()
+        while line := file.readline(LONGEST):
+            text = line.strip().rstrip(b",")
+            if text in (b"", b"]"):
+                continue
+            try:
+                yield orjson.loads(text)
+            except orjson.JSONDecodeError:
+                yield None
 
 
 def _address(cell: str) -> str:

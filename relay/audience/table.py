@@ -129,8 +129,10 @@ def _sheet(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
             delimiter, first = first[4], ""
         while not first.strip() and (following := next(text, None)) is not None:
             first = following
+        while first.count('"') % 2 and len(first) < FIELD and (following := next(text, None)) is not None:
+            first += following  # a name in the header has a line break
         reader = csv.reader(_joined(first, text), delimiter=delimiter or _delimiter(first), skipinitialspace=True)
-        header = next(reader, [])
+        header = [armed(name) for name in next(reader, [])]
     except csv.Error:
         header = []
     except _BAD_ZIP:
@@ -165,8 +167,7 @@ class _Text:
 
 
 def _joined(first: str, rest: Iterator[str]) -> Iterator[str]:
-    if first:
-        yield first
+    yield from io.StringIO(first, newline="")
     yield from rest
 
 
