@@ -26,8 +26,9 @@ def explain(run: Run, **arguments: Any) -> None:
 def _told(found: Mapping[str, Any]) -> str:
     parts = ["\n".join(_message(each)) for each in found["messages"]]
     if found["suppressions"]:
-        parts.append("Suppressed:\n" + table(("ADDRESS", "PROJECT", "REASON", "SCOPE", "SINCE"), [
-            (s["address"], s["project"], s["reason"], s["scope"], ago(s["created_at"])) for s in found["suppressions"]]))
+        parts.append("Suppressed:\n" + table(("ADDRESS", "PROJECT", "REASON", "SCOPE", "SINCE", "ENDS", "RULE", "REPLY"), [
+            (s["address"], s["project"], s["reason"], s["scope"], ago(s["created_at"]), ago(s["expires_at"]) if s["expires_at"] else "",
+             s["evidence"].get("rule", ""), s["evidence"].get("reply", "")) for s in found["suppressions"]]))
     return "\n\n".join(parts)
 
 
@@ -57,6 +58,8 @@ def _recipient(told: Mapping[str, Any]) -> Iterator[str]:
         where = f"{attempt['mx'] or attempt['site']} [{attempt['address']}]" if attempt["address"] else attempt["mx"] or attempt["site"]
         yield f"      {printable(where)}, {printable(attempt['tls']) or 'no TLS'}" + (f", from {attempt['source']}" if attempt["source"] else "")
         yield f"      {printable(attempt['reply'])}"
+        if attempt["class"]:
+            yield f"      class {attempt['class']}" + (f", by the rule {attempt['rule']}" if attempt["rule"] else "")
         for each in attempt["decisions"]:
             yield f"      {each['policy']} {each['action']}" + (f": {printable(each['detail'])}" if each["detail"] else "")
     if told["reply"] and not told["attempts"]:

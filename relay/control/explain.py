@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from relay import bounces
+from relay.bounces import Rules
 from relay.clock import iso
 from relay.control import Control
 from relay.errors import Invalid, NotFound
@@ -25,9 +27,9 @@ async def explain(control: Control, what: str, project: str = "", limit: int = S
     stopped = await _suppressions(control, text, owner)
     if not found and not stopped:
         raise NotFound(f"nothing is known of {what}; messages are kept for {control.settings.retention.messages / 86_400:.0f} days after they ended")
-    names = {p.id: p.name for p in await control.store.read(projects.every)}
+    names, rules = {p.id: p.name for p in await control.store.read(projects.every)}, bounces.read(control.settings.suppress.rules)
     told = [await control.store.read(messages.timeline, number, owner) for number in found]
-    return {"messages": [message(control, each, names) for each in told], "suppressions": stopped}
+    return {"messages": [message(control, each, names, rules) for each in told], "suppressions": stopped}
 
 
 def _normal(what: str) -> str:
@@ -50,8 +52,8 @@ async def _suppressions(control: Control, text: str, owner: int | None) -> list[
     return found
 
 
-def message(control: Control, told: Timeline, names: dict[int, str]) -> dict[str, Any]:
-    """A message's timeline as JSON."""
+def message(control: Control, told: Timeline, names: dict[int, str], rules: Rules) -> dict[str, Any]:
+    """A message's timeline as JSON; `rules` say what refusals mean, as they are read now."""
     row = told.message
     tries: dict[int, list[Attempt]] = {}
     for recipient, attempt in told.attempts:
@@ -62,25 +64,34 @@ def message(control: Control, told: Timeline, names: dict[int, str]) -> dict[str
         "tags": list(row.tags), "key_id": ids.public("key", row.key_id) if row.key_id else None, "origin": row.origin, "facts": row.facts,
         "accepted_at": iso(row.created_at), "send_at": iso(row.send_at),
         "decisions": [{"policy": policy, "action": action, "detail": detail} for policy, action, detail in row.trace],
-        "recipients": [_recipient(control, each, told.waiting.get(each.id), tries.get(each.id, [])) for each in told.recipients],
+        "recipients": [_recipient(control, each, told.waiting.get(each.id), tries.get(each.id, []), rules) for each in told.recipients],
         "events": [{"type": event.type, "at": iso(event.at), "to": event.data.get("to"), "data": event.data} for event in told.events],
     }
 
 
-def _recipient(control: Control, row: Any, waiting: Any, tries: list[Attempt]) -> dict[str, Any]:
+def _recipient(control: Control, row: Any, waiting: Any, tries: list[Attempt], rules: Rules) -> dict[str, Any]:
     return {
         "id": ids.public("rcp", row.id), "to": row.address, "domain": row.domain, "state": "held" if waiting is not None and waiting.held else row.state,
         "reply": _words(row.code, row.enhanced, row.text) if row.code else None, "ended_at": iso(row.ended_at),
-        "attempts": [_attempt(each) for each in tries],
+        "attempts": [_attempt(each, rules) for each in tries],
         "next_attempt_at": iso(waiting.due) if waiting is not None and not waiting.held else None,
         **_limit(control, waiting),
     }
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def _attempt(attempt: Attempt, rules: Rules) -> dict[str, Any]:
     found = {name: value for name, value in asdict(attempt).items() if name in ("site", "mx", "address", "source", "tls", "phase", "result", "seconds")}
     found["decisions"] = [{"policy": policy, "action": action, "detail": detail} for policy, action, detail in attempt.steps]
-    return {"at": iso(attempt.at), **found, "reply": _words(attempt.reply.code, attempt.reply.enhanced, attempt.reply.text)}
+    return {"at": iso(attempt.at), **found, **_meaning(attempt, rules), "reply": _words(attempt.reply.code, attempt.reply.enhanced, attempt.reply.text)}
+
+
+def _meaning(attempt: Attempt, rules: Rules) -> dict[str, str | None]:
+    """The class of a refusal, and the rule that said so."""
+    if attempt.result == "delivered":
+        return {"class": None, "rule": None}
+    meant = rules.classify(attempt.reply, attempt.mx, attempt.phase)
+    meant = meant.doubted if attempt.phase == bounces.GUESSED else meant
+    return {"class": meant.category, "rule": meant.rule or None}
 
 
 def _words(code: int, enhanced: str | None, text: str | None) -> str:

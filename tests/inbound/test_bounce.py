@@ -107,6 +107,7 @@ def test_explain_tells_the_report_and_the_suppression(sender):
     told = sender.served.act(explain, number)["messages"][0]["recipients"][0]
     delivered, heard = told["attempts"]
     assert (delivered["phase"], heard["phase"], heard["result"], heard["mx"]) == ("dot", "report", "permfail", "mail.example.com")
+    assert (heard["class"], heard["rule"], delivered["class"]) == ("hard", "no-such-user", None)
     assert told["state"] == "bounced"
     assert told["reply"].startswith("550 5.1.1 <user@example.com>: Recipient address rejected")
     (entry,) = sender.served.act(explain, "user@example.com", project=sender.tenant.project)["suppressions"]
