@@ -104,3 +104,10 @@ def recipient(number: int, address: str) -> Recipient:
     """The envelope's recipient of this id; raises Invalid for an address that is none."""
     box = mime.mailboxes(address, "to")[0]
     return Recipient(number, box.address, box.key, box.domain)
+
+
+def reader(number: int, contact: Contact) -> Recipient:
+    """The recipient of this id for a contact; plain addresses are known to be sound and are not read again."""
+    if contact.email.isascii() and not contact.email.startswith('"'):
+        return Recipient(number, contact.email, contact.key, contact.key.rpartition("@")[2])
+    return recipient(number, contact.email)

@@ -74,6 +74,10 @@ class Renderer:
         self._timer = asyncio.get_running_loop().call_later(IDLE, self.close)
         return self._pool
 
+    @property
+    def processes(self) -> list[int]:
+        return [] if self._pool is None else list(self._pool._processes or {})
+
     def close(self) -> None:
         """End the process; what it was doing is lost."""
         if self._timer is not None:
