@@ -19,7 +19,8 @@ from relay import templates
 from relay.api import draft
 from relay.api.core import Relay
 from relay.api.draft import SendInput
-from relay.errors import Conflict, Invalid, NotFound, Refuse, RelayError
+from relay.api.spool import UNREADABLE
+from relay.errors import Conflict, Defer, Invalid, NotFound, Refuse, RelayError
 from relay.mail import ids, mime
 from relay.mail.header import Header
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient
@@ -140,7 +141,10 @@ async def texts(here: Relay, who: Principal, given: draft.ContentInput) -> Texts
 async def _built(given: SendInput, written: Texts) -> tuple[Header, bytes]:
     content = draft.draft(given, written)
     if given.attachments and sum(LARGE if isinstance(a.content, Spooled) else len(a.content) for a in given.attachments) >= LARGE:
-        return await asyncio.to_thread(mime.composed, content)
+        try:
+            return await asyncio.to_thread(mime.composed, content)
+        except OSError:
+            raise Defer(UNREADABLE, 30.0) from None
     return mime.composed(content)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import mmap
 import os
 import sys
 import tempfile
@@ -67,7 +66,7 @@ class Spool:
             with self._file("request-") as spooled, self._file("files-") as files:
                 await _write(spooled, begun, stream)
                 async with self._turns:
-                    yield _mapped(await _unpacked(spooled.name, files.name), files)
+                    yield _whole(await _unpacked(spooled.name, files.name), files)
         finally:
             self._reading -= 1
 
@@ -95,6 +94,9 @@ async def _unpacked(request: str, files: str) -> dict[str, Any]:
     try:
         async with asyncio.timeout(PATIENCE):
             said, _ = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        raise Defer(UNREADABLE, 30.0) from None
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -107,12 +109,10 @@ async def _unpacked(request: str, files: str) -> dict[str, Any]:
     return answer
 
 
-def _mapped(answer: dict[str, Any], files: IO[bytes]) -> Any:
+def _whole(answer: dict[str, Any], files: IO[bytes]) -> Any:
     """The request with a Spooled for each file's content."""
-    size = os.fstat(files.fileno()).st_size
-    view = memoryview(mmap.mmap(files.fileno(), size, prot=mmap.PROT_READ)) if size else memoryview(b"")
     request = answer["request"]
     found = emails(request)
     for number, place, offset, length, digest in answer["files"]:
-        found[number]["attachments"][place]["content"] = Spooled(view[offset:offset + length], digest)
+        found[number]["attachments"][place]["content"] = Spooled(files.fileno(), offset, length, digest)
     return request

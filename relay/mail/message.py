@@ -144,7 +144,11 @@ class Message(Struct, frozen=True):
 
     def octets(self) -> bytes:
         """Header, empty line and body, as they go to the next hop before dot-stuffing."""
-        return b"".join((*self.header.raws(), b"\r\n", self.body))
+        return b"".join(self.pieces())
+
+    def pieces(self) -> tuple[bytes, bytes]:
+        """The octets as header with its empty line, and body, so that a large one need not be copied."""
+        return b"".join((*self.header.raws(), b"\r\n")), self.body
 
     def with_header(self, header: Header, *why: Decision) -> Message:
         """The message with this header, and why in its trace; raises RuntimeError once sealed."""

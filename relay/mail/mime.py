@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import io
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -69,12 +71,23 @@ class Texts(Struct, frozen=True):
 
 
 class Spooled:
-    """The content of a large file: base64, proven and cut into lines, on disk and mapped; `digest` tells it from others."""
+    """The content of a large file: base64, proven and cut into lines, which end in CRLF, in an open file; `digest` tells it from others."""
 
-    __slots__ = ("digest", "wrapped")
+    __slots__ = ("_file", "_offset", "_size", "digest")
 
-    def __init__(self, wrapped: memoryview, digest: str):
-        self.wrapped, self.digest = wrapped, digest
+    def __init__(self, file: int, offset: int, size: int, digest: str):
+        self._file, self._offset, self._size, self.digest = file, offset, size, digest
+
+    def __len__(self) -> int:
+        return self._size
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its octets, CHUNK at a time; raises OSError."""
+        for position in range(0, self._size, CHUNK):
+            octets = os.pread(self._file, min(CHUNK, self._size - position), self._offset + position)
+            if not octets:
+                raise OSError("a spooled file has lost its end")
+            yield octets
 
 
 class Attachment(Struct, frozen=True):
@@ -104,13 +117,20 @@ class Part(Struct, frozen=True):
     """One MIME entity: its own header lines and its body in pieces, put together once, when the whole message is."""
 
     head: bytes
-    pieces: tuple[bytes | memoryview, ...]
+    pieces: tuple[bytes | Spooled, ...]
 
     @property
     def body(self) -> bytes:
-        return b"".join(self.pieces)
+        """Its octets, which are in memory once: what is spooled is read into their place."""
+        if not any([isinstance(piece, Spooled) for piece in self.pieces]):
+            return b"".join(self.pieces)  # type: ignore[arg-type]
+        out = io.BytesIO()
+        for piece in self.pieces:
+            for octets in piece.pieces() if isinstance(piece, Spooled) else (piece,):
+                out.write(octets)
+        return out.getvalue()
 
-    def all(self) -> tuple[bytes | memoryview, ...]:
+    def all(self) -> tuple[bytes | Spooled, ...]:
         return (self.head, b"\r\n", *self.pieces)
 
 
@@ -247,10 +267,17 @@ def multipart(subtype: str, parts: Sequence[Part]) -> Part:
     digest = hashlib.blake2b(subtype.encode(), digest_size=12)
     for part in parts:
         for piece in part.all():
-            digest.update(piece if len(piece) <= DIGESTED else b"%d" % len(piece))  # a long one is base64, in which no boundary can stand
+            if isinstance(piece, Spooled):
+                digest.update(piece.digest.encode())
+            else:
+                digest.update(piece if len(piece) <= DIGESTED else b"%d" % len(piece))  # a long one is base64, in which no boundary can stand
     boundary = b"=_" + digest.hexdigest().encode()
-    pieces = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.all(), b"" if part.pieces[-1][-2:] == b"\r\n" else b"\r\n")]
+    pieces = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.all(), b"" if _ended(part.pieces[-1]) else b"\r\n")]
     return Part(b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary), (*pieces, b"--", boundary, b"--\r\n"))
+
+
+def _ended(piece: bytes | Spooled) -> bool:
+    return isinstance(piece, Spooled) or piece[-2:] == b"\r\n"
 
 
 def _file(number: int, attachment: Attachment) -> Part:
@@ -270,7 +297,7 @@ def _file(number: int, attachment: Attachment) -> Part:
     head = b"Content-Type: %b\r\nContent-Transfer-Encoding: base64\r\n%bContent-Disposition: %b; %b\r\n" % (
         kind.encode(), identity, disposition.encode(), _filename(name))
     if isinstance(attachment.content, Spooled):
-        return Part(head, (attachment.content.wrapped,))
+        return Part(head, (attachment.content,))
     return Part(head, (wrapped(checked(attachment.content, field)),))
 
 

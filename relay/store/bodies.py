@@ -25,15 +25,17 @@ def put(conn: Connection, number: int, octets: bytes, now: float) -> None:
     put_many(conn, [(number, octets, now)])
 
 
-def put_many(conn: Connection, given: Sequence[tuple[int, bytes, float]]) -> None:
-    """Store bodies: id, octets, UTC seconds. Segments are flushed by whoever commits."""
+def put_many(conn: Connection, given: Sequence[tuple[int, bytes | Sequence[bytes], float]]) -> None:
+    """Store bodies: id, octets whole or in pieces, UTC seconds. Segments are flushed by whoever commits."""
     segments: Segments | None = conn.info.get("segments")
     rows = []
     for number, octets, now in given:
-        if segments is None or len(octets) <= INLINE:
-            rows.append((number, len(octets), octets, None, None, None, now))
+        pieces = (octets,) if isinstance(octets, bytes) else octets
+        size = sum([len(piece) for piece in pieces])
+        if segments is None or size <= INLINE:
+            rows.append((number, size, b"".join(pieces), None, None, None, now))
         else:
-            rows.append((number, len(octets), None, *segments.append(octets), now))
+            rows.append((number, size, None, *segments.append(*pieces), now))
     bulk.insert(conn, bodies, rows)
 
 

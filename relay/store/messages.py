@@ -133,9 +133,8 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
     number, project, now, wishes = message.id, message.principal.project, message.received_at, message.wishes
     scheduled = wishes.send_at is not None and wishes.send_at > now
     state, due = (SCHEDULED, wishes.send_at) if scheduled else (QUEUED, now)
-    whole = message.octets()
-    octets.append((number, whole, now))
-    ledger.append(_row(message, len(whole)))
+    octets.append((number, message.pieces(), now))
+    ledger.append(_row(message, message.size))
     event = f"email.{state}"
     topic = clean(wishes.topic, 64)
     for r in message.envelope.recipients:

@@ -38,18 +38,20 @@ class Segments:
     def path(self, number: int) -> Path:
         return self.directory / f"{number:06d}"
 
-    def append(self, data: bytes) -> tuple[int, int, int]:
+    def append(self, *pieces: bytes) -> tuple[int, int, int]:
         """Segment, offset and CRC-32 of the appended octets; not durable before `flush`. Raises OSError when the disk does not take them."""
         if self._file < 0 or self.position >= LENGTH:
             self._begin()
-        offset, left = self.position, memoryview(data)
-        while left:
-            written = os.pwrite(self._file, left, offset + len(data) - len(left))
-            left = left[written:]
-        self.position += len(data)
+        offset, position, crc = self.position, self.position, 0
+        for piece in pieces:
+            left, crc = memoryview(piece), zlib.crc32(piece, crc)
+            while left:
+                written = os.pwrite(self._file, left, position)
+                left, position = left[written:], position + written
+        self.position = position
         self._dirty = True
         faults.point("body.appended")
-        return self.number, offset, zlib.crc32(data)
+        return self.number, offset, crc
 
     def flush(self) -> None:
         """Make what was appended durable, and the point to which `rewind` goes."""

@@ -6,16 +6,32 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 
 from relay.api.unpack import unpack
 from relay.errors import Invalid
+from tests.support.running import OPEN, Running
 from tests.support.served import Served, email
 
 FILE = os.urandom(1 << 20) * 6  # 6 MB
+MEASURED = """
+import sys
+from relay.api.unpack import main
+main(*sys.argv[1:])
+sys.stderr.write(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def peak(pid):
+    """The most bytes that were resident of a process (its own; getrusage would start with those of its parent)."""
+    return next(int(line.split()[1]) * 1_000 for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +112,27 @@ def test_a_body_above_the_bound_is_a_413(tmp_path):
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
+def test_a_large_request_is_in_memory_once(tmp_path):
+    """Three files of 8 MB are 33 MB of JSON: the relay holds the message once, and what unpacks it one file at a time."""
+    body = json.dumps(email(attachments=files(3, FILE + FILE[:2_000_000]))).encode()
+    relay = Running(tmp_path / "relay", OPEN).start("--hold")  # how a delivery reads it is another test's
+    try:
+        key, before = relay.key(), peak(relay.process.pid)
+        answer = httpx.post(f"http://127.0.0.1:{relay.http}/emails", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=50)
+        assert answer.status_code == 202, answer.text
+        assert peak(relay.process.pid) - before < 1.6 * len(body)
+    finally:
+        relay.kill()
+    (tmp_path / "request").write_bytes(body)
+    told = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path / "request"), str(tmp_path / "files")], capture_output=True, text=True, check=True)
+    assert int(told.stderr.split()[1]) * 1_000 < len(body) + 60_000_000  # an interpreter, and some copies of one file
+
+
 def test_unpacking_keeps_everything_but_the_files():
     request = {"emails": [{"a": 1, "attachments": [{"filename": "x", "content": "QUJD", "more": [None]}]}, {"attachments": 7}, 3]}
     out = io.BytesIO()
-    answer = unpack(json.dumps(request).encode(), out)
+    answer = unpack(io.BytesIO(json.dumps(request).encode()), out)
     assert answer["request"] == {"emails": [{"a": 1, "attachments": [{"filename": "x", "more": [None]}]}, {"attachments": 7}, 3]}
     assert answer["files"] == [[0, 0, 0, 6, hashlib.sha256(b"QUJD\r\n").hexdigest()]]
     assert out.getvalue() == b"QUJD\r\n"
@@ -107,5 +140,5 @@ def test_unpacking_keeps_everything_but_the_files():
 
 def test_unpacking_names_the_file_that_is_none():
     with pytest.raises(Invalid) as refused:
-        unpack(json.dumps({"emails": [{}, {"attachments": [{"content": "QQ=="}, {"content": "?"}]}]}).encode(), io.BytesIO())
+        unpack(io.BytesIO(json.dumps({"emails": [{}, {"attachments": [{"content": "QQ=="}, {"content": "?"}]}]}).encode()), io.BytesIO())
     assert refused.value.field == "emails[1].attachments[1].content"
