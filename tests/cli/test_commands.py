@@ -226,3 +226,11 @@ def test_nothing_listens_at_the_other_end_of_a_pipe(relay):
     command = f"{sys.executable} -m relay --help | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_mail_to_a_domain_is_switched_on(relay):
+    relay.json("domain", "add", "in.example")
+    shown = relay.json("domain", "set", "in.example", "--inbound", "--no-catch-all", "--mailbox", "Help", "--mailbox", "sales")
+    assert (shown["inbound_enabled"], shown["catch_all"], shown["inbound_addresses"]) == (True, False, ["help", "sales"])
+    assert ("MX", "in.example", "mx") in [(each["type"], each["name"], each["purpose"]) for each in shown["dns_records"]]
+    assert relay.json("domain", "set", "in.example", "--no-inbound")["inbound_enabled"] is False
