@@ -45,7 +45,7 @@ def _count(conn: Connection, rows: Iterable[Sequence], step: int) -> None:
         for tag in dict.fromkeys(tags):
             sums[project, TAG, tag] += step
     for key, number in sorted(sums.items()):  # one order for everybody, so that two nodes never wait for each other
-        conn.exec_driver_sql(_ADD[conn.dialect.name], (*key, number))
+        bulk.run(conn, _ADD[conn.dialect.name], (*key, number))
 
 
 def of(conn: Connection, project: int, kind: str, name: str = "") -> int:
