@@ -24,7 +24,7 @@ from relay.store.events import Event
 from relay.store.pages import Page
 
 SENDING = "sending"  # seen only by the runner: it is on the wire just now
-STATUSES = (*messages.STATUS, SENDING, "complained")
+STATUSES = (*messages.STATUS, SENDING)
 OPEN = frozenset((messages.QUEUED, messages.DEFERRED, messages.SCHEDULED))
 
 router = APIRouter(tags=["Emails"])
