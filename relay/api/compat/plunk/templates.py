@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from relay import templates
 from relay.api.compat.plunk.errors import Bad
+from relay.api.compat.plunk.letter import box
 from relay.api.compat.plunk.paging import Paging, paged
-from relay.api.compat.plunk.send import box
 from relay.api.core import Core, Input, Owner
 from relay.api.draft import SUBJECT
 from relay.clock import iso
