@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from relay.api.broadcasts import number_of, tallied, wording
+from relay.api.broadcasts import number_of
 from relay.api.core import Core, Owner, Relay, whole
 from relay.api.draft import Moment
+from relay.api.mailing import tallied, wording
 from relay.audience.grammars import read
 from relay.broadcasts import contest, feeder, forecast
 from relay.clock import iso

@@ -13,12 +13,13 @@ from pydantic import Field
 from starlette.responses import Response
 
 from relay import templates
-from relay.api.broadcasts import acts, tallied
+from relay.api.broadcasts import acts
 from relay.api.compat.plunk.errors import Bad
+from relay.api.compat.plunk.letter import box
 from relay.api.compat.plunk.paging import Paging, paged
-from relay.api.compat.plunk.send import box
 from relay.api.core import Core, Input, Owner, Relay
 from relay.api.draft import SUBJECT, Moment
+from relay.api.mailing import tallied
 from relay.audience.grammars import read
 from relay.clock import iso
 from relay.errors import Conflict, Invalid, NotFound
