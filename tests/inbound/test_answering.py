@@ -1,0 +1,77 @@
+"""Answering mail to a domain and passing it on, over the API."""
+
+import email
+import email.policy
+
+import pytest
+
+from tests.inbound.letters import Stranger, home
+from tests.inbound.test_received import told, with_files
+
+
+def arrived(served, tenant, sent):
+    """The message of this answer as the sink has it."""
+    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
+    found = (email.message_from_bytes(each.content, policy=email.policy.default) for each in served.sink.messages)
+    return next(each for each in found if each["Message-ID"] == f"<{sent['id']}@relay.test>")
+
+
+def come(served, tenant, *more, **options):
+    """A letter that came: its id, the home's name and the stranger."""
+    name, _ = home(tenant)
+    far = Stranger(served)
+    served.post(f"help@{name}", far.letter(f"help@{name}", *more, **options), f"joe@{far.name}")
+    return told(tenant)[0], name, far
+
+
+@pytest.mark.parametrize(("more", "subject", "to", "wanted"), [
+    pytest.param([], "hello", "joe@{far}", "Re: hello", id="to-the-author"),
+    pytest.param(["Reply-To: ann@other.test"], "RE: hello", "ann@other.test", "RE: hello", id="to-reply-to"),
+    pytest.param(["References: <one@x.test>\r\n <two@x.test>"], "", "joe@{far}", "Re:", id="in-a-thread"),
+])
+def test_an_answer_is_in_the_thread(served, tenant, more, subject, to, wanted):
+    found, name, far = come(served, tenant, *more, subject=subject)
+    sent = tenant.post(f"/inbound/{found['id']}/reply", {"from": f"help@{name}", "text": "Hi Joe"}, status=202)
+    message = arrived(served, tenant, sent)
+    assert (message["To"], message["Subject"].strip()) == (to.format(far=far.name), wanted)
+    assert message["In-Reply-To"] == f"<{found['message_id']}>"
+    assert message["References"].split()[-1] == f"<{found['message_id']}>"
+    assert message.get_content().strip() == "Hi Joe"
+
+
+def test_a_forward_brings_text_and_files(served, tenant):
+    name, _ = home(tenant)
+    far = Stranger(served)
+    served.post(f"help@{name}", with_files(far, f"help@{name}"), f"joe@{far.name}")
+    sent = tenant.post(f"/inbound/{told(tenant)[0]['id']}/forward", {"from": f"help@{name}", "to": ["ann@other.test"], "message": "look <b>"}, status=202)
+    message = arrived(served, tenant, sent)
+    assert message["Subject"] == "Fwd: hello"
+    plain, html = message.get_body(("plain",)).get_content(), message.get_body(("html",)).get_content()
+    assert "look <b>" in plain
+    assert f"From: Joe <joe@{far.name}>" in plain
+    assert "see file" in plain
+    assert "look &lt;b&gt;" in html
+    assert {part.get_filename(): part.get_payload(decode=True) for part in message.walk() if part.get_filename()} == {
+        "ü .._x.html": b"<script>", "file-1": b"PNG"}
+
+
+def test_a_stranger_chooses_no_field(served, tenant):
+    """What came is repeated in fields of ours: nothing of it begins another."""
+    found, name, _ = come(served, tenant, "Reply-To: =?utf-8?q?a=0D=0ABcc=3A_x=40y.test?= <joe@a.test>", subject="=?utf-8?q?a=0D=0ABcc=3A_x=40y.test?=")
+    sent = tenant.post(f"/inbound/{found['id']}/reply", {"from": f"help@{name}", "text": "Hi"}, status=202)
+    message = arrived(served, tenant, sent)
+    assert message["Bcc"] is None
+    assert message["To"] == "joe@a.test"
+
+
+@pytest.mark.parametrize(("act", "body"), [("reply", {"from": "a@b.test"}), ("forward", {"from": "a@b.test", "to": []}), ("reply", {"text": "x"})])
+def test_what_cannot_be_sent_is_named(served, tenant, act, body):
+    found, _, _ = come(served, tenant)
+    assert tenant.http.post(f"/inbound/{found['id']}/{act}", json=body).status_code == 422
+
+
+def test_another_project_finds_nothing_to_answer(served, tenant):
+    found, _, _ = come(served, tenant)
+    other = served.tenant()
+    assert other.http.post(f"/inbound/{found['id']}/reply", json={"from": "a@b.test", "text": "x"}).status_code == 404
+    assert other.http.post(f"/inbound/{found['id']}/forward", json={"from": "a@b.test", "to": ["a@b.test"]}).status_code == 404
