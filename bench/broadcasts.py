@@ -150,7 +150,7 @@ def endurance(count: int) -> None:
                 rules = [{"field": "properties.plan", "operator": "equals", "value": "nobody"}]
                 client.patch(f"/segments/{segment}", json={"rules": rules}).raise_for_status()
                 print("the segment asks for nobody from now on")
-            elif step in (2, 4, 6):
+            if step in (2, 4, 6):
                 relay.kill()
                 print(f"killed at {len(sink.messages)}", flush=True)
                 relay.start()
