@@ -12,10 +12,12 @@ import click
 
 from relay.cli.main import Run, project_option, relay
 from relay.cli.show import ago, table
+from relay.cli.times import lasting
 from relay.cli.times import since as moment
 
 SLICE = 1000  # rows sent at once; mail gets its turn between two slices
 REASONS = click.Choice(["manual", "unsubscribe", "hard_bounce", "complaint"])
+FOUND = click.Choice([*REASONS.choices, "soft_bounce"])  # which relay alone gives
 
 
 @relay.group()
@@ -28,12 +30,13 @@ def suppress() -> None:
 @project_option
 @click.option("--reason", type=REASONS, default="manual", show_default=True, help="Why.")
 @click.option("--scope", default="all", show_default=True, help='What it stops: "all", "marketing" or "topic:ID".')
+@click.option("--for", "lasts", default="", metavar="DURATION", help='Only for so long: "2h", "30d".')
 @click.option("--note", default="", help="Words for whoever looks later.")
 @click.pass_obj
-def add(run: Run, **arguments: Any) -> None:
+def add(run: Run, lasts: str, **arguments: Any) -> None:
     """Stop mail to ADDRESS, mail that already waits too."""
-    run.show(run.act("suppress_add", **arguments), lambda entry: f"{entry['address']} is suppressed ({entry['reason']}, {entry['scope']})"
-             + ("" if entry["added"] else ", as it was"))
+    answer = run.act("suppress_add", lasts=lasting(lasts) if lasts else 0.0, **arguments)
+    run.show(answer, lambda entry: f"{entry['address']} is suppressed ({entry['reason']}, {entry['scope']})" + ("" if entry["added"] else ", as it was"))
 
 
 @suppress.command("remove")
@@ -49,7 +52,7 @@ def remove(run: Run, **arguments: Any) -> None:
 
 @suppress.command("list")
 @project_option
-@click.option("--reason", type=REASONS, default=None)
+@click.option("--reason", type=FOUND, default=None)
 @click.option("--batch", default="", help="Only this import.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @click.pass_obj
@@ -57,7 +60,9 @@ def list_entries(run: Run, project: str, reason: str | None, batch: str, limit: 
     """Show suppressed addresses, oldest first."""
     found = list(islice(_entries(run, project=project, reason=reason or "", batch=batch, limit=min(limit, SLICE)), limit))
     run.show(found, lambda entries: table(
-        ("ADDRESS", "REASON", "SCOPE", "SINCE"), [(e["address"], e["reason"], e["scope"], ago(e["created_at"])) for e in entries],
+        ("ADDRESS", "REASON", "SCOPE", "SINCE", "ENDS", "RULE"),
+        [(e["address"], e["reason"], e["scope"], ago(e["created_at"]), ago(e["expires_at"]) if e["expires_at"] else "", e["evidence"].get("rule", ""))
+         for e in entries],
         f"nothing is suppressed in project {project}"))
 
 
@@ -119,7 +124,7 @@ def _columns(names: list[str]) -> tuple[int, ...]:
 @suppress.command("undo")
 @click.argument("batch", required=False, default="")
 @project_option
-@click.option("--reason", type=REASONS, default=None)
+@click.option("--reason", type=FOUND, default=None)
 @click.option("--rule", default="", help="Only what this bounce rule suppressed.")
 @click.option("--since", default="", metavar="TIME", help='Only the last "2h", "3d", or since "2026-11-21T10:00:00Z".')
 @click.pass_obj

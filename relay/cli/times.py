@@ -16,3 +16,11 @@ def since(text: str) -> float:
         return datetime.fromisoformat(text).timestamp() if "-" in text else time.time() - duration(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither {DURATION.form} nor a time such as 2026-11-21T10:00:00Z", param_hint="--since") from None
+
+
+def lasting(text: str) -> float:
+    """Seconds of "30d"; raises click.BadParameter for --for."""
+    try:
+        return duration(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not {DURATION.form}", param_hint="--for") from None

@@ -19,10 +19,12 @@ PAGE = 1000  # entries in one answer or one slice of an import
 SLICE = 500  # entries removed in one transaction, so that mail gets its turn between
 
 
-async def add(control: Control, address: str, project: str = projects.DEFAULT, reason: str = "manual", scope: str = "all", note: str = "") -> dict[str, Any]:
-    """The entry that holds for the address and scope now."""
-    owner = await control.store.read(projects.by_name, project)
-    entry = suppressions.make(control.maker.next(), owner.id, address, reason, scope, {"note": note} if note else {}, control.clock.now())
+async def add(
+    control: Control, address: str, project: str = projects.DEFAULT, reason: str = "manual", scope: str = "all", note: str = "", lasts: float = 0.0,
+) -> dict[str, Any]:
+    """The entry that holds for the address and scope now; `lasts` seconds until it ends by itself, 0 = it stays."""
+    owner, now = await control.store.read(projects.by_name, project), control.clock.now()
+    entry = suppressions.make(control.maker.next(), owner.id, address, reason, scope, {"note": note} if note else {}, now, now + lasts if lasts else None)
     new = await control.store.write(suppressions.add, entry)
     control.changed("suppressions")
     return {**shown(entry if new else await _standing(control, entry)), "added": new}

@@ -1,7 +1,7 @@
 """The desk of the inbound listener: mail to us, for anybody who connects (RFC 5321 §3.6: no relaying, no promise that is broken later).
 
     MAIL    any reverse-path: a bounce has the null one, an unsubscribe that of a person
-    RCPT    only addresses of ours (relay.inbound.mailboxes); everything else 550 5.7.1. Who brings too much to domains hears 450
+    RCPT    only addresses of ours (relay.inbound.mailboxes); everything else 550 5.7.1. Who brings too much without a token hears 450
     DATA    acts, and answers 250 after the commit; a fault of the store is 451 and the sender comes again, which does no harm
 
 An address with a token of ours is its own proof. Where the sender counts, in mail to domains and in reports about them, SPF, DKIM and DMARC are checked first
@@ -60,7 +60,7 @@ class InboundDesk:
     async def recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> Reply | None:
         mailbox = self.mailboxes.read(recipient)
         await self.store.read(mailboxes.check, mailbox, self.receiving.proven, self.mailboxes.hosts)
-        return self.receiving.refusal(session, envelope) if mailbox.kind == DOMAIN else None
+        return None if mailbox.signed else self.receiving.refusal(session, envelope)
 
     async def message(self, session: Session, envelope: Envelope, content: bytes) -> Reply:
         boxes = list(dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients))
@@ -73,7 +73,7 @@ class InboundDesk:
                 await self.returning.feedback(session, content)
         rest = [mailbox for mailbox in boxes if mailbox.kind not in (UNSUBSCRIBE, BOUNCE, FEEDBACK)]
         people = [mailbox for mailbox in rest if mailbox.kind == DOMAIN]
-        if people and await self.returning.about_ours(session, content, people, self.receiving.proven):
+        if people and await self.returning.about_ours(session, envelope, content, people, self.receiving.proven):
             rest = [mailbox for mailbox in rest if mailbox.kind != DOMAIN]
         if rest:
             await self.receiving.take(session, envelope, content, rest)

@@ -27,6 +27,7 @@ from relay.mail import arf, dsn, ids, traces
 from relay.mail.arf import Complaint
 from relay.mail.dsn import Report
 from relay.mail.ids import Maker
+from relay.mail.message import Envelope
 from relay.metrics import OTHER, counter
 from relay.policy import Tokens
 from relay.smtp.desk import Session
@@ -78,10 +79,14 @@ class Returning:
         else:
             self._heard(session, read.report, await self._sought(session, read, None))
 
-    async def about_ours(self, session: Session, content: bytes, boxes: Iterable[Mailbox], proven: bool) -> bool:
-        """Whether mail to these mailboxes of domains was a report about the mail of their projects, and is dealt with; else it is somebody's mail."""
+    async def about_ours(self, session: Session, envelope: Envelope, content: bytes, boxes: Iterable[Mailbox], proven: bool) -> bool:
+        """Whether mail to these mailboxes of domains was a report about the mail of their projects, and is dealt with; else it is somebody's mail.
+
+        What a person writes about a bounce reads like one: free text counts from the null reverse-path alone.
+        """
         read = await self.read(content)
-        if read.complaint is None and read.report.kind != dsn.REPORT:
+        guess = bool(read.report.told) and all(told.guess for told in read.report.told)
+        if read.complaint is None and (read.report.kind != dsn.REPORT or (guess and envelope.sender)):
             return False
         found = False
         for project in await self.store.read(_owners, boxes, proven):

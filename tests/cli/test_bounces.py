@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 
 import pytest
 
@@ -48,3 +49,12 @@ def test_a_time_that_is_none_is_named(relay):
 
 def test_replay_of_nothing_reads_nothing(relay):
     assert relay.json("bounces", "replay", "--dry-run") == {"looked": 0, "lifted": [], "suppressed": [], "dry_run": True}
+
+
+def test_an_entry_may_end_by_itself(relay):
+    relay.text("suppress", "add", "a@b.example", "--for", "2h")
+    (found,) = relay.json("suppress", "list")
+    lasts = datetime.fromisoformat(found["expires_at"]) - datetime.fromisoformat(found["created_at"])
+    assert lasts.total_seconds() == 7_200
+    assert "in 2h" in relay.text("suppress", "list")
+    assert relay("suppress", "add", "a@b.example", "--for", "long").returncode == 2
