@@ -6,12 +6,15 @@ VERSION grows with each change, so that a stored answer can be told from a new o
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from relay.delivery import source
 from relay.mail import dkim, html
 from relay.mail.message import MARKETING
 from relay.store import domains
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from relay.store.domains import Domain
     from relay.store.emails import Whole
 
-VERSION = 1
+VERSION = 2
+PATIENCE = 2.0  # seconds that DNS may take to say who we are
 CLIPPED = 100_000  # bytes of HTML; Gmail shows no more than 102 kB
 HEAVY = 20_000_000  # bytes of a message; many receivers refuse above 20 to 25 MB
 
@@ -38,6 +42,7 @@ class Subject:
     domain  the project's domain of its From with what DNS showed last, None when the project has none
     bulk    it goes to a list: marketing stream, or a topic
     listed  it has, or gets as it leaves, a List-Unsubscribe field
+    nameless  an address that we send from and that has no name in DNS which leads back to it
     """
 
     html: str | None
@@ -49,6 +54,7 @@ class Subject:
     listed: bool
     spam: float | None = None
     links: tuple[str, ...] = ()
+    nameless: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,10 @@ def _failed(subject: Subject) -> str:
     return "the domain was verified and its DNS record has gone" if subject.domain is not None and subject.domain.status == domains.FAILED else ""
 
 
+def _no_ptr(subject: Subject) -> str:
+    return f"{subject.nameless}, which this relay sends from, has no PTR record that leads back to it" if subject.nameless else ""
+
+
 def _large_html(subject: Subject) -> str:
     return "HTML content exceeds 100KB which may cause clipping" if subject.html and len(subject.html.encode()) > CLIPPED else ""
 
@@ -165,6 +175,8 @@ CHECKS: tuple[Check, ...] = (
     Check("missing_dmarc", "medium", f"RFC 7489; {_AUTH}", "publish the dmarc record of GET /domains/:id; p=none is enough to begin with", _dmarc),
     Check("dmarc_alignment", "high", "RFC 7489 §3.1", "send From the domain that signs, or a sub-domain of it", _alignment),
     Check("domain_failed", "high", "RFC 6376 §3.6.2", "publish the dkim record again; mail goes on meanwhile", _failed),
+    Check("missing_ptr", "high", f"RFC 1912 §2.1, RFC 8601 §2.7.3; {_AUTH}",
+          "ask who owns the address to set its PTR to the relay's host name; `relay check` looks again", _no_ptr),
     Check("missing_list_unsubscribe", "high", f"RFC 8058; {_AUTH}", "send with unsubscribe: true or a topic_id", _unlisted),
     Check("large_html", "low", "Gmail clips a message above 102 kB", "shorten it, or move styles and images out of the HTML", _large_html),
     Check("missing_text_body", "low", "RFC 2046 §5.1.4; SpamAssassin MIME_HTML_ONLY", "send a text beside the html", _no_text),
@@ -203,7 +215,8 @@ async def of_email(here: Relay, who: Principal, whole: Whole) -> Sequence[Warnin
     bulk = row.stream == MARKETING or bool(row.topic)
     listed = bool(row.wishes.get("unsubscribe") or row.topic) or b"list-unsubscribe:" in (whole.octets or b"").partition(b"\r\n\r\n")[0].lower()
     domain = await _domain(here, who, row.domain)
-    return list(of(Subject(rich, plain, row.size, domain, row.domain, bulk, listed, row.facts.get("spam_score"), links(rich))))
+    return list(of(Subject(rich, plain, row.size, domain, row.domain, bulk, listed, row.facts.get("spam_score"), links(rich),
+                           await nameless(here))))
 
 
 async def _domain(here: Relay, who: Principal, name: str) -> Domain | None:
@@ -212,3 +225,17 @@ async def _domain(here: Relay, who: Principal, name: str) -> Domain | None:
     while name and name not in mine:
         name = name.partition(".")[2]
     return mine.get(name)
+
+
+async def nameless(here: Relay) -> str:
+    """The first of our public addresses whose PTR does not lead back to it (FCrDNS), "" where all do or nobody knows."""
+    resolver, private = here.control.resolver, here.settings.delivery.allow_private
+    try:
+        async with asyncio.timeout(PATIENCE):
+            for address in source.addresses(here.settings):
+                known = private or ipaddress.ip_address(address).is_global  # behind NAT the world sees another one
+                if known and not (await resolver.names(address)).failed and not await resolver.confirmed(address):
+                    return address
+    except TimeoutError:
+        pass
+    return ""

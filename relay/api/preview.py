@@ -36,7 +36,7 @@ async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
     spam = await _scored(here, who, author, given.to, content)
     domain = author.rpartition("@")[2]
     subject = insights.Subject(texts.html, texts.text, len(content), await insights._domain(here, who, domain), domain, False, False, spam["score"],
-                               insights.links(texts.html))
+                               insights.links(texts.html), await insights.nameless(here))
     return {
         "rendered_subject": texts.subject, "rendered_html": texts.html, "rendered_text": texts.text,
         "size": {"html_bytes": len((texts.html or "").encode("utf-8", "replace")), "text_bytes": len((texts.text or "").encode("utf-8", "replace"))},

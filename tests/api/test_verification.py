@@ -3,7 +3,7 @@
 import pytest
 
 from tests.control.test_acts import publish
-from tests.support.dns import DnsServer, Fault
+from tests.support.dns import DnsServer, Fault, reverse
 from tests.support.served import Served, email
 
 ALL = ("dkim", "dkim_rotation", "spf", "dmarc", "return_path", "tracking")
@@ -85,3 +85,34 @@ def test_a_verified_domain_belongs_to_one_project(strict, owner, dns, domain):
     publish(dns, domain, *ALL)
     owner.post(f"/domains/{domain['id']}/verify")
     assert strict.tenant().http.post("/domains", json={"name": domain["name"]}).status_code == 409
+
+
+@pytest.fixture(scope="module")
+def sending(dns, tmp_path_factory):
+    """A relay that looks MX up and sends from loopback."""
+    directory = tmp_path_factory.mktemp("sending")
+    options = {"RELAY_DELIVERY__ROUTE": "[]", "RELAY_DELIVERY__SOURCES": "127.0.0.1", "RELAY_DELIVERY__ALLOW_PRIVATE": "true"}
+    with Served(directory, f"sqlite:///{directory / 'relay.db'}", RELAY_DNS__NAMESERVERS=dns.address, **options) as relay:
+        yield relay
+
+
+@pytest.mark.parametrize(("zones", "warned"), [
+    pytest.param({}, True, id="no PTR"),
+    pytest.param({reverse("127.0.0.1"): {"PTR": "other.example."}}, True, id="a name that does not lead back"),
+    pytest.param({reverse("127.0.0.1"): {"PTR": "mail.example."}, "mail.example": {"A": "127.0.0.1"}}, False, id="confirmed"),
+])
+def test_an_address_without_a_name_is_warned_of(sending, dns, zones, warned):
+    dns.zones.clear()
+    dns.faults.clear()
+    dns.zones.update(zones)
+    sending.relay.resolver.forget()
+    warnings = {each["type"]: each for each in sending.tenant().post("/emails/preview", email())["warnings"]}
+    assert ("missing_ptr" in warnings) is warned
+    if warned:
+        assert warnings["missing_ptr"]["message"].startswith("127.0.0.1, ")
+
+
+def test_dns_that_cannot_be_read_says_nothing_of_our_name(sending, dns):
+    dns.faults[reverse("127.0.0.1")] = Fault(rcode="SERVFAIL")
+    sending.relay.resolver.forget()
+    assert "missing_ptr" not in {each["type"] for each in sending.tenant().post("/emails/preview", email())["warnings"]}

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from relay.cli.checks import ERROR, WARNING, Check, Context, Finding
 from relay.control import records
+from relay.delivery import source
 from relay.errors import StoreError
 from relay.kinds import split_address
 from relay.store import domains, projects, secrets, sites
@@ -41,26 +42,10 @@ async def hostname(context: Context) -> Sequence[Finding]:
 
 async def sources(context: Context) -> Sequence[Finding]:
     """PTR and FCrDNS of the addresses that we send from."""
-    if _all_routed(context):
-        return []
     found = []
-    for address in context.settings.delivery.sources or _outbound():
+    for address in source.addresses(context.settings):
         found += await _source(context, address)
     return found
-
-
-def _all_routed(context: Context) -> bool:
-    return any(rule.domain == "*" for rule in context.settings.delivery.route)
-
-
-def _outbound() -> tuple[str, ...]:
-    """The address that the kernel would send from; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(("192.0.2.1", 25))
-        except OSError:
-            return ()
-        return (sock.getsockname()[0],)
 
 
 async def _source(context: Context, address: str) -> list[Finding]:
@@ -93,7 +78,7 @@ def _bindable(address: str) -> str:
 
 async def port25(context: Context) -> Sequence[Finding]:
     """Whether other people's MX hosts can be reached; many networks block port 25."""
-    if _all_routed(context):
+    if source.all_routed(context.settings):
         return []
     port, tried = context.settings.delivery.port, 0
     for domain in PROBES:
