@@ -6,6 +6,7 @@ import smtplib
 
 import pytest
 
+from relay.control import explain
 from tests.inbound.letters import OTHER_PEM, Stranger, home
 from tests.support.dns import Fault
 
@@ -248,6 +249,8 @@ def test_an_answer_to_ours_is_among_its_events(served, tenant, by):
     (event,) = [each for each in tenant.get(f"/emails/{sent['id']}/events")["events"] if each["type"] == "inbound"]
     assert (event["inbound_id"], event["from"], event["stripped_reply"]) == (found["id"], f"joe@{far.name}", "Yes.")
     assert "inbound" not in [each["type"] for each in other.get(f"/emails/{theirs['id']}/events")["events"]]
+    (message,) = served.act(explain.explain, sent["id"])["messages"]
+    assert "email.inbound" in [each["type"] for each in message["events"]]
 
 
 def test_what_waits_at_other_peoples_emails_is_not_answered(served, tenant):
