@@ -72,7 +72,8 @@ _PLAIN = {
     "segment": "segment", "segment_id": "segment", "audience": "audience", "audience_id": "audience", "topic": "topic", "topic_id": "topic",
 }
 _COUNTS = {"emails_opened": "email.opened", "emailsopened": "email.opened", "emails_clicked": "email.clicked", "emailsclicked": "email.clicked",
-           "emails_delivered": "email.delivered", "emails_bounced": "email.bounced", "emails_sent": "email.sent"}
+           "emails_delivered": "email.delivered", "emails_bounced": "email.bounced", "emails_sent": "email.sent",
+           "emails_complained": "email.complained"}
 _PREFIXES = ("properties.", "customFields.", "custom_fields.", "data.")
 ACTIVITIES = {"open": "opened", "opened": "opened", "click": "clicked", "clicked": "clicked", "bounce": "bounced", "bounced": "bounced", "sent": "sent",
               "complaint": "complained", "complained": "complained", "delivery": "delivered", "delivered": "delivered"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay.audience import membership
 from relay.audience.grammars import read
 from relay.errors import Conflict, Invalid
 from relay.store.audience import growth, memberships, segments
+from relay.store.audience.operators import NESTED
 from relay.store.audience.rules import segments as asked
 from relay.store.audience.segments import Segment
 
@@ -54,14 +55,29 @@ def _tracked(conn: Any, segment: Segment, now: float) -> Segment:
 
 
 def _sound(conn: Any, project: int, number: int, rules: Any) -> None:
-    """Raises Invalid for rules that ask about their own segment, by whatever way, or about one that does not exist."""
-    rule = read(rules)
-    needed = segments.needed(conn, project, rule, read)
-    if missing := asked(rule) - needed.keys() - {number}:
+    """Raises Invalid for rules that ask about their own segment, by whatever way, about one that does not exist, or about too long a chain of segments."""
+    wanted = asked(read(rules))
+    if not wanted:
+        return
+    if missing := wanted - segments.present(conn, project, wanted) - {number}:
         absent = Segment(missing.pop(), 0, "", "", None, None, False, 0, 0)
         raise Invalid("rules", f"there is no segment {absent.public_id}")
-    if number in asked(rule) or any(number in asked(each) for each in needed.values() if each is not None):
-        raise Invalid("rules", "the rules of a segment cannot ask about the segment itself")
+    graph = {each: asked(read(its)) for each, its in segments.asking(conn, project)} | {number: wanted}
+    if _depth(graph, wanted, number) > NESTED:
+        raise Invalid("rules", f"segments can ask about segments {NESTED} deep at most")
+    above = max((_depth(graph, {each}, 0) for each in graph), default=0)
+    if above > NESTED + 1:
+        raise Invalid("rules", f"segments that ask about this one would be more than {NESTED} deep")
+
+
+def _depth(graph: Mapping[int, set[int]], start: set[int], own: int) -> int:
+    """How many segments one after the other are asked about, from these on; raises Invalid when the way leads back to `own`."""
+    depth, level = 0, start
+    while level and depth <= NESTED + 1:
+        if own in level:
+            raise Invalid("rules", "the rules of a segment cannot ask about the segment itself")
+        depth, level = depth + 1, {each for part in level for each in graph.get(part, ())}
+    return depth
 
 
 def put(conn: Any, project: int, number: int, contact_ids: Sequence[int], at: float) -> int:

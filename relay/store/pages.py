@@ -5,7 +5,7 @@ cursor starts after.
 
 A list of more than LONG rows that has a `name` is walked through once in TTL seconds: that gives its total, and anchors, ids from which a page by number is a
 short way (B19). Rows are read anew for every page, and those that were added since are counted, so only what was deleted or stopped matching can make a total,
-or the edge between two pages, up to TTL seconds old. Shorter lists are counted each time, unless that takes longer than SLOW.
+or the edge between two pages, up to TTL seconds old. Shorter lists are counted each time, unless they are picked from very many rows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select, text
 
 LONG = 10_000  # rows that are counted each time
 STEP = 10_000  # rows between two anchors: a page by number skips half as many on average
+MANY = 50_000  # rows from which picking some is a long way
 LEAST = 200  # rows between two anchors of a list whose rows are far apart
 HOP = 0.02  # seconds that a way from one anchor to the next should take
 TTL = 60.0  # seconds
-SLOW = 0.05  # seconds
 SAMPLES = 64  # lists whose anchors are kept
 
 # For the rest of a transaction, which reads one page: row by row in the order of ids. PostgreSQL thinks that few rows match, and would read whole tables.
@@ -65,6 +65,7 @@ class Samples:
 
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, Sample] = OrderedDict()
+        self._large: set[Hashable] = set()
 
     def get(self, name: Hashable) -> Sample | None:
         found = self._found.get(name)
@@ -76,18 +77,27 @@ class Samples:
         while len(self._found) > SAMPLES:
             self._found.popitem(last=False)
 
+    def large(self, conn: Connection, query: Select[Any], name: Hashable) -> bool:
+        """Whether a query over an index has more than MANY rows; one that had them once counts for ever."""
+        if name not in self._large and conn.scalar(query.offset(MANY).limit(1)) is not None:
+            self._large.add(name)
+        return name in self._large
+
     def forget(self) -> None:
         """Rows were deleted."""
         self._found.clear()
 
 
-def take(conn: Connection, query: Select[Any], key: ColumnElement[int], page: Page, newest_first: bool = True, name: Hashable = None) -> Found:
+def take(
+    conn: Connection, query: Select[Any], key: ColumnElement[int], page: Page, newest_first: bool = True, name: Hashable = None, rare: bool = False,
+) -> Found:
     """One page of the query, whose rows have the column `key`.
 
     name  what tells this list from all others of the store, its filters too; without one every match is counted, so such a query must be narrow
+    rare  its rows are picked from so many others that counting even few takes long
     """
     skip, edge = (page.number - 1) * page.size, None
-    total, found = _length(conn, query, key, newest_first, name)
+    total, found = _length(conn, query, key, newest_first, name, rare)
     if found is not None:
         later = conn.scalar(_after(query.with_only_columns(func.count()), key, found.first, not newest_first)) or 0
         total = found.total + later
@@ -105,8 +115,10 @@ def take(conn: Connection, query: Select[Any], key: ColumnElement[int], page: Pa
     return Found(list(rows), total, getattr(rows[-1], key.key) if more else None)
 
 
-def _length(conn: Connection, query: Select[Any], key: ColumnElement[int], newest_first: bool, name: Hashable) -> tuple[int, Sample | None]:
-    """How many rows a query has; with a sample when that is a long list, or one that was long in counting."""
+def _length(
+    conn: Connection, query: Select[Any], key: ColumnElement[int], newest_first: bool, name: Hashable, rare: bool,
+) -> tuple[int, Sample | None]:
+    """How many rows a query has; with a sample when that is a long list, or rows are rare."""
     if name is None:
         return _counted(conn, query, key), None
     samples: Samples = conn.info["samples"]
@@ -116,10 +128,10 @@ def _length(conn: Connection, query: Select[Any], key: ColumnElement[int], newes
     total = _counted(conn, query, key, STEP + 1)
     if total > STEP:
         found = _walked(conn, query, key, newest_first)
-    elif total:
+    elif total and rare:
         found = Sample(total, conn.scalar(_ordered(query, key, newest_first).limit(1)) or 0, (), STEP, started)
-    if found is None or (found.total <= LONG and time.monotonic() - started < SLOW):
-        return found.total if found else 0, None
+    if found is None or (found.total <= LONG and not rare):
+        return found.total if found else total, None
     samples.put(name, found)
     return found.total, found
 

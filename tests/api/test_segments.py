@@ -84,6 +84,21 @@ def test_a_segment_cannot_ask_about_itself(tenant):
     assert tenant.patch(f"/segments/{one['id']}", {"rules": [{**asks[0], "value": two["id"]}]}, 422)["field"] == "rules"
 
 
+def test_segments_ask_about_segments_ten_deep(tenant, people):
+    chain = [tenant.post("/segments", ENTERPRISE, 201)]
+
+    def asks(about):
+        return [{"field": f"segment.{about['id']}", "operator": "is_set"}]
+
+    for depth in range(10):
+        chain.append(tenant.post("/segments", {"name": f"depth {depth}", "rules": asks(chain[-1])}, 201))
+    assert members(tenant, chain[-1]) == ["ann"]
+    assert tenant.post("/segments", {"name": "too deep", "rules": asks(chain[-1])}, 422)["field"] == "rules"
+    below = tenant.post("/segments", {"name": "below", "rules": ENTERPRISE["rules"]}, 201)
+    assert tenant.patch(f"/segments/{chain[0]['id']}", {"rules": asks(below)}, 422)["field"] == "rules"
+    assert tenant.patch(f"/segments/{chain[0]['id']}", {"rules": asks(chain[-1])}, 422)["field"] == "rules"
+
+
 def test_a_dynamic_segment_has_no_list(tenant, people):
     made = tenant.post("/segments", ENTERPRISE, 201)
     assert tenant.post(f"/segments/{made['id']}/contacts", {"contact_ids": [people["bob"]]}, 409)["code"] == "conflict"

@@ -167,7 +167,9 @@ def where(project: int, wanted: Filter) -> ColumnElement[bool]:
 def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
     """A page of contacts, newest first."""
     name = ("contacts", project, wanted.search, wanted.unsubscribed, wanted.audience, wanted.name)
-    found = pages.take(conn, select(*COLUMNS).where(where(project, wanted)), contacts.c.id, which, name=name if wanted.rule is None or wanted.name else None)
+    rare = conn.info["samples"].large(conn, select(contacts.c.id).where(contacts.c.project_id == project), name[:2])
+    query = select(*COLUMNS).where(where(project, wanted))
+    found = pages.take(conn, query, contacts.c.id, which, name=name if wanted.rule is None or wanted.name else None, rare=rare)
     return Found([made(row) for row in found.rows], found.total, found.last)
 
 

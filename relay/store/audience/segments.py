@@ -6,11 +6,11 @@ rows in `segment_members`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, select, true, update
 
 from relay.errors import NotFound
 from relay.mail import ids
@@ -82,6 +82,17 @@ def paged_list(conn: Connection, project: int, which: Page, audience: int | None
 def within(conn: Connection, audience: int) -> list[int]:
     """The segments that live in an audience."""
     return list(conn.scalars(select(table.c.id).where(table.c.audience_id == audience)))
+
+
+def present(conn: Connection, project: int, numbers: Iterable[int]) -> set[int]:
+    """Which of these segments a project has."""
+    return set(conn.scalars(select(table.c.id).where(table.c.project_id == project, table.c.id.in_(sorted(numbers)))))
+
+
+def asking(conn: Connection, project: int) -> list[tuple[int, Any]]:
+    """The rules of a project's segments that may ask about segments, by number."""
+    named = select(table.c.id, table.c.rules).where(table.c.project_id == project, cast(table.c.rules, Text).contains("seg_", autoescape=True))
+    return [(row.id, row.rules) for row in conn.execute(named)]
 
 
 def many(conn: Connection, project: int) -> int:
