@@ -16,7 +16,7 @@ from relay.broadcasts import start
 from relay.broadcasts.render import Made, Renderer
 from relay.clock import Clock
 from relay.copies import Letter
-from relay.errors import Defer, Invalid, Refuse, RelayError
+from relay.errors import Defer, Invalid, Refuse
 from relay.mail.message import Message, Principal
 from relay.metrics import counter
 from relay.store import faults
@@ -153,25 +153,43 @@ class Slices:
         return sorted(domain for domain, since in self._full_since.items() if now - since < PATIENT)
 
     async def _queue(self, each: Broadcast, progress: Progress, made: Sequence[tuple[Turn, Made]]) -> None:
-        """Through the door and into the queue; raises Defer and Refuse when it is not this copy's fault alone."""
+        """Through the door and into the queue; raises Defer, after as many as there was room for, and Refuse when it is not one copy's fault alone."""
         door, ready = self._door(), []
+        later = await self._through(door, each, progress, made, ready)
+        if ready:
+            accepted = await self._committed(door, each, ready)
+            for message in accepted:
+                door.told(message)
+                self._room.accepted(message)
+            COPIES.labels("queued").inc(len(accepted))
+            COPIES.labels("left out").inc(len(ready) - len(accepted))
+        if later is not None:
+            raise later
+
+    async def _through(self, door: Door, each: Broadcast, progress: Progress, made: Sequence[tuple[Turn, Made]], ready: list[Copy]) -> Defer | None:
+        """Those that pass, in `ready`; a limit that is reached, or a store that takes nothing, leaves the others for later."""
         try:
             for first in range(0, len(made), LANES):
                 await self._handful(door, each.principal, progress, made[first:first + LANES], ready)
+        except Defer as limit:
+            return limit
+        except Refuse:
+            await self._let_go(door, ready, ())
+            raise
+        return None
+
+    async def _committed(self, door: Door, each: Broadcast, ready: Sequence[Copy]) -> list[Message]:
+        """The messages that are in the queue now."""
+        accepted: list[Message] = []
+        try:
             if (refusal := self._store.intake_open()) is not None:
                 raise Defer(refusal)
             size = sum(copy.message.size for copy in ready if copy.message is not None)
             accepted = await self._store.write(ledger.queue, each, ready, self._clock.now(), lane=JOBS, size=size)
-        except RelayError:
-            await self._let_go(door, ready, ())
-            raise
-        faults.point("broadcast.committed")
-        await self._let_go(door, ready, accepted)
-        for message in accepted:
-            door.told(message)
-            self._room.accepted(message)
-        COPIES.labels("queued").inc(len(accepted))
-        COPIES.labels("left out").inc(len(ready) - len(accepted))
+            faults.point("broadcast.committed")
+        finally:
+            await self._let_go(door, ready, accepted)
+        return accepted
 
     async def _handful(self, door: Door, who: Principal, progress: Progress, made: Sequence[tuple[Turn, Made]], ready: list[Copy]) -> None:
         """Bring these through the door, into `ready`; raises what stops them all."""

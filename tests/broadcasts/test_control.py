@@ -66,6 +66,15 @@ def test_a_cancel_ends_what_waits_in_the_queue(tenant):
     assert (done["cancelled"], waiting(tenant)) == (1, [])
 
 
+def test_who_unsubscribes_while_a_copy_waits_does_not_get_it(tenant):
+    number = deferred(tenant)
+    email = tenant.ledger(number)[0]["email"]
+    contact = tenant.get("/contacts", search=email)["contacts"][0]["id"]
+    tenant.post(f"/contacts/{contact}/unsubscribe")
+    done = tenant.sent(number)
+    assert (done["suppressed"], done["delivered"], waiting(tenant)) == (1, 0, [])
+
+
 def test_a_cancelled_broadcast_reaches_nobody_else(tenant):
     number, _ = started(tenant)
     assert tenant.post(f"/broadcasts/{number}/cancel")["status"] == "cancelled"
