@@ -9,7 +9,6 @@ What is kept is what came, byte for byte, below Return-Path, Received and our Au
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,12 +59,22 @@ def verdict(found: Authentication, reject: bool) -> str:
     return CLEAN if found.dmarc.result == "pass" else ""
 
 
-async def read(content: bytes) -> Reading:
-    """In a thread; raises Refuse for MIME nested too deeply."""
-    return await asyncio.to_thread(reading.read, content)
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a transaction needs to know of a message: all that takes time is done before. `own` the reply without what it answers."""
+
+    read: Reading
+    own: str
+    digest: str
 
 
-def keep(conn: Any, boxes: Iterable[Mailbox], letter: Letter, read: Reading, spam: str, hostname: str, proven: bool, numbers: Iterable[int]) -> list[Inbound]:
+def opened(content: bytes) -> Opened:
+    """Runs in a thread, as it may take a second; raises Refuse for MIME nested too deeply."""
+    read = reading.read(content)
+    return Opened(read, stripped(read.text)[:WORDS], hashlib.sha256(content).hexdigest())
+
+
+def keep(conn: Any, boxes: Iterable[Mailbox], letter: Letter, what: Opened, spam: str, hostname: str, proven: bool, numbers: Iterable[int]) -> list[Inbound]:
     """What is new of the message for the domains of these mailboxes, stored in one transaction.
 
     numbers  an id for each domain
@@ -77,28 +86,29 @@ def keep(conn: Any, boxes: Iterable[Mailbox], letter: Letter, read: Reading, spa
             by_domain.setdefault(domain.id, (domain, []))[1].append(box)
     kept = []
     for number, (domain, its) in zip(numbers, by_domain.values(), strict=False):
-        row = _row(number, domain, its, letter, read, spam)
-        new = mail.add(conn, row, traced(letter, hostname, row), told(row, read))
+        row = _row(number, domain, its, letter, what, spam)
+        new = mail.add(conn, row, traced(letter, hostname, row), told(row, what))
         kept += [new] if new is not None else []
     return kept
 
 
-def _row(number: int, domain: Domain, boxes: list[Mailbox], letter: Letter, read: Reading, spam: str) -> Inbound:
+def _row(number: int, domain: Domain, boxes: list[Mailbox], letter: Letter, what: Opened, spam: str) -> Inbound:
+    read = what.read
     to = sorted({f"{box.local}@{box.host}" for box in boxes})
-    digest = hashlib.sha256("\0".join((letter.sender, *to, "")).encode() + letter.content).hexdigest()
+    digest = hashlib.sha256("\0".join((letter.sender, *to, what.digest)).encode("utf-8", "replace")).hexdigest()
     return Inbound(
         number, domain.project_id, domain.id, domain.name, digest, letter.session.client, letter.sender, to, read.from_address, read.from_name, list(read.to),
         list(read.cc), read.subject, read.message_id, read.in_reply_to, None, boxes[0].local.partition("+")[2], len(letter.content), spam,
         letter.found.shown(), [each.shown() for each in read.attachments], letter.at, read.references)
 
 
-def told(row: Inbound, read: Reading) -> dict[str, Any]:
+def told(row: Inbound, what: Opened) -> dict[str, Any]:
     """What the event says; the whole text, the HTML and the files are at /inbound/{id}, and webhooks carry the files too (relay.inbound.carrying)."""
     return {
         "domain": row.domain, "from": row.from_address, "from_name": row.from_name, "to": row.recipients, "to_addresses": row.to_addresses,
         "cc_addresses": row.cc_addresses, "subject": row.subject, "message_id": row.message_id, "in_reply_to": row.in_reply_to or None,
         "mailbox_hash": row.mailbox_hash or None, "spam_verdict": row.spam_verdict or None, "authentication": row.authentication,
-        "text": read.text[:WORDS], "stripped_reply": stripped(read.text)[:WORDS],
+        "text": what.read.text[:WORDS], "stripped_reply": what.own,
         "attachments": [{"id": number, **each} for number, each in enumerate(row.attachments)],
     }
 

@@ -75,9 +75,9 @@ class Receiving:
 
     async def _keep(self, boxes: Sequence[Mailbox], letter: Letter) -> None:
         spam = received.verdict(letter.found, self.reject)
-        read = await received.read(letter.content)
+        what = await asyncio.to_thread(received.opened, letter.content)
         numbers = [self.maker.next() for _ in boxes]
-        kept = await self.store.write(received.keep, boxes, letter, read, spam, self.hostname, self.proven, numbers, size=len(letter.content))
+        kept = await self.store.write(received.keep, boxes, letter, what, spam, self.hostname, self.proven, numbers, size=len(letter.content))
         TAKEN.labels(DOMAIN, "new" if kept else "known").inc()
         told: dict[str, Any] = {"spf": letter.found.spf.result, "dkim": [each.result for each in letter.found.dkim], "dmarc": letter.found.dmarc.result}
         for each in kept:
