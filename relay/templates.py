@@ -50,11 +50,7 @@ def _environment(autoescape: bool) -> Environment:
 _HTML, _TEXT = _environment(True), _environment(False)
 
 
-@lru_cache(maxsize=COMPILED)
-def _compiled(source: str, html: bool) -> BoundTemplate:
-    return (_HTML if html else _TEXT).from_string(source)
-
-
+@lru_cache(maxsize=COMPILED)  # a letter to many is looked through once, not for each reader
 def compiled(field: str, source: str) -> BoundTemplate:
     """The template ready to render; raises Invalid(field) saying what is wrong and where."""
     if len(source) > SOURCE:
@@ -63,7 +59,7 @@ def compiled(field: str, source: str) -> BoundTemplate:
     if odd is not None:
         raise Invalid(field, f"{field}, line {source.count(chr(10), 0, odd.start()) + 1}: {source[odd.start():odd.start() + 20]!r}: {_INSTEAD}")
     try:
-        return _compiled(_FALLBACK.sub(_default, source), field == "html")
+        return (_HTML if field == "html" else _TEXT).from_string(_FALLBACK.sub(_default, source))
     except (LiquidError, RecursionError) as error:
         raise Invalid(field, f"{field} is not a template: {_said(error)}") from None
 

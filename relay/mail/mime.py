@@ -244,7 +244,7 @@ def texts(given: Texts) -> Part:
 
 def text_part(subtype: str, value: str) -> Part:
     """A text part, in the lightest encoding that keeps it intact on any path."""
-    text = _BARE.sub("\r\n", value) if "\n" in value or "\r" in value else value
+    text = _BARE.sub("\r\n", value) if "\r" in value else value.replace("\n", "\r\n")
     octets = text.encode("utf-8", "replace")
     charset = b"us-ascii" if len(octets) == len(text) else b"utf-8"
     if not octets.endswith(b"\r\n"):
