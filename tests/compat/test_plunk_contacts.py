@@ -1,8 +1,8 @@
 """Contacts in the Plunk dialect: data, subscription, pages, lookup, fields, bulk, imports; and that no project sees another's."""
 
-import pytest
+from concurrent.futures import ThreadPoolExecutor
 
-STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+import pytest
 
 
 def test_a_contact_is_made_and_then_changed_by_its_address(plunk):
@@ -28,6 +28,15 @@ def test_subscription(plunk, first, then, subscribed):
     if then is not None:
         found = plunk.contact(status=200, **then)
     assert found["subscribed"] is subscribed
+
+
+def test_many_at_once_make_one_contact(plunk):
+    def track(number):
+        return plunk.post("/v1/track", {"event": "login", "email": "jane@example.com", "data": {f"n{number}": number}})["contact"]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(track, range(16)))) == 1
+    assert plunk.contact(status=200)["data"] == {f"n{number}": number for number in range(16)}
 
 
 @pytest.mark.parametrize(("given", "kept"), [

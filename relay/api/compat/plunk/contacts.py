@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -18,7 +19,7 @@ from relay.audience import contacts as acts
 from relay.audience import values
 from relay.audience.contacts import By, Changed
 from relay.clock import iso
-from relay.errors import Invalid, NotFound
+from relay.errors import Conflict, Invalid, NotFound
 from relay.mail import ids
 from relay.store.audience import contacts, walks
 from relay.store.audience.contacts import Contact, Filter
@@ -54,11 +55,14 @@ def upserted(conn: Any, email: str, given: Data, subscribed: bool | None, at_fir
     subscribed  None leaves it as it is
     at_first    what a new contact is, when nothing is said
     """
-    found = contacts.by_key(conn, one.project, values.key(email))
     wanted: dict[str, Any] = {"properties": given.kept} if given.kept else {}
+    found = contacts.by_key(conn, one.project, values.key(email))
     if found is None:
-        wanted |= {"email": email.strip().lower(), "unsubscribed": not (at_first if subscribed is None else subscribed)}
-        return acts.create(conn, wanted, one)
+        with suppress(Conflict):  # another node may have made it this very moment
+            return acts.create(conn, {**wanted, "email": email.strip().lower(), "unsubscribed": not (at_first if subscribed is None else subscribed)}, one)
+        found = contacts.by_key(conn, one.project, values.key(email))
+    if found is None:
+        raise NotFound("Contact not found")
     if subscribed is not None:
         wanted["unsubscribed"] = not subscribed
     return acts.change(conn, found.id, wanted, one) if wanted else Changed(found)
