@@ -51,11 +51,12 @@ async def written(opened: Store, url: str, export: Export) -> AsyncIterator[byte
     """The octets of an export; raises StoreError when its process failed, and the answer then ends before its time."""
     yield await head(opened, export)
     async with contextlib.aclosing(pieces(opened, export)) as first:
-        place, octets = await anext(first, ((0, 0), b""))
-    yield octets
-    if not octets:
+        found = await anext(first, None)
+    if found is None:
         yield tail(export)
         return
+    place, octets = found
+    yield octets
     if await _over(opened, export, place):
         yield tail(export)
         return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 
 import pytest
 
+from relay.audience.reader import SMALL
 from tests.api.conftest import _apart
 from tests.support.dns import DnsServer, Fault
 from tests.support.served import Served
@@ -201,3 +203,64 @@ def test_exports_of_all_kinds(stocked):
     stocked.delete(f"/subscription-topics/contacts/{ann}/subscriptions/{topic['id']}")
     (row,) = table(stocked.http.get("/subscriptions/export"))
     assert (row["email"], row["topic"], row["subscribed"]) == ("ann@example.com", "news", "false")
+
+
+def test_a_long_list_goes_in_and_out_by_processes_of_their_own(served, tenant):
+    """More octets than a thread reads, more rows than a page has; the project beside sees nothing of it."""
+    people = "email,first_name,plan\n" + "".join(f"p{n}@example.com,Person {n},{'pro' if n % 2 else 'free'}\n" for n in range(3_000))
+    assert len(people) > SMALL
+    assert figures(upload(tenant, people)) == {"imported": 3_000, "updated": 0, "skipped": 0, "errors": 0}
+    assert figures(upload(tenant, people)) == {"imported": 0, "updated": 3_000, "skipped": 0, "errors": 0}
+    rows = table(tenant.http.get("/contacts/export"))
+    assert [(row["email"], row["plan"]) for row in rows] == [(f"p{n}@example.com", "pro" if n % 2 else "free") for n in range(3_000)]
+    assert [each["email"] for each in tenant.get("/contacts/export", format="json")] == [row["email"] for row in rows]
+    assert table(served.tenant().http.get("/contacts/export")) == []
+
+
+def test_mailchimp_s_lists_end_as_they_were_there(tenant):
+    tenant.post("/contacts", {"email": "stays@example.com"}, 201)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("subscribed_1.csv", "Email Address,OPTIN_TIME,OPTIN_IP,CONFIRM_TIME,LEID\nin@example.com,2020-01-01 00:00:00,192.0.2.1,,1\n")
+        archive.writestr("unsubscribed_1.csv", "Email Address,LEID,UNSUB_TIME,UNSUB_REASON\nout@example.com,2,2021-02-03 04:05:06,NORMAL\n")
+        archive.writestr("cleaned_1.csv", "Email Address,LEID,CLEAN_TIME\ngone@nowhere.example,3,2021-02-03 04:05:06\n"
+                                          "stays@example.com,4,2021-02-03 04:05:06\n")
+    answer = upload(tenant, buffer.getvalue())
+    assert (answer["imported"], answer["errors"]) == (2, 0)
+    entries = {row["email"]: (row["reason"], row["scope"], row["created_at"]) for row in table(tenant.http.get("/suppressions/export"))}
+    stamp = "2021-02-03T04:05:06.000Z"
+    assert entries == {"out@example.com": ("unsubscribe", "marketing", stamp), "gone@nowhere.example": ("hard_bounce", "all", stamp),
+                       "stays@example.com": ("hard_bounce", "all", stamp)}
+    flags = {each["email"]: (each["unsubscribed"], each["unsubscribed_at"]) for each in tenant.get("/contacts/export", format="json")}
+    assert flags == {"stays@example.com": (True, stamp), "in@example.com": (False, None), "out@example.com": (True, stamp)}
+    contact = tenant.get("/contacts/by-email/in@example.com")
+    proof = next(each for each in tenant.get(f"/contacts/{contact['id']}/history")["history"] if each["type"] == "subscribed")
+    assert (proof["at"], proof["evidence"]["optin_ip"], proof["evidence"]["import_id"]) == ("2020-01-01T00:00:00.000Z", "192.0.2.1", answer["id"])
+    tenant.post(f"/contacts/imports/{answer['id']}/undo")
+    assert table(tenant.http.get("/suppressions/export")) == []
+
+
+def test_an_import_tells_of_each_contact_only_when_asked(tenant):
+    upload(tenant, "email\na@example.com\n")
+    upload(tenant, "email,first_name\na@example.com,Ann\nb@example.com,Bob\n", events="true")
+    types = [event["type"] for event in tenant.get("/events")["events"]]
+    assert sorted(types) == ["contact.created", "contact.updated", "import.completed", "import.completed"]
+    answer = tenant.http.post("/contacts/import", files={"file": ("x.csv", b"email\n")}, data={"events": "maybe"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "events")
+
+
+def test_what_would_be_too_much_for_a_contact_is_an_error_of_its_row(tenant):
+    tenant.post("/contacts", {"email": "a@example.com", "tags": [f"t{n}" for n in range(100)]}, 201)
+    answer = upload(tenant, "email,tags\na@example.com,one more\nb@example.com,one\n")
+    assert figures(answer) == {"imported": 1, "updated": 0, "skipped": 0, "errors": 1}
+    assert "a contact has at most 100 tags" in tenant.http.get(f"/contacts/imports/{answer['id']}/errors").text
+
+
+def test_another_project_s_targets_and_imports_are_not_found(served, tenant):
+    other = served.tenant()
+    answer = upload(other, "email\na@example.com\n")
+    for path in ("", "/errors"):
+        assert tenant.http.get(f"/contacts/imports/{answer['id']}{path}").status_code == 404
+    assert tenant.http.post(f"/contacts/imports/{answer['id']}/undo").status_code == 404
+    audience = other.post("/audiences", {"name": "x"}, 201)
+    assert upload(tenant, "email\na@example.com\n", 404, audience_id=audience["id"])["code"] == "not_found"
