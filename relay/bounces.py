@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from relay.errors import ConfigError
 from relay.mail.reply import Reply
@@ -170,7 +171,7 @@ def _file(path: Path, seen: set[str]) -> tuple[list[Rule], list[re.Pattern[str]]
     return rows, [_pattern(f"{path.name}: waits", text) for text in tree.get("waits", ())]
 
 
-def _row(at: str, given: dict[str, str], seen: set[str]) -> Rule:
+def _row(at: str, given: dict[str, Any], seen: set[str]) -> Rule:
     unknown = set(given) - _FIELDS
     if unknown:
         raise ConfigError(at, f"has no field {unknown.pop()!r}; it takes {', '.join(sorted(_FIELDS))}")
@@ -180,7 +181,8 @@ def _row(at: str, given: dict[str, str], seen: set[str]) -> Rule:
     if category not in CATEGORIES:
         raise ConfigError(at, f"{name}: category {category!r} is none of {', '.join(CATEGORIES)}")
     seen.add(name)
-    text = _pattern(f"{at}: {name}", given["text"]) if given.get("text") else None
+    texts = given.get("text") or []
+    text = _pattern(f"{at}: {name}", texts if isinstance(texts, str) else "|".join(texts)) if texts else None
     mx, phase = tuple(given.get("mx", "").lower().split()), tuple(given.get("phase", "").split())
     return Rule(name, category, given.get("code", ""), _status(given.get("status", "")), text, mx, phase)
 
