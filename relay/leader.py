@@ -10,15 +10,18 @@ Each node also takes one of SLOTS numbers, so that the ids made by its processes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from relay import log
 from relay.delivery.route import Router
 from relay.errors import ConfigError, StoreError
 from relay.mail import ids
 from relay.mail.message import Message
+from relay.queue import withholding
 from relay.queue.runner import Runner
 from relay.queue.waiting import Waiting
+from relay.queue.withholding import Withholding
 from relay.store import leases, lock, sites
 from relay.store.engine import Store
 from relay.store.leases import DOUBT, RENEW
@@ -35,7 +38,7 @@ class Leader:
     """`accepted` is what the intake tells; `run` delivers, now or when it is this node's turn."""
 
     def __init__(self, store: Store, runner: Runner):
-        self._store, self._runner = store, runner
+        self._store, self._runner, self._withholding = store, runner, Withholding(store, runner)
         self._node = ""
         self._woken = False
         self.leading = store.dialect == "sqlite"
@@ -77,15 +80,15 @@ class Leader:
         for start in range(0, len(named), NAMES):
             self._store.notify("forget", ",".join(map(str, named[start:start + NAMES])))
 
-    def withhold(self, waiting: Iterable[Waiting]) -> None:
-        """Marked as gone, these are not taken from disk until `let_go`; on the node that delivers. Elsewhere `forget` must do."""
-        for each in waiting if self.leading else ():
-            self._runner.hold(each)
-
-    def let_go(self, waiting: Iterable[Waiting]) -> None:
-        """The store says again what is to become of these."""
-        for each in waiting if self.leading else ():
-            self._runner.drop(each)
+    @asynccontextmanager
+    async def withheld(self, waiting: Sequence[Waiting]) -> AsyncIterator[bool]:
+        """Whether the node that delivers has not begun with any of these; within the block it does not. Raises Defer when it does not answer."""
+        if self.leading:
+            with withholding.here(self._runner, waiting) as free:
+                yield free
+        else:
+            async with self._withholding.elsewhere(waiting) as free:
+                yield free
 
     def wake(self) -> None:
         """Rows were made due."""
@@ -165,6 +168,7 @@ class Leader:
         async with asyncio.TaskGroup() as group:
             self._store.listen("queue", lambda what: self._runner.rescan() if what == "rescan" else self._runner.wake())
             self._store.listen("forget", lambda names: self._runner.forget(int(name) for name in names.split(",") if name))
+            self._withholding.serve()
             self._store.listen("site", lambda name: group.create_task(self._told_of(name)) and None)
             group.create_task(deliver())
             group.create_task(self._renew())

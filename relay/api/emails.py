@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -182,7 +182,7 @@ async def reschedule_email(here: Core, who: Sender, email_id: str, given: Resche
     number = number_of(email_id)
     if given.scheduled_at > here.clock.now() + AHEAD:
         raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")
-    with withheld(here, await here.store.read(emails.get, who.project, number), "rescheduled"):
+    async with withheld(here, await here.store.read(emails.get, who.project, number), "rescheduled"):
         await here.store.write(_reschedule, who.project, number, given.scheduled_at)
     if here.control.runner is not None:
         here.control.runner.sooner(given.scheduled_at)
@@ -199,7 +199,7 @@ def _reschedule(conn: Any, project: int, number: int, send_at: float) -> None:
 async def cancel_email(here: Core, who: Sender, email_id: str) -> Any:
     """Cancel an email before it is sent. Works while its status is `queued`, `scheduled` or `deferred`."""
     number = number_of(email_id)
-    with withheld(here, await here.store.read(emails.get, who.project, number), "cancelled"):
+    async with withheld(here, await here.store.read(emails.get, who.project, number), "cancelled"):
         await here.store.write(_cancel, who.project, number, here.clock.now())
     return {"id": email_id, "status": messages.CANCELLED}
 
@@ -213,30 +213,19 @@ def _cancel(conn: Any, project: int, number: int, now: float) -> None:
         raise _too_late("cancelled", email.status)
 
 
-@contextmanager
-def withheld(here: Relay, email: Email, act: str) -> Iterator[None]:
-    """Within the block the runner does not begin with this email; raises Refuse when it has, so that either the act or the sending happens, never both.
-
-    Whoever waits is marked as gone in the runner's own index, which its loader asks before it takes a row that it may have read a moment ago.
-    """
+@asynccontextmanager
+async def withheld(here: Relay, email: Email, act: str) -> AsyncIterator[None]:
+    """Within the block whoever delivers does not begin with this email; raises Refuse when it has, so that the act or the sending happens, never both."""
     runner = here.control.runner
     if runner is None:
         yield
         return
-    if sending(here, email):
-        raise _too_late(act, SENDING)
-    open_ones = [recipient for recipient in email.recipients if recipient.ended_at is None]
-    runner.forget([recipient.id for recipient in open_ones])
-    held = [Waiting(r.id, r.message_id, r.project_id, r.domain, email.row.stream, 0.0, gone=True) for r in open_ones]
-    leading = runner.leading  # it may become ours within the block
-    if leading:
-        runner.withhold(held)
-    try:
+    open_ones = [Waiting(r.id, r.message_id, r.project_id, r.domain, email.row.stream, 0.0) for r in email.recipients if r.ended_at is None]
+    async with runner.withheld(open_ones) as free:
+        if not free:
+            raise _too_late(act, SENDING)
         yield
-    finally:
-        if leading:
-            runner.let_go(held)
-        runner.sooner(here.clock.now())  # whoever still waits, perhaps past their time, is looked at again
+    runner.sooner(here.clock.now())  # whoever still waits, perhaps past their time, is looked at again
 
 
 def on_the_wire(here: Relay, project: int) -> frozenset[int]:
