@@ -17,7 +17,7 @@ from relay.consent import Act
 from relay.errors import Conflict, NotFound
 from relay.mail.ids import Maker
 from relay.mail.message import MARKETING
-from relay.store import events, suppressions
+from relay.store import events, suppressions, webhooks
 from relay.store.audience import contacts, growth, history, properties, topics
 from relay.store.audience.contacts import Contact
 from relay.store.audience.history import Entry
@@ -155,6 +155,7 @@ def erase(conn: Any, numbers: Sequence[int], by: By) -> int:
     gone = [contact.id for contact in found]
     membership.erased(conn, gone, by.act.at)
     growth.erased(conn, gone, by.act.at)
+    webhooks.forget(conn, gone)
     events.forget_contacts(conn, gone)
     contacts.erase(conn, gone)
     events.append(conn, [Event(by.project, "contact.deleted", by.act.at, contact_id=contact.id) for contact in found])

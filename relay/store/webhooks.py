@@ -16,6 +16,7 @@ from relay.errors import NotFound
 from relay.mail import ids
 from relay.store import events, pages
 from relay.store.pages import Found, Page
+from relay.store.schema import events as happened
 from relay.store.schema import webhook_deliveries as rows
 from relay.store.schema import webhooks as table
 
@@ -177,6 +178,12 @@ def replay_failed(conn: Connection, number: int, now: float, since: float, kind:
     if picked:
         conn.execute(update(rows).where(rows.c.id.in_(picked)).values(next_at=now, attempts=0, created_at=now))
     return len(picked), total - len(picked)
+
+
+def forget(conn: Connection, contact_ids: Sequence[int]) -> None:
+    """Delete what endpoints were told of these contacts, and what they are still to be told."""
+    told = select(happened.c.id).where(happened.c.contact_id.in_(list(contact_ids)))
+    conn.execute(delete(rows).where(rows.c.event_id.in_(told)))
 
 
 def prune(conn: Connection, number: int, now: float) -> int:

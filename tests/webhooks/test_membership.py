@@ -26,3 +26,14 @@ def test_a_webhook_hears_who_enters_and_leaves(served, tenant, receiver, rules):
     assert [(each.path, each.event["type"]) for each in receiver.got] == [("/", "segment.trial-users.entry"), ("/", "segment.trial-users.exit")]
     wanted = {"contact_id": made, "segment_id": segment, "segment_name": "Trial Users", "email": "ann@example.com"}
     assert [each.event["data"] for each in receiver.got] == [wanted, wanted]
+
+
+def test_what_a_webhook_was_told_of_somebody_is_erased_with_them(tenant, receiver):
+    made = hook(tenant, receiver, ["contact.created", "contact.deleted"])["id"]
+    ann = tenant.post("/contacts", {"email": "ann@example.com"}, 201)["id"]
+    tenant.post("/contacts", {"email": "bob@example.com"}, 201)
+    tenant.until(f"/webhooks/{made}/deliveries", lambda got: len(got["deliveries"]) == 2)
+    tenant.delete(f"/contacts/{ann}")
+    found = tenant.until(f"/webhooks/{made}/deliveries", lambda got: got["deliveries"][0]["event_type"] == "contact.deleted")
+    assert "ann@example.com" not in str(found)
+    assert [each["event_type"] for each in found["deliveries"]] == ["contact.deleted", "contact.created"]
