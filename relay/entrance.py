@@ -17,6 +17,7 @@ from relay.consent import Terms
 from relay.desks import Large, SubmissionDesk
 from relay.fetch import Fetch
 from relay.inbound.authentication import Checks
+from relay.inbound.bounce import Hearing
 from relay.inbound.desk import Forget, InboundDesk
 from relay.inbound.mailboxes import Mailboxes, hosts
 from relay.inbound.pace import Pace
@@ -115,9 +116,8 @@ def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, make
     """The listener for mail to us; it takes from the same limits as those beside it."""
     smtp, services = settings.smtp, tools.services
     boxes = Mailboxes(services.tokens, hosts(settings))
-    returning = Returning(
-        store, services.tokens, bounces.read(settings.suppress.rules), Terms.of(settings.suppress), Shaping.load(settings.delivery.connections).provider,
-        services.clock, maker, forget)
+    hearing = Hearing(bounces.read(settings.suppress.rules), Terms.of(settings.suppress))
+    returning = Returning(store, services.tokens, hearing, Shaping.load(settings.delivery.connections).provider, services.clock, forget)
     desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, services.clock, maker, forget, returning, Receiving(
         store, checks, Pace(settings.inbound.per_sender), services.clock, maker, settings.hostname, settings.domains.require_verified,
         settings.inbound.dmarc == "reject"))

@@ -30,7 +30,6 @@ from relay.inbound import matching
 from relay.inbound.matching import Mark, key_of
 from relay.mail import address
 from relay.mail.dsn import Report, Told
-from relay.mail.ids import Maker
 from relay.mail.reply import Reply
 from relay.store import recipients, returns
 from relay.store.attempts import Attempt
@@ -63,54 +62,59 @@ class Letter:
     at: float
 
 
-def record(conn: Any, number: int, letter: Letter, rules: Rules, terms: Terms, maker: Maker) -> Heard:
-    """Take the report about the recipient of this id to its end, in one transaction; raises NotFound."""
-    addressee = recipients.get(conn, number)
-    results: list[str] = []
-    stopped: list[int] = []
-    for told in _concerning(letter.report.told, addressee):
-        if returns.heard(conn, number) >= returns.KEPT:
-            break
-        results.append(_line(conn, addressee, told, letter, rules, terms, maker, stopped))
-    return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped))
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """Takes reports to their end: `rules` say what their replies mean, `terms` how long bounces suppress. Each call is one transaction's work."""
 
+    rules: Rules
+    terms: Terms
 
-def seek(conn: Any, marks: Sequence[Mark], letter: Letter, project: int | None, rules: Rules, terms: Terms, maker: Maker) -> list[Heard]:
-    """Take a report that came to no token to its end, about the recipients whom it proves (relay.inbound.matching), of this project if one is given."""
-    report = letter.report
-    named = [name for told in report.told for name in (told.original, told.final) if name]
-    return [record(conn, number, letter, rules, terms, maker) for number in matching.find(conn, marks, named, report.message_id, project)]
+    def record(self, conn: Any, number: int, letter: Letter) -> Heard:
+        """What came of a report about the recipient of this id; raises NotFound."""
+        addressee = recipients.get(conn, number)
+        results: list[str] = []
+        stopped: list[int] = []
+        for told in _concerning(letter.report.told, addressee):
+            if returns.heard(conn, number) >= returns.KEPT:
+                break
+            results.append(self._line(conn, addressee, told, letter, stopped))
+        return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped))
+
+    def seek(self, conn: Any, marks: Sequence[Mark], letter: Letter, project: int | None) -> list[Heard]:
+        """What came of a report that came to no token, about the recipients whom it proves (relay.inbound.matching), of this project if one is given."""
+        report = letter.report
+        named = [name for told in report.told for name in (told.original, told.final) if name]
+        return [self.record(conn, number, letter) for number in matching.find(conn, marks, named, report.message_id, project)]
+
+    def _line(self, conn: Any, addressee: Addressee, told: Told, letter: Letter, stopped: list[int]) -> str:
+        if told.action in SUCCESSES:
+            owed = _about(told, addressee) and returns.pass_on(conn, _settlement(addressee, told, letter, "delivered"), SUCCESSES[told.action])
+            return "told" if owed else "success"
+        found = self.rules.classify(told.reply, told.mx, returns.PHASE)
+        found = found.doubted if told.guess else found
+        if not told.failed:
+            return _delayed(conn, addressee, told, letter, found)
+        if not _about(told, addressee):
+            elsewhere = ("email.soft_bounced", {**_words(addressee, told, found), "address": told.final or told.original})
+            returns.note(conn, _settlement(addressee, told, letter, "delivered", elsewhere))
+            return "elsewhere"
+        state = "bounced" if told.reply.permanent else "failed"
+        event = (f"email.{state}", _words(addressee, told, found) | ({} if state == "bounced" else {"reason": "expired"}))
+        if not returns.settle(conn, _settlement(addressee, told, letter, state, event)):
+            return "known"
+        stopped.append(addressee.id)
+        evidence = _evidence(told, letter, found)
+        if told.reply.permanent and found.suppresses:
+            stopped.extend(consent.bounced(conn, addressee, evidence, self.terms, conn.info["ids"]).stopped)
+            return "bounced hard"
+        if found.category in WEARING:
+            stopped.extend(consent.bounced_softly(conn, addressee, evidence, self.rules, self.terms, conn.info["ids"]).stopped)
+        return state
 
 
 def _concerning(told: Sequence[Told], addressee: Addressee) -> Sequence[Told]:
     """What is said about our recipient's address; where nothing is, the first word about anybody behind it."""
     return [each for each in told if _about(each, addressee)] or told[:1]
-
-
-def _line(conn: Any, addressee: Addressee, told: Told, letter: Letter, rules: Rules, terms: Terms, maker: Maker, stopped: list[int]) -> str:
-    if told.action in SUCCESSES:
-        owed = _about(told, addressee) and returns.pass_on(conn, _settlement(addressee, told, letter, "delivered"), SUCCESSES[told.action])
-        return "told" if owed else "success"
-    found = rules.classify(told.reply, told.mx, returns.PHASE)
-    found = found.doubted if told.guess else found
-    if not told.failed:
-        return _delayed(conn, addressee, told, letter, found)
-    if not _about(told, addressee):
-        elsewhere = ("email.soft_bounced", {**_words(addressee, told, found), "address": told.final or told.original})
-        returns.note(conn, _settlement(addressee, told, letter, "delivered", elsewhere))
-        return "elsewhere"
-    state = "bounced" if told.reply.permanent else "failed"
-    event = (f"email.{state}", _words(addressee, told, found) | ({} if state == "bounced" else {"reason": "expired"}))
-    if not returns.settle(conn, _settlement(addressee, told, letter, state, event)):
-        return "known"
-    stopped.append(addressee.id)
-    evidence = _evidence(told, letter, found)
-    if told.reply.permanent and found.suppresses:
-        stopped.extend(consent.bounced(conn, addressee, evidence, terms, maker).stopped)
-        return "bounced hard"
-    if found.category in WEARING:
-        stopped.extend(consent.bounced_softly(conn, addressee, evidence, rules, terms, maker).stopped)
-    return state
 
 
 def _delayed(conn: Any, addressee: Addressee, told: Told, letter: Letter, found: Classification) -> str:

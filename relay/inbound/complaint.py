@@ -20,7 +20,6 @@ from relay.consent import Act
 from relay.inbound import matching
 from relay.inbound.matching import Mark
 from relay.mail.arf import Complaint
-from relay.mail.ids import Maker
 from relay.store import recipients, returns
 from relay.store.recipients import Addressee
 
@@ -39,22 +38,22 @@ class Taken:
     stopped: tuple[int, ...] = ()
 
 
-def record(conn: Any, complaint: Complaint, marks: Sequence[Mark], project: int | None, client: str, at: float, maker: Maker) -> list[Taken]:
+def record(conn: Any, complaint: Complaint, marks: Sequence[Mark], project: int | None, client: str, at: float) -> list[Taken]:
     """Take a complaint to its end in one transaction; empty when it is about nobody of ours.
 
     project  the one whose mail it may be about, None where the address that it came to is nobody's
     client   IP address that it came from; `at` UTC seconds
     """
     about = matching.find(conn, marks, complaint.named, complaint.message_id, project)
-    return [_one(conn, recipients.get(conn, number), complaint, client, at, maker) for number in about]
+    return [_one(conn, recipients.get(conn, number), complaint, client, at) for number in about]
 
 
-def _one(conn: Any, addressee: Addressee, complaint: Complaint, client: str, at: float, maker: Maker) -> Taken:
+def _one(conn: Any, addressee: Addressee, complaint: Complaint, client: str, at: float) -> Taken:
     mx = recipients.delivered_by(conn, addressee.id)
     if not complaint.complains:
         return Taken(addressee.message_id, complaint.kind if complaint.kind in KINDS else "other", mx)
     if not returns.complained(conn, addressee.id, at):
         return Taken(addressee.message_id, "known", mx)
     act = Act(SOURCE, client, at=at, more={"feedback_type": complaint.kind, "reporter": complaint.reporter})
-    done = consent.complained(conn, addressee, act, maker)
+    done = consent.complained(conn, addressee, act, conn.info["ids"])
     return Taken(addressee.message_id, COMPLAINED, mx, done.stopped)

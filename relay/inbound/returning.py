@@ -15,18 +15,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from relay import log
-from relay.bounces import Rules
 from relay.clock import Clock
-from relay.consent import Terms
-from relay.inbound import bounce, complaint, mailboxes, matching
-from relay.inbound.bounce import Heard, Letter
+from relay.inbound import complaint, mailboxes, matching
+from relay.inbound.bounce import Heard, Hearing, Letter
 from relay.inbound.mailboxes import Mailbox
 from relay.inbound.matching import Mark
 from relay.inbound.receiving import TAKEN
 from relay.mail import arf, dsn, ids, traces
 from relay.mail.arf import Complaint
 from relay.mail.dsn import Report
-from relay.mail.ids import Maker
 from relay.mail.message import Envelope
 from relay.metrics import OTHER, counter
 from relay.policy import Tokens
@@ -53,11 +50,9 @@ class Returning:
 
     store: Store
     tokens: Tokens
-    rules: Rules
-    terms: Terms
+    hearing: Hearing
     provider: Callable[[Sequence[str]], str | None]
     clock: Clock
-    maker: Maker
     forget: Callable[[Iterable[int]], None]
 
     async def bounced(self, session: Session, number: int, content: bytes) -> None:
@@ -67,7 +62,7 @@ class Returning:
             await self._complained(session, read.complaint, [(number, b"")])
             return
         self._heard(session, read.report, [await self.store.write(
-            bounce.record, number, self._letter(session, read.report), self.rules, self.terms, self.maker)])
+            self.hearing.record, number, self._letter(session, read.report))])
 
     async def feedback(self, session: Session, content: bytes) -> None:
         """Mail to the address for feedback loops."""
@@ -106,7 +101,7 @@ class Returning:
         return Letter(report, session.client, self.clock.now())
 
     async def _sought(self, session: Session, read: Read, project: int | None) -> list[Heard]:
-        return await self.store.write(bounce.seek, read.marks, self._letter(session, read.report), project, self.rules, self.terms, self.maker)
+        return await self.store.write(self.hearing.seek, read.marks, self._letter(session, read.report), project)
 
     def _heard(self, session: Session, report: Report, heard: Sequence[Heard]) -> None:
         for each in heard:
@@ -121,7 +116,7 @@ class Returning:
 
     async def _complained(self, session: Session, found: Complaint, marks: Sequence[Mark], project: int | None = None) -> bool:
         """Whether it was about anybody of ours."""
-        taken = await self.store.write(complaint.record, found, marks, project, session.client, self.clock.now(), self.maker)
+        taken = await self.store.write(complaint.record, found, marks, project, session.client, self.clock.now())
         for each in taken:
             self.forget(each.stopped)
             provider = self.provider([each.mx]) or OTHER if each.mx else OTHER
