@@ -18,12 +18,13 @@ import csv
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import orjson
 
+from relay import clock
 from relay.audience.cells import defused, shown
 from relay.audience.columns import PROPERTIES, named
 from relay.audience.grammars import read
@@ -90,11 +91,10 @@ async def _names(opened: Store, export: Export) -> list[str]:
 # Forms.
 
 
+@lru_cache(4_096)
 def iso(seconds: float | None) -> str | None:
-    """As relay.clock.iso, a little faster: an export has millions."""
-    if seconds is None:
-        return None
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat(timespec='seconds')[:19]}.{int(seconds * 1000) % 1000:03d}Z"
+    """As relay.clock.iso, remembered: contacts of one import have one time."""
+    return clock.iso(seconds)
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
