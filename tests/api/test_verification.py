@@ -1,7 +1,12 @@
 """A domain from its records in DNS to mail, with real lookups: verified, failed, rotated; and what a key may send meanwhile."""
 
+import re
+
 import pytest
 
+from relay import housekeeping
+from relay.clock import Clock
+from relay.housekeeping import House
 from tests.control.test_acts import publish
 from tests.support.dns import DnsServer, Fault, reverse
 from tests.support.served import Served, email
@@ -116,3 +121,18 @@ def test_dns_that_cannot_be_read_says_nothing_of_our_name(sending, dns):
     dns.faults[reverse("127.0.0.1")] = Fault(rcode="SERVFAIL")
     sending.relay.resolver.forget()
     assert "missing_ptr" not in {each["type"] for each in sending.tenant().post("/emails/preview", email())["warnings"]}
+
+
+def test_the_hourly_look_warns_of_a_record_that_has_gone(strict, owner, dns, domain):
+    publish(dns, domain, *ALL)
+    owner.post(f"/domains/{domain['id']}/verify")
+    dns.zones.clear()
+    relay = strict.relay
+    later = Clock(now=lambda: relay.clock.now() + 2 * housekeeping.STALE)
+    house = House(relay.store, relay.config, later, relay.control, relay.tools.keeper, relay.connector)
+    relay.resolver.forget()
+    strict.call(housekeeping.look_at_dns(house))
+    assert owner.get(f"/domains/{domain['id']}")["status"] == "failed"
+    assert [each["data"]["name"] for each in owner.get("/events", type="domain.failed")["events"]] == [domain["name"]]
+    assert re.search(r'relay_domain_status_changes_total\{status="failed"\} [1-9]', owner.http.get("/metrics").text)
+    assert owner.http.post("/emails", json=email(**{"from": f"me@{domain['name']}"})).status_code == 202
