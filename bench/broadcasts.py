@@ -152,8 +152,8 @@ def endurance(count: int) -> None:
                 print("the segment asks for nobody from now on")
             if step in (2, 4, 6):
                 relay.kill()
-                print(f"killed at {len(sink.messages)}", flush=True)
-                relay.start()
+                wal = (directory / "relay.db-wal").stat().st_size / 1e6
+                print(f"killed at {len(sink.messages)}, up again after {_up(relay):.1f} s, with {wal:.0f} MB of WAL", flush=True)
             else:
                 client.post(f"/broadcasts/{number}/pause").raise_for_status()
                 at = len(sink.messages)
@@ -195,6 +195,19 @@ def _client(relay: Any, key: str) -> Any:
     import httpx2 as httpx
 
     return httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def _up(relay: Any) -> float:
+    """Seconds until a relay that was killed is up again, however busy the machine is."""
+    begun = time.monotonic()
+    try:
+        relay.start()
+    except RuntimeError:
+        if relay.process.poll() is not None:
+            raise
+        while not relay.up():
+            time.sleep(1.0)
+    return time.monotonic() - begun
 
 
 def _arrived(sink: Any, count: int) -> None:

@@ -72,15 +72,17 @@ def build(letter: Letter, to: str, variables: Mapping[str, Any]) -> bytes:
 
 async def judge(
     door: Door, who: Principal, letter: Letter, recipient: Recipient, octets: bytes, protocol: str, facts: dict[str, Any] | None = None,
+    asked: bool = False,
 ) -> Message:
     """The copy after the admit chain; who does not keep it calls `door.let_go`. Raises what the chain raises.
 
     protocol  "broadcast" | "workflow"
     facts     what is known of the letter already: with `spam_score` it is not scored again
+    asked     the caller asks the suppression list in the transaction that keeps the copy
     """
     sender = letter.address
     utf8 = not (sender.isascii() and recipient.address.isascii())
-    admitted = await door.judge(who, Envelope(sender, (recipient,), smtputf8=utf8), octets, Origin(protocol), _wishes(letter), facts=facts)
+    admitted = await door.judge(who, Envelope(sender, (recipient,), smtputf8=utf8), octets, Origin(protocol), _wishes(letter), facts=facts, asked=asked)
     return admitted[0]
 
 

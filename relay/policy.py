@@ -174,6 +174,10 @@ class Chain:
                     replies[number] = reply
         return replies
 
+    def without(self, name: str) -> Chain:
+        """The chain without the policies of this name."""
+        return _without(self, name)
+
     async def apply(self, message: Message) -> Sequence[Message]:
         """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer, so nothing is lost."""
         messages: Sequence[Message] = (message,)
@@ -203,6 +207,11 @@ class Chain:
             take_back = getattr(policy, "undo", None)
             if take_back is not None:
                 await take_back(message)
+
+
+@lru_cache(16)
+def _without(chain: Chain, name: str) -> Chain:
+    return Chain(tuple(each for each in chain.policies if each[0] != name), tuple(each for each in chain.at_recipient if each[0] != name))
 
 
 @lru_cache(256)

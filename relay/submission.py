@@ -87,7 +87,7 @@ class Door:
 
     async def judge(
         self, principal: Principal, envelope: Envelope, content: bytes | tuple[header.Header, bytes], origin: Origin, wishes: Wishes | None = None,
-        *, dropped: Sequence[tuple[Recipient, Reply]] = (), facts: dict[str, Any] | None = None,
+        *, dropped: Sequence[tuple[Recipient, Reply]] = (), facts: dict[str, Any] | None = None, asked: bool = False,
     ) -> Sequence[Message]:
         """The messages as the admit chain lets them pass, not yet kept; who does not keep them calls `let_go`.
 
@@ -95,16 +95,17 @@ class Door:
         wishes   what the caller asks for; None reads the X-Relay-* fields
         dropped  recipients that were refused before, whom the ledger shall name as suppressed
         facts    what the ledger shall keep beside what policies learn
+        asked    the caller asks the suppression list itself, for many recipients at once and in the transaction that keeps them
         """
         now = self.clock.now()
         fields, body = header.split(content) if isinstance(content, bytes) else content
-        fields, asked = take(fields, wishes is None and principal.kind in OBEYED, now)
-        if asked.template and self.fill is not None:
-            fields, body = await self.fill(principal.project, fields, asked)
+        fields, said = take(fields, wishes is None and principal.kind in OBEYED, now)
+        if said.template and self.fill is not None:
+            fields, body = await self.fill(principal.project, fields, said)
         return await self._admit(Message(
             id=self.maker.next(), principal=principal, envelope=envelope, header=fields, body=body, origin=origin,
-            wishes=wishes or asked, received_at=now, dropped=tuple(dropped), facts=facts or {},
-        ))
+            wishes=wishes or said, received_at=now, dropped=tuple(dropped), facts=facts or {},
+        ), asked)
 
     async def keep(self, admitted: Sequence[Message]) -> Receipt:
         """A Receipt once they are durable."""
@@ -153,8 +154,8 @@ class Door:
         for message in admitted:
             await self.admit.undo(message)
 
-    async def _admit(self, message: Message) -> Sequence[Message]:
-        chain = self.system if message.principal.kind == "system" else self.admit
+    async def _admit(self, message: Message, asked: bool) -> Sequence[Message]:
+        chain = self.system if message.principal.kind == "system" else self.admit.without("suppress") if asked else self.admit
         try:
             admitted = await eager.within(PATIENCE, chain.apply(message))
         except TimeoutError:

@@ -218,7 +218,7 @@ class Slices:
         letter, facts = progress.letters[turn.variant]
         try:
             recipient = copies.reader(turn.id, turn.contact)
-            message = await copies.judge(door, who, letter, recipient, octets, "broadcast", facts)
+            message = await copies.judge(door, who, letter, recipient, octets, "broadcast", facts, asked=True)
         except Invalid as error:
             return Copy(turn.id, turn.contact_id, turn.variant, None, FAILED, error.text)
         except Refuse as refusal:
