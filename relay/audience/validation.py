@@ -79,14 +79,14 @@ async def validate(resolver: Resolver, email: str) -> Validation:
     typo = TYPOS.get(domain)
     known = {"disposable": not typo and _disposable(domain), "role": local.partition("+")[0].lower() in ROLES, "free": domain in FREE, "plus": "+" in local,
              "suggestion": f"{local}@{typo}" if typo else None}
+    reasons = [text for text, said in (
+        (f"{domain} gives throw-away addresses", known["disposable"]), (f"did they mean {known['suggestion']}?", typo),
+        ("the address belongs to a task, not to a person", known["role"])) if said]
     if domain.startswith("["):
-        return Validation(email, True, True, True, **known)
+        return Validation(email, True, True, True, reasons=tuple(reasons), **known)
     mx, exists, unknown, why = await _mail(resolver, domain)
     website = exists and (await resolver.lookup(domain, "A")).found
-    reasons = [why] if why else []
-    reasons += [text for text, said in ((f"{domain} gives throw-away addresses", known["disposable"]), (f"did they mean {known['suggestion']}?",
-                known["suggestion"]), ("the address belongs to a task, not to a person", known["role"])) if said]
-    return Validation(email, True, mx, exists, website, unknown=unknown, reasons=tuple(reasons), **known)
+    return Validation(email, True, mx, exists, website, unknown=unknown, reasons=(*([why] if why else []), *reasons), **known)
 
 
 async def _mail(resolver: Resolver, domain: str) -> tuple[bool, bool, bool, str]:
