@@ -4,7 +4,8 @@
 def test_one_address(tenant):
     found = tenant.post("/email-validations", {"email": "info@[127.0.0.1]"})
     assert found == {
-        "email": "info@[127.0.0.1]", "result": "deliverable", "risk": "medium", "suggestion": None, "reasons": ["the address belongs to a task, not to a person"],
+        "email": "info@[127.0.0.1]", "result": "deliverable", "risk": "medium", "suggestion": None,
+        "reasons": ["the address belongs to a task, not to a person"],
         "checks": {"syntax": True, "mx": True, "disposable": False, "role": True, "free": False, "typo": False}}
 
 
