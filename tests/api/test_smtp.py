@@ -6,6 +6,8 @@ import smtplib
 
 import pytest
 
+from tests.support.served import Served
+
 
 def submit(served, tenant, *fields, to=("user@example.com",), body="Hi"):
     """The em_ id that the 250 ends in."""
@@ -82,3 +84,18 @@ def test_scheduled_by_a_field(served, tenant):
     number = sent(served, tenant, "Subject: Later", "X-Relay-Send-At: 2027-03-25T09:00:00Z")
     assert tenant.get(f"/emails/{number}")["status"] == "scheduled"
     assert tenant.post(f"/emails/{number}/cancel")["status"] == "cancelled"
+
+
+def test_a_suppressed_recipient_may_be_accepted_and_ends_with_its_event(tmp_path):
+    with Served(tmp_path, "", RELAY_SUPPRESS__SMTP="accept") as relay:
+        tenant = relay.tenant()
+        tenant.post("/suppressions", {"email": "blocked@example.com"}, 201)
+        with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=10) as line:
+            line.login("app", tenant.key)
+            refused = line.sendmail("you@yourdomain.com", ["blocked@example.com", "user@example.com"], "From: you@yourdomain.com\r\nSubject: Hi\r\n\r\nHi\r\n")
+        assert refused == {}
+        (found,) = tenant.get("/emails")["emails"]
+        whole = tenant.until(f"/emails/{found['id']}", lambda got: got["status"] == "delivered")
+        assert {each["email"]: each["status"] for each in whole["recipients"]} == {"blocked@example.com": "suppressed", "user@example.com": "delivered"}
+        assert [each["to"] for each in whole["events"] if each["type"] == "suppressed"] == ["blocked@example.com"]
+        assert {recipient for each in relay.sink.messages for recipient in each.recipients} == {"user@example.com"}
