@@ -190,12 +190,20 @@ async def test_an_import_can_be_undone_alone(run, one, two):
     batch = [suppressions.make(IDS.next(), p.id, f"u{n}@b.example", "manual", "all", {"batch": "imp_1"}, NOW) for n in range(5) for p in (one, two)]
     assert await run(suppressions.add_many, batch) == 10
     assert await run(suppressions.add_many, batch) == 0
-    assert await run(suppressions.undo, one.id, suppressions.Filter(batch="imp_1"), 3) == 3
-    assert await run(suppressions.undo, one.id, suppressions.Filter(batch="imp_1"), 30) == 2
+    assert len(await run(suppressions.undo, one.id, suppressions.Filter(batch="imp_1"), 3)) == 3
+    assert len(await run(suppressions.undo, one.id, suppressions.Filter(batch="imp_1"), 30)) == 2
     assert [e.key for e in await run(suppressions.page, one.id, suppressions.Filter(), 10)] == ["kept@b.example"]
     assert await run(suppressions.counts, two.id) == {"manual": 5}
     first = await run(suppressions.page, two.id, suppressions.Filter(), 2)
     assert len(await run(suppressions.page, two.id, suppressions.Filter(after=first[-1].id), 10)) == 3
+
+
+async def test_only_what_is_over_lapses(run, one, two):
+    for project, name, ends in ((one, "over", NOW), (two, "over", NOW - 1), (one, "later", NOW + 1), (one, "stays", None)):
+        await run(suppressions.add, suppressions.make(IDS.next(), project.id, f"{name}@b.example", "manual", "all", {}, NOW - 60, ends))
+    assert {(e.project_id, e.key) for e in await run(suppressions.lapsed, NOW, 10)} == {(one.id, "over@b.example"), (two.id, "over@b.example")}
+    assert await run(suppressions.lapsed, NOW, 10) == []
+    assert [e.key for e in await run(suppressions.page, one.id, suppressions.Filter(), 10)] == ["later@b.example", "stays@b.example"]
 
 
 async def test_removing_names_what_went(run, one):
