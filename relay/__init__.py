@@ -28,7 +28,7 @@ Layers; a module imports its own room and lower numbers (tests/test_layers.py):
 
     0 mail errors clock log metrics kinds      1 smtp store settings fetch schedule shaping bounces delivery/dns
     2 policy events templates delivery         3 submission consent       4 queue inbound audience webhooks
-    5 control        6 api web cli             7 app and what it starts
+    5 control        6 api web cli   7 dashboard   8 app and what it starts
 
 Glossary, closed: Message, Recipient, Reply, Outcome, Receipt, Event, Principal, Project, Attempt, Site, Route, TlsRule, Lease, Contact, Segment, Topic,
 Suppression, Broadcast, Workflow, Domain, Key, Template, Webhook, Audience, Copy, Body.

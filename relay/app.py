@@ -29,6 +29,7 @@ from relay.audience.following import Following
 from relay.audience.imports import Imports
 from relay.broadcasts import tally
 from relay.broadcasts.feeder import Feeder
+from relay.capture import Capture
 from relay.clock import Clock
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
@@ -60,7 +61,6 @@ from relay.store.engine import Store
 from relay.store.projects import Project
 from relay.store.secrets import agree, ensure, fingerprints, vault
 from relay.web import front, health
-from relay.web.capture import Capture
 from relay.web.server import HttpServer
 from relay.web.tracking import Tracking
 from relay.web.unsubscribe import Leaving
@@ -205,9 +205,7 @@ class Relay:
     async def _start_http(self) -> None:
         """API, probes, metrics, capture pages."""
         config = self.config
-        routes = health.routes(self.problems, lambda: config.http.metrics_token) + front.routes("/dashboard" if self.capture is not None else "/docs")
-        if self.capture is not None:
-            routes += self.capture.routes()
+        routes = health.routes(self.problems, lambda: config.http.metrics_token) + front.routes("/dashboard")
         fetch = Fetch(config.webhooks.allow_private)
         self.hooks = Webhooks(
             self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading,
@@ -228,11 +226,13 @@ class Relay:
         return [*leaving.routes(), *Tracking(self.store, services.tokens, self.clock, self.hooks.occurred).routes()]
 
     def _api(self, routes: Sequence[BaseRoute]) -> Any:
-        """The API's application, with these routes beside it."""
+        """The API's application, with these routes and the dashboard beside it."""
         from relay.api import app, core  # FastAPI takes a third of a second, which only who serves HTTP should wait for
+        from relay.dashboard import house
 
         self.api = core.Relay(self.control, self.door, self.tools.keeper, self.tools.services, vault(self.secrets, "webhooks"), self.hooks)
-        return app.application(self.api, routes)
+        pages = house.routes(house.House(self.api, self.tools.services.tokens, Guard(self.clock), self.capture))
+        return app.application(self.api, [*routes, *pages])
 
     async def _http(self, application: Any, key: str, address: str) -> None:
         server = HttpServer(application, [entrance.named(key, address)], self.config.http.max_body, self.config.http.trusted_proxies)

@@ -144,6 +144,11 @@ class Doorkeeper:
         key = await self._store.point(keys.find, text) if text.startswith("sk_") else None
         return self._principal(key) if key else None
 
+    async def holder(self, key_id: int) -> Principal | None:
+        """Whom the key of this id proves now; None when it was revoked."""
+        key = await self._store.point(keys.alive, key_id)
+        return self._principal(key) if key else None
+
     async def still(self, principal: Principal) -> bool:
         """Whether the key that proved this principal is still alive and allows what it did."""
         if principal.key_id is None:

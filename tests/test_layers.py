@@ -19,10 +19,11 @@ LAYERS = (
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services"},
-    {"queue", "inbound", "audience", "webhooks", "maildrop", "desks"},
+    {"queue", "inbound", "audience", "webhooks", "maildrop", "desks", "capture"},
     {"leader", "broadcasts"},
     {"control", "intake", "entrance"},
     {"api", "web", "cli", "worker", "welcome", "housekeeping"},
+    {"dashboard"},
     {"app"},
     {"__main__"},
 )
@@ -37,8 +38,10 @@ ONLY = {  # a library is imported in these rooms alone
     "asyncpg": {"store"},
     "click": {"cli"},
     "fastapi": {"api", "app"},
-    "starlette": {"api", "web", "app"},
+    "starlette": {"api", "web", "dashboard", "app"},
     "uvicorn": {"app", "web"},
+    "argon2": {"control"},
+    "jinja2": {"dashboard"},
     "dkim": {"mail"},
     "flufl": {"mail"},
 }

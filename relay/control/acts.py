@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, bounces, contacts, domains, explain, keeping, keys, queue, suppress
+from relay.control import Control, bounces, contacts, domains, explain, keeping, keys, queue, suppress, users
 from relay.errors import Invalid
 
 
@@ -27,6 +27,10 @@ ACTS: dict[str, Act] = {
     "key_revoke": Act(keys.revoke),
     "key_rotate": Act(keys.rotate),
     "key_restrict": Act(keys.restrict),
+    "user_add": Act(users.add),
+    "user_list": Act(users.every, reads=True),
+    "user_password": Act(users.set_password),
+    "user_remove": Act(users.remove),
     "domain_add": Act(domains.add),
     "domain_list": Act(domains.every, reads=True),
     "domain_show": Act(domains.get, reads=True),

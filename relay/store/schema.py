@@ -71,6 +71,16 @@ keys = Table(
     Column("revoked_at", Float),
 )
 
+users = Table(
+    "users", metadata, _id(), _project(index=True),
+    Column("name", String(128), nullable=False),
+    Column("key", String(128), nullable=False, unique=True),  # the name without regard to letter case
+    Column("permission", String(16), nullable=False),
+    Column("password", String(256), nullable=False),  # Argon2id, in its own text form
+    Column("created_at", Float, nullable=False),
+    Column("signed_in_at", Float),
+)
+
 domains = Table(
     "domains", metadata, _id(), _project(index=True),
     Column("name", String(255), nullable=False),

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 
 def routes(place: str) -> list[Route]:
-    """`/` leads to this path of ours: the dashboard where there is one, else the API's documentation."""
+    """`/` leads to this path of ours."""
 
     def root(_request: Request) -> Response:
         return RedirectResponse(place, 302, {"cache-control": "no-store"})

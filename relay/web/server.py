@@ -54,7 +54,9 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", []), *extra]
+                own = list(message.get("headers", []))
+                said = {name.lower() for name, _ in own}
+                message["headers"] = own + [pair for pair in extra if pair[0] not in said]
             await send(message)
 
         if _declared(scope) > self._max_body:

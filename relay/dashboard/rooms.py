@@ -1,0 +1,54 @@
+"""Which files have pages, and the navigation. Who adds a page lists its file in ROOMS and, if it begins a room, its row in NAV.
+
+A room's file has `ROUTES`, a tuple of visit.get(...) and visit.post(...).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from relay.dashboard import captured, signin
+from relay.dashboard.visit import OWNER, SENDER, Entry
+
+if TYPE_CHECKING:
+    from relay.dashboard.visit import Visit
+
+ROOMS = (signin, captured)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the navigation; `local`: only beside a capture server; `below`: the lines that stand under it while one of them is open."""
+
+    name: str
+    path: str
+    may: str = OWNER
+    local: bool = False
+    below: tuple[Row, ...] = ()
+
+
+NAV: tuple[Row, ...] = (
+    Row("Captured", "/dashboard/captured", local=True),
+)
+
+
+def entries() -> list[Entry]:
+    """Every page of every room."""
+    return [entry for room in ROOMS for entry in room.ROUTES]
+
+
+def navigation(visit: Visit, local: bool) -> list[dict[str, Any]]:
+    """The lines that the visitor may follow, `open` the one he is in."""
+    return [_line(row, visit) for row in NAV if (local or not row.local) and _may(row, visit)]
+
+
+def _may(row: Row, visit: Visit) -> bool:
+    return row.local or visit.owner or (row.may == SENDER and visit.who is not None)
+
+
+def _line(row: Row, visit: Visit) -> dict[str, Any]:
+    below = [_line(each, visit) for each in row.below]
+    path = visit.request.url.path
+    opened = path == row.path or path.startswith(f"{row.path}/") or any(each["open"] for each in below)
+    return {"name": row.name, "path": row.path, "open": opened, "below": below}

@@ -1,0 +1,38 @@
+"""A relay on each database for the pages' tests; a test gets a project of its own, and a visitor who is signed in to it."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.served import Served
+from tests.support.visitor import visiting
+
+
+def _apart(work):
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(f"dashboard-{request.param}")
+    if request.param == "sqlite":
+        with Served(directory, f"sqlite:///{directory / 'relay.db'}") as relay:
+            yield relay
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = _apart(server.create())
+    with Served(directory, url) as relay:
+        yield relay
+    _apart(server.drop(url))
+
+
+@pytest.fixture
+def tenant(served):
+    return served.tenant()
+
+
+@pytest.fixture
+def visitor(tenant):
+    return visiting(tenant)
