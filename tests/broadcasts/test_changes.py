@@ -57,20 +57,21 @@ def test_transactional_mail_goes_ahead_of_what_waits(tenant):
 
 def test_a_broken_property_fails_one_copy(tenant):
     people = tenant.people(3)
-    tenant.patch(f"/contacts/{people[0].public_id}", {"properties": {"n": "0"}})
-    number = tenant.draft(text="{{ 5 | divided_by: n }}", html=None)
-    for each in people[1:]:
-        tenant.patch(f"/contacts/{each.public_id}", {"properties": {"n": "1"}})
-    answer = tenant.http.post(f"/broadcasts/{number}/send")
-    if answer.status_code == 422:  # the check renders it without any contact, and says so before anybody gets it
-        assert answer.json()["field"] == "text"
-        number = tenant.draft(text="{% if n %}{{ 5 | divided_by: n }}{% endif %}", html=None)
-        tenant.post(f"/broadcasts/{number}/send")
+    for each, n in zip(people, "011", strict=True):
+        tenant.patch(f"/contacts/{each.public_id}", {"properties": {"n": n}})
+    number = tenant.draft(text="{% if n %}{{ 5 | divided_by: n }}{% endif %}", html=None)
+    tenant.post(f"/broadcasts/{number}/send")
     done = tenant.sent(number)
     assert (done["delivered"], done["failed"]) == (2, 1)
     row, = tenant.ledger(number, state="failed")
     assert row["contact_id"] == people[0].public_id
     assert "text cannot be rendered" in row["reason"]
+
+
+def test_what_fails_for_everybody_is_refused_before_anybody_gets_it(tenant):
+    tenant.people(1)
+    number = tenant.draft(text="{{ 5 | divided_by: 0 }}", html=None)
+    assert tenant.post(f"/broadcasts/{number}/send", status=422)["field"] == "text"
 
 
 @pytest.fixture(scope="module")

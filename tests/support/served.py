@@ -10,6 +10,7 @@ import httpx2 as httpx
 
 from relay import app, settings
 from relay.api import app as _loaded  # noqa: F401  before the clock of a start runs: FastAPI is slow to import
+from relay.clock import Clock
 from relay.control import keys
 from relay.store import keys as stored_keys
 from tests.support.ports import free_port
@@ -21,10 +22,11 @@ class Served(Threaded):
     """`with Served(directory, url) as relay:` serves HTTP at `relay.base`; what it delivers arrives in `relay.sink`.
 
     options  settings as environment variables, {"RELAY_RSPAMD__URL": "http://127.0.0.1:1"}
+    clock    what time it is there, the machine's without one
     """
 
-    def __init__(self, directory: Path, store_url: str, **options: str):
-        self.directory, self.store_url, self.options = directory, store_url, options
+    def __init__(self, directory: Path, store_url: str, clock: Clock | None = None, **options: str):
+        self.directory, self.store_url, self.options, self.clock = directory, store_url, options, clock or Clock()
         self.sink = Sink()
         self.port, self.public_port, self.smtp_port = free_port(), free_port(), free_port()
         self.base, self.public = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.public_port}"
@@ -40,6 +42,7 @@ class Served(Threaded):
             "RELAY_WEBHOOKS__ALLOW_PRIVATE": "true", "RELAY_SECRET_KEY": "a secret of thirty-two characters", "RELAY_LOG__LEVEL": "error", **self.options,
         }
         self.relay = app.Relay(settings.load(None, environ), None, 0, False)
+        self.relay.clock = self.clock
         await self.relay.start()
 
     async def shut(self) -> None:
