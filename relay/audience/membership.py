@@ -19,7 +19,7 @@ from typing import Any
 from relay import log
 from relay.audience.grammars import read
 from relay.metrics import counter
-from relay.store import events
+from relay.store import events, pages
 from relay.store.audience import changes, contacts, memberships, segments
 from relay.store.audience.changes import Change
 from relay.store.audience.rules import All, conditions, timed
@@ -118,6 +118,12 @@ def on_time(conn: Any, project: int, rules: Any) -> bool:
     return timed(rule) or any(timed(each) for each in segments.needed(conn, project, rule, read).values() if each is not None)
 
 
+def _walked(conn: Any, find: Callable[..., list[int]], segment: Segment, after: int, now: float) -> list[int]:
+    """The next contacts of a walk through all."""
+    pages.by_id(conn)
+    return find(conn, segment, after, now, read)
+
+
 # What goes on while a relay runs.
 
 
@@ -155,7 +161,7 @@ class Membership:
         """Make all memberships of a segment agree with its rules."""
         for find in (memberships.entering, memberships.leaving):
             last = 0
-            while found := await self.store.read(find, segment, last, self.now(), read):
+            while found := await self.store.read(_walked, find, segment, last, self.now()):
                 last = found[-1]
                 await self._settle((), found, segment.id)
 

@@ -26,7 +26,6 @@ HOP = 0.02  # seconds that a way from one anchor to the next should take
 TTL = 60.0  # seconds
 SAMPLES = 64  # lists whose anchors are kept
 
-# For the rest of a transaction, which reads one page: row by row in the order of ids. PostgreSQL thinks that few rows match, and would read whole tables.
 _BY_ID = text("SELECT set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
 
 
@@ -107,12 +106,18 @@ def take(
         wanted = _after(wanted, key, page.after, newest_first)
     elif page.number > 1:
         wanted = (wanted if edge is None else _after(wanted, key, edge, newest_first)).offset(skip)
-    if found is not None and conn.dialect.name == "postgresql":
-        conn.execute(_BY_ID)
+    if found is not None:
+        by_id(conn)
     rows = conn.execute(wanted).all()
     more = len(rows) > page.size
     rows = rows[:page.size]
     return Found(list(rows), total, getattr(rows[-1], key.key) if more else None)
+
+
+def by_id(conn: Connection) -> None:
+    """For the rest of a transaction that reads one page: row by row in the order of ids. PostgreSQL thinks that few rows match, and would read whole tables."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(_BY_ID)
 
 
 def _length(

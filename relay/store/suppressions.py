@@ -22,6 +22,7 @@ from sqlalchemy import ARRAY, Connection, String, bindparam, case, delete, func,
 from relay.errors import Invalid
 from relay.mail import address as mail_address
 from relay.store import pages
+from relay.store.audience import changes
 from relay.store.hot import Hot, value
 from relay.store.pages import Found, Page
 from relay.store.schema import suppressions as table
@@ -128,7 +129,15 @@ def add_many(conn: Connection, entries: Sequence[Suppression]) -> int:
     graver = _severity(statement.excluded.reason) > _severity(table.c.reason)
     newer = {name: statement.excluded[name] for name in ("reason", "evidence", "address", "created_at", "expires_at")}
     statement = statement.on_conflict_do_update(index_elements=_INDEX, where=graver, set_=newer).returning(table.c.id)
-    return sum(len(conn.execute(statement, _values(entry)).all()) for entry in entries)
+    new = [entry for entry in entries if conn.execute(statement, _values(entry)).all()]
+    _note(conn, new)
+    return len(new)
+
+
+def _note(conn: Connection, entries: Sequence[Suppression]) -> None:
+    """Something is new of contacts with these addresses: segments can ask whether all mail to somebody is stopped."""
+    for project in {entry.project_id for entry in entries if entry.scope == ALL}:
+        changes.note_keys(conn, project, [entry.key for entry in entries if (entry.project_id, entry.scope) == (project, ALL)])
 
 
 def _severity(column: Any) -> Any:
@@ -145,7 +154,7 @@ def remove(conn: Connection, project: int, key: str, scope: str = "") -> list[Su
     wanted = [table.c.project_id == project, table.c.key == key]
     if scope:
         wanted.append(table.c.scope == scope)
-    return [Suppression(*row) for row in conn.execute(delete(table).where(*wanted).returning(*_COLUMNS))]
+    return _gone(conn, delete(table).where(*wanted))
 
 
 def undo(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:
@@ -159,7 +168,13 @@ def lapsed(conn: Connection, now: float, limit: int) -> list[Suppression]:
 
 
 def _taken(conn: Connection, picked: Any) -> list[Suppression]:
-    return [Suppression(*row) for row in conn.execute(delete(table).where(table.c.id.in_(picked)).returning(*_COLUMNS))]
+    return _gone(conn, delete(table).where(table.c.id.in_(picked)))
+
+
+def _gone(conn: Connection, statement: Any) -> list[Suppression]:
+    gone = [Suppression(*row) for row in conn.execute(statement.returning(*_COLUMNS))]
+    _note(conn, gone)
+    return gone
 
 
 def page(conn: Connection, project: int, wanted: Filter, limit: int) -> list[Suppression]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from relay.audience.grammars import read
+from relay.audience.grammars import ACTIVITIES, read
 from relay.audience.words import phrase
 from relay.errors import Invalid
 from relay.mail import ids
 from relay.store.audience import contacts, segments
 from relay.store.audience.contacts import Contact, Filter
-from relay.store.audience.rules import DAY
+from relay.store.audience.rules import DAY, All, Condition, Number, Subject
 from tests.audience.conftest import NOW, PROJECT
 from tests.audience.oracle import Person
 from tests.audience.test_rules import LISTED, fill
@@ -164,6 +164,41 @@ def test_nested_groups(peopled, rules, members):
 ])
 def test_rules_in_words(rules, words):
     assert phrase(read(rules)) == words
+
+
+AUDIENCE, TOPIC = ids.public("aud", 3), ids.public("top", 4)
+
+
+@pytest.mark.parametrize(("field", "subject"), [
+    *((name, Subject("email")) for name in ("email", "Email")),
+    *((name, Subject("first_name")) for name in ("first_name", "firstName")),
+    *((name, Subject("last_name")) for name in ("last_name", "lastName")),
+    *((name, Subject("property", ("plan",))) for name in ("plan", "properties.plan", "data.plan", "customFields.plan", "custom_fields.plan")),
+    *((name, Subject("created_at")) for name in ("created_at", "createdAt")), *((name, Subject("updated_at")) for name in ("updated_at", "updatedAt")),
+    *((name, Subject("last_active")) for name in ("last_active", "lastActive", "lastEngagedAt")),
+    *((f"email.{word}", Subject("activity", (f"email.{meant}",))) for word, meant in ACTIVITIES.items()),
+    ("event.signed up", Subject("activity", ("signed up",))),
+    *((f"{kind}.{name}", Subject(kind, (number,))) for kind, name, number in (
+        ("segment", SEGMENT, LISTED), ("audience", AUDIENCE, 3), ("topic", TOPIC, 4))),
+])
+def test_every_field(field, subject):
+    assert read(one(field, "is_set")) == All((Condition(subject, "member" if field.startswith(("segment", "audience", "topic")) else "set"),))
+
+
+@pytest.mark.parametrize(("field", "activity"), [
+    *((f"emails_{word}", f"email.{word}") for word in ("opened", "clicked", "delivered", "bounced", "sent", "complained")),
+    ("emailsOpened", "email.opened"), ("event.purchased", "purchased"), ("email.click", "email.clicked"),
+])
+def test_counts_in_a_window(field, activity):
+    asked = Condition(Subject("activity", (activity,)), "from", Number(3.0, "3"), 7 * DAY)
+    assert read(one(field, "greater_than_or_equal", "3", windowDays=7)) == All((asked,))
+
+
+@pytest.mark.parametrize("field", ["unsubscribed", "subscribed", "suppressed"])
+@pytest.mark.parametrize("value", [True, False])
+def test_consent(field, value):
+    kind = "suppressed" if field == "suppressed" else "unsubscribed"
+    assert read(one(field, "equals", value)) == All((Condition(Subject(kind), "is", value != (field == "subscribed")),))
 
 
 def deep(levels):

@@ -17,7 +17,7 @@ from relay.consent import Act
 from relay.errors import Conflict
 from relay.mail import ids
 from relay.mail.ids import Maker
-from relay.store import events, projects
+from relay.store import events, projects, suppressions
 from relay.store.audience import activity, audiences, changes, contacts, memberships, segments, topics
 from relay.store.audience.audiences import Audience
 from relay.store.audience.rules import DAY
@@ -152,6 +152,17 @@ def test_a_topic_and_consent(town):
     town.turn()
     assert town.said[3:] == [("exit", "bob")]
     assert not town.stored.read(changes.waiting)
+
+
+def test_a_suppression_comes_and_goes(town):
+    town.segment([{"field": "suppressed", "operator": "equals", "value": True}])
+    town.join("ann")
+    key = f"ann@{town.project}.example"
+    town.stored.write(suppressions.add, suppressions.make(MAKER.next(), town.project, key, "manual", "all", {}, NOW))
+    town.turn()
+    town.stored.write(suppressions.remove, town.project, key)
+    town.turn()
+    assert town.said == [("entry", "ann"), ("exit", "ann")]
 
 
 def test_an_event_of_the_project_s_own(town):

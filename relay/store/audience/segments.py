@@ -155,6 +155,7 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: i
 def members_after(conn: Connection, project: int, number: int, after: int, limit: int, now: float, read: Read) -> list[Contact]:
     """The next members of a segment by id; raises NotFound."""
     segment = get(conn, project, number)
+    pages.by_id(conn)
     return people.after(conn, project, after, Filter(rule=condition(conn, segment, now, read)), limit)
 
 
