@@ -21,6 +21,7 @@ bench: $(VENV)/.test peers
 	@$(BIN)/python -m bench.scale
 	@$(BIN)/python -m bench.crash
 	@$(BIN)/python -m bench.imports
+	@$(BIN)/python -m bench.audience
 
 # The real programs that tests talk to: installed on Debian as root, looked for elsewhere.
 peers:
