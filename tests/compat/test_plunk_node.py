@@ -13,7 +13,6 @@ from tests.compat.hostile import faults
 from tests.support import peers
 
 HERE, PEERS = Path(__file__).parent, Path(__file__).parent.parent.parent / ".peers"
-
 TRACK = ["events", "track", {"event": "signed_up", "email": "jane@example.com", "data": {"plan": "pro", "code": {"persistent": False, "value": "1"}}}]
 SEND = ["emails", "send", {"to": ["jane@example.com", "john@example.com"], "subject": "Hello", "body": "<p>Hi</p>", "from": "hi@yourdomain.com", "name": "Jo",
                            "type": "html", "subscribed": True}]

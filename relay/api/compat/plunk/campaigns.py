@@ -46,7 +46,7 @@ class CampaignChange(Input):
     description: str | None = Field(None, max_length=500)
     subject: str | None = Field(None, min_length=1, max_length=SUBJECT)
     body: str | None = Field(None, min_length=1)
-    sender: str | None = Field(None, validation_alias="from", max_length=320)
+    sender: str | None = Field(None, validation_alias="from", min_length=1, max_length=320)
     from_name: str | None = Field(None, max_length=100)
     reply_to: str | None = Field(None, max_length=320)
     type: Literal["MARKETING", "TRANSACTIONAL", "HEADLESS"] | None = None
@@ -61,7 +61,7 @@ class CampaignInput(CampaignChange):
     name: str = Field(min_length=1, max_length=200)
     subject: str = Field(min_length=1, max_length=SUBJECT)
     body: str = Field(min_length=1)
-    sender: str = Field(validation_alias="from", max_length=320)
+    sender: str = Field(validation_alias="from", min_length=1, max_length=320)
     audience_type: Literal["ALL", "SEGMENT", "FILTERED"] = "ALL"
 
 

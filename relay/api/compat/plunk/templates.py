@@ -42,7 +42,7 @@ class TemplateInput(Input):
     description: str | None = Field(None, max_length=500)
     subject: str = Field(min_length=1, max_length=SUBJECT)
     body: str = Field(min_length=1)
-    sender: str = Field(validation_alias="from", max_length=320)
+    sender: str = Field(validation_alias="from", min_length=1, max_length=320)
     from_name: str | None = Field(None, max_length=100)
     reply_to: str | None = Field(None, max_length=320)
     type: Kind = "MARKETING"
@@ -55,7 +55,7 @@ class TemplateChange(Input):
     description: str | None = Field(None, max_length=500)
     subject: str | None = Field(None, min_length=1, max_length=SUBJECT)
     body: str | None = Field(None, min_length=1)
-    sender: str | None = Field(None, validation_alias="from", max_length=320)
+    sender: str | None = Field(None, validation_alias="from", min_length=1, max_length=320)
     from_name: str | None = Field(None, max_length=100)
     reply_to: str | None = Field(None, max_length=320)
     type: Kind | None = None
