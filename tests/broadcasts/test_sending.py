@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from html import unescape
 
 import pytest
 
@@ -187,3 +188,12 @@ def test_a_second_project_sees_nothing(tenant, other):
     assert other.get("/broadcasts")["broadcasts"] == []
     segment = tenant.post("/segments", {"name": "Mine"}, 201)["id"]
     assert other.http.post("/broadcasts", json={"from": other.sender, "segment_id": segment}).status_code == 404
+
+
+@pytest.mark.parametrize(("locale", "word"), [pytest.param("fr", "Se désabonner", id="of the contact"), pytest.param("xx", "Abmelden", id="of the project")])
+def test_the_footer_is_in_the_readers_language(tenant, locale, word):
+    tenant.patch("/project", {"language": "de"})
+    tenant.people(1, properties={"locale": locale})
+    number = tenant.draft()
+    tenant.post(f"/broadcasts/{number}/send")
+    assert word in unescape(tenant.mail(1)[0].get_body(("html",)).get_content())
