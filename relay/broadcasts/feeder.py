@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from relay import log
 from relay.audience.grammars import read
 from relay.broadcasts import contest, start
-from relay.broadcasts.slices import COPIES, Progress, Room, Slices, stop
+from relay.broadcasts.slices import COPIES, LONGEST, Progress, Room, Slices, stop
 from relay.clock import Clock
 from relay.errors import Defer, RelayError, StoreError
 from relay.mail.ids import Maker
@@ -84,7 +84,7 @@ class Feeder:
     async def _turn_safely(self) -> float:
         try:
             return await self.turn()
-        except StoreError as error:
+        except RelayError as error:
             LOG.warning("broadcasts postponed", error=error.text)
             return LOOK
 
@@ -135,15 +135,24 @@ class Feeder:
     # one broadcast
 
     async def _safely(self, each: Broadcast, progress: Progress) -> bool:
-        """As `_advance`; a fault of ours pauses this broadcast and stops neither the mail nor the others."""
+        """As `_advance`; what is wrong with one broadcast pauses it and stops neither the mail nor the others."""
         try:
             return await self._advance(each, progress)
-        except RelayError:
+        except StoreError:
             raise
-        except Exception as fault:
-            LOG.error("broadcast paused by a fault", id=each.public_id, exception="".join(traceback.format_exception(fault)))
-            await self._store.write(broadcasts.pause, each.id, "something went wrong here; the log says more", self._clock.now(), lane=JOBS)
+        except Defer as later:
+            progress.rest = self._clock.elapsed() + min(later.retry_after, LONGEST)
             return False
+        except RelayError as error:
+            await self._pause(each, error.text)
+        except Exception as fault:
+            LOG.error("broadcast fault", id=each.public_id, exception="".join(traceback.format_exception(fault)))
+            await self._pause(each, "something went wrong here; the log says more")
+        return False
+
+    async def _pause(self, each: Broadcast, why: str) -> None:
+        await self._store.write(broadcasts.pause, each.id, why, self._clock.now(), lane=JOBS)
+        LOG.warning("broadcast paused", id=each.public_id, project=each.project_id, reason=why)
 
     async def _advance(self, each: Broadcast, progress: Progress) -> bool:
         """Whether anything moved."""

@@ -10,7 +10,6 @@ import asyncio
 from relay import log
 from relay.broadcasts.start import TOLD
 from relay.clock import Clock
-from relay.errors import RelayError
 from relay.store import events
 from relay.store.broadcasts import broadcasts
 from relay.store.broadcasts import tally as stored
@@ -27,8 +26,8 @@ async def run(store: Store, clock: Clock) -> None:
     while True:
         try:
             busy = await page(store, clock)
-        except RelayError as error:
-            LOG.warning("figures of broadcasts postponed", error=error.text)
+        except Exception as error:  # whatever is wrong with figures, it is no reason to stop the mail
+            LOG.warning("figures of broadcasts postponed", error=getattr(error, "text", repr(error)))
             busy = False
             await asyncio.sleep(FAILED)
         if not busy:

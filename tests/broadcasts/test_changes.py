@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
+from relay.store.broadcasts.schema import broadcasts
 from tests.broadcasts.mailing import Mailing
 from tests.broadcasts.test_sending import addresses, expected
 from tests.support.served import Served
@@ -66,6 +68,19 @@ def test_a_broken_property_fails_one_copy(tenant):
     row, = tenant.ledger(number, state="failed")
     assert row["contact_id"] == people[0].public_id
     assert "text cannot be rendered" in row["reason"]
+
+
+def test_what_is_wrong_with_one_pauses_it_and_stops_nothing_else(tenant):
+    people = tenant.people(2)
+    number = tenant.draft(rules=ASKED)
+    broken = update(broadcasts).where(broadcasts.c.project_id == tenant.number).values(rules={"logic": "odd"})
+    tenant.served.call(tenant.served.relay.store.write(lambda conn: conn.execute(broken).rowcount))
+    tenant.post(f"/broadcasts/{number}/send")
+    paused = tenant.until(f"/broadcasts/{number}", lambda b: b["status"] == "paused")
+    assert paused["error"]
+    beside = tenant.draft()
+    tenant.post(f"/broadcasts/{beside}/send")
+    assert tenant.sent(beside)["delivered"] == len(people)
 
 
 def test_what_fails_for_everybody_is_refused_before_anybody_gets_it(tenant):
