@@ -4,9 +4,10 @@
     List-Unsubscribe-Post: List-Unsubscribe=One-Click
 
 The token names the recipient, from whom ledger, project and topic follow; it lasts 60 days from departure, and the same recipient always gets the same.
-The mailto is left out where nobody listens for it (`[smtp] inbound`). An author places the link with {{unsubscribe_url}}; marketing mail without
-it gets a footer with link, project and postal address in its HTML and its text. Fields of the same names are replaced as a pair; marketing mail that asks
-for nothing and brings its own keeps them.
+The mailto is left out where nobody listens for it (`[smtp] inbound`). An author places the link with {{unsubscribe_url}}, and that of the page with all
+topics with {{preferences_url}}; marketing mail without the first gets a footer with link, project and postal address in its HTML and its text, in the
+language of the contact (their property `locale`), else of the project. Fields of the same names are replaced as a pair; marketing mail that asks for nothing
+and brings its own keeps them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ LIFE = 60 * 86_400.0  # seconds that a link works (contract §2.10; CAN-SPAM wan
 FIELDS = (b"list-unsubscribe", b"list-unsubscribe-post")
 WORDS = {"en": "Unsubscribe", "de": "Abmelden", "fr": "Se désabonner", "es": "Darse de baja", "da": "Afmeld"}
 
-_PLACED = re.compile(rb"\{\{-?\s*unsubscribe_url\s*-?\}\}")
+LEAVE, PREFERENCES = 0, 4  # slots
+
+_PLACED = re.compile(rb"\{\{-?\s*(unsubscribe|preferences)_url\s*-?\}\}")
 
 
 def make(options: Mapping[str, Any], services: Services) -> Unsubscribe:
@@ -53,18 +56,23 @@ class Unsubscribe:
         asked = wishes.unsubscribe or bool(wishes.topic)
         if message.principal.kind == "system" or not (asked or marketing):
             return (message,)
-        sender = await self._services.senders.of(message.principal.project) if marketing and self._services.senders else Sender()
         plan = self._plan(message, marketing)
         ours = asked or message.header.first(b"list-unsubscribe") is None
         rest = message.header.without(*FIELDS).fields if ours else message.header.fields
-        return tuple(self._copy(message, recipient, rest, ours, plan, sender) for recipient in message.recipients)
+        return tuple([self._copy(message, recipient, rest, ours, plan, await self._sender(message, recipient, marketing)) for recipient in message.recipients])
+
+    async def _sender(self, message: Message, recipient: Recipient, marketing: bool) -> Sender:
+        """Who the footer says has written, to this reader."""
+        if not marketing or self._services.senders is None:
+            return Sender()
+        return await self._services.senders.of(message.principal.project, recipient.key)
 
     def _copy(self, message: Message, recipient: Recipient, rest: tuple[Field, ...], ours: bool, plan: Plan | None, sender: Sender) -> Message:
         token = self._services.tokens.make(UNSUBSCRIBE, pack(recipient.id), max(message.received_at, message.wishes.send_at or 0.0) + LIFE)
         link = f"{self._public}/u/{token}"
         copy = message.with_header(Header((*self._fields(token, link), *rest) if ours else rest))
         if plan:
-            copy = copy.with_body(plan.render((link.encode(), _html_footer(link, sender), *_text_footers(link, sender))))
+            copy = copy.with_body(plan.render((link.encode(), _html_footer(link, sender), *_text_footers(link, sender), f"{self._public}/p/{token}".encode())))
         done = Decision("unsubscribe", "changed", f"a link for {recipient.address}{', shown in the text' if plan else ''}")
         return replace(copy, envelope=replace(message.envelope, recipients=(recipient,)), trace=(*message.trace, done))
 
@@ -74,20 +82,29 @@ class Unsubscribe:
                 Field(FIELDS[1], b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"))
 
     def _plan(self, message: Message, marketing: bool) -> Plan | None:
-        """The link where the author placed it, else for marketing the footers; None to leave the body alone.
+        """The links where the author placed them, and for marketing the footers unless the first is there; None to leave the body alone.
 
-        Slots: 0 the link, 1 the HTML footer, 2 and 3 the text footer in UTF-8 and in ASCII.
+        Slots: 0 the link, 1 the HTML footer, 2 and 3 the text footer in UTF-8 and in ASCII, 4 the link of the preference page.
         """
         found = [text for part in parts.texts(message.header, message.body) if (text := parts.opened(message.body, part)) is not None]
-        placed = [(text, [Edit(*match.span(), 0) for match in _PLACED.finditer(text.octets)]) for text in found]
+        placed = [(text, _placed(text)) for text in found]
+        if marketing and not any(edit.slot == LEAVE for _, edits in placed for edit in edits) and not self._linked(found):
+            first = {text.part.kind: text for text in reversed(found)}
+            placed = [(text, _with_footer(text, edits) if first[text.part.kind] is text else edits) for text, edits in placed]
         placed = [(text, edits) for text, edits in placed if edits]
-        if placed:
-            return parts.plan(message.body, placed)
-        if not marketing or any(f"{self._public}/u/".encode() in text.octets for text in found):
-            return None
-        first = {text.part.kind: text for text in reversed(found)}
-        edits = [(text, [_footer(text)]) for text in found if first[text.part.kind] is text]
-        return parts.plan(message.body, edits) if edits else None
+        return parts.plan(message.body, placed) if placed else None
+
+    def _linked(self, found: Sequence[Text]) -> bool:
+        """Whether a text has such a link already."""
+        return any(f"{self._public}/u/".encode() in text.octets for text in found)
+
+
+def _placed(text: Text) -> list[Edit]:
+    return [Edit(*match.span(), LEAVE if match[1] == b"unsubscribe" else PREFERENCES) for match in _PLACED.finditer(text.octets)]
+
+
+def _with_footer(text: Text, edits: Sequence[Edit]) -> list[Edit]:
+    return sorted([*edits, _footer(text)], key=lambda edit: edit.start)
 
 
 def _footer(text: Text) -> Edit:

@@ -61,6 +61,9 @@ from relay.store.engine import Store
 from relay.store.projects import Project
 from relay.store.secrets import agree, ensure, fingerprints, vault
 from relay.web import front, health
+from relay.web.fresh import Fresh
+from relay.web.people import People
+from relay.web.preferences import Preferences
 from relay.web.server import HttpServer
 from relay.web.tracking import Tracking
 from relay.web.unsubscribe import Leaving
@@ -220,10 +223,11 @@ class Relay:
             await self._http(Starlette(routes=[*health.public_routes(), *people]), "http.public_listen", config.http.public_listen)
 
     def _for_people(self) -> list[BaseRoute]:
-        """What mail readers follow: unsubscribe links, tracked links, pixels."""
+        """What mail readers follow: unsubscribe links and preferences, tracked links, pixels."""
         services = self.tools.services
-        leaving = Leaving(self.store, services.tokens, services.senders, self.clock, self.maker, self.config.suppress.unsubscribe, self.leader.forget)
-        return [*leaving.routes(), *Tracking(self.store, services.tokens, self.clock, self.hooks.occurred).routes()]
+        people = People(self.store, services, self.maker, lambda: self.door, self.leader.forget, self.hooks.occurred)
+        pages = (Leaving(people), Fresh(people), Preferences(people), Tracking(self.store, services.tokens, self.clock, self.hooks.occurred))
+        return [route for page in pages for route in page.routes()]
 
     def _api(self, routes: Sequence[BaseRoute]) -> Any:
         """The API's application, with these routes and the dashboard beside it."""

@@ -7,6 +7,11 @@
                                                     marketing, by [suppress])
     unsubscribe, other marketing mail               unsubscribe, marketing        unsubscribed     email.unsubscribed, contact.unsubscribed
     resubscribe                                     lifts what unsubscribe wrote  as it was        contact.subscribed
+    choose, on the preference page                  the two above, topic by topic
+    leave_everything, on the preference page        unsubscribe, all (or          unsubscribed     email.unsubscribed, contact.unsubscribed
+                                                    marketing, by [suppress])
+    come_back, on the preference page               lifts unsubscribe, all and    subscribed       contact.subscribed
+                                                    marketing
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
     join                                            lifts that                    subscribed       contact.subscribed
     leave_topic, join_topic                         the same for topic:<id>       the topic's      -
@@ -82,7 +87,10 @@ def scope(addressee: Addressee, native: str) -> str:
 def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> Done:
     """The recipient of this id wants no more of it; a second time changes nothing. Raises NotFound."""
     addressee = recipients.get(conn, number)
-    wide = scope(addressee, native)
+    return _gone_from(conn, addressee, scope(addressee, native), act, maker)
+
+
+def _gone_from(conn: Any, addressee: Addressee, wide: str, act: Act, maker: Maker) -> Done:
     evidence = {"source": act.source, "client": act.client, "agent": act.agent[:200], "message_id": addressee.message_id, "recipient_id": addressee.id}
     entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, LEFT, wide,
                         {name: value for name, value in evidence.items() if value}, act.at)
@@ -196,7 +204,10 @@ def _stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "
 def resubscribe(conn: Any, number: int, native: str, act: Act) -> Done:
     """The recipient of this id takes an unsubscribe back; bounces and complaints stay. Raises NotFound."""
     addressee = recipients.get(conn, number)
-    wide = scope(addressee, native)
+    return _back_to(conn, addressee, scope(addressee, native), act)
+
+
+def _back_to(conn: Any, addressee: Addressee, wide: str, act: Act) -> Done:
     standing = [entry for entry in suppressions.of(conn, addressee.project_id, addressee.key) if entry.scope == wide and entry.reason == LEFT]
     if not standing:
         return Done(addressee, wide, False)
@@ -215,6 +226,63 @@ def unsubscribed(conn: Any, number: int, native: str) -> bool:
     addressee = recipients.get(conn, number)
     wide = scope(addressee, native)
     return any(entry.scope in (wide, ALL) for entry in suppressions.of(conn, addressee.project_id, addressee.key))
+
+
+# What the preference page shows and does; the address need not be a contact's.
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person gets: `out` when they left everything, `blocked` when something stops all mail that they cannot lift; topics with whether they get them."""
+
+    addressee: Addressee
+    out: bool
+    blocked: bool
+    topics: tuple[tuple[topics.Topic, bool], ...]
+
+
+def choices(conn: Any, number: int) -> Choices:
+    """Of the recipient of this id; raises NotFound."""
+    addressee = recipients.get(conn, number)
+    entries = suppressions.of(conn, addressee.project_id, addressee.key)
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    left = {entry.scope for entry in entries if entry.reason == LEFT}
+    refused = {each.topic.id for each in topics.of_contact(conn, contact) if not each.subscribed} if contact else set()
+    out = not left.isdisjoint((ALL, MARKETING)) or (contact is not None and contact.unsubscribed)
+    blocked = any(entry.reason != LEFT and entry.scope == ALL for entry in entries)
+    offered = topics.every(conn, addressee.project_id)
+    return Choices(addressee, out, blocked, tuple((each, topics.scope(each.id) not in left and each.id not in refused) for each in offered))
+
+
+def choose(conn: Any, number: int, wanted: Mapping[str, bool], act: Act, maker: Maker) -> tuple[int, ...]:
+    """The recipient of this id says of topics, by their top_ ids, whether they want them; topics not named, or none of the project's, stay as they are.
+
+    Gives the recipients whose copies no longer wait. Raises NotFound.
+    """
+    now = choices(conn, number)
+    contact = contacts.by_key(conn, now.addressee.project_id, now.addressee.key)
+    stopped: tuple[int, ...] = ()
+    for topic, subscribed in now.topics:
+        wide, want = topics.scope(topic.id), wanted.get(topic.public_id, subscribed)
+        if subscribed and not want:
+            stopped += _gone_from(conn, now.addressee, wide, act, maker).stopped
+        elif want and not subscribed and not _back_to(conn, now.addressee, wide, act).new and contact is not None:
+            _agreed(conn, contact, wide, act)
+    return stopped
+
+
+def leave_everything(conn: Any, number: int, native: str, act: Act, maker: Maker) -> tuple[int, ...]:
+    """The recipient of this id wants no more mail, of whatever topic; otherwise as `choose`."""
+    return _gone_from(conn, recipients.get(conn, number), native, act, maker).stopped
+
+
+def come_back(conn: Any, number: int, act: Act) -> None:
+    """The recipient of this id takes back that they left everything; what they said of single topics stays, and so do bounces and complaints."""
+    addressee = recipients.get(conn, number)
+    lifted = [_back_to(conn, addressee, wide, act).new for wide in (ALL, MARKETING)]
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    if not any(lifted) and contact is not None:
+        join(conn, contact, act)
 
 
 # Acts on a contact, by its own project or by the person.

@@ -72,6 +72,9 @@ class SigningKey:
     pem: bytes
 
 
+LANGUAGES = ("en", "de", "fr", "es", "da")  # of footers, pages and letters of ours
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """What a project says of itself in footers: `title` shown to people, `language` "en", `postal_address` with line breaks; "" where not said."""
@@ -100,8 +103,8 @@ class Keys(Protocol):
 
 
 class Senders(Protocol):
-    async def of(self, project: int) -> Sender:
-        """What the project says of itself; at most one second old."""
+    async def of(self, project: int, key: str = "") -> Sender:
+        """What the project says of itself, at most one second old; to the contact with this normal form of an address in their own language."""
 
 
 class Counters(Protocol):
@@ -120,6 +123,7 @@ class Fetch(Protocol):
 class Tokens(Protocol):
     def make(self, kind: str, data: bytes, expires: float | None = None) -> str: ...
     def read(self, kind: str, token: str) -> bytes: ...
+    def lapsed(self, kind: str, token: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

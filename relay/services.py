@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.clock import Clock
 from relay.mail.message import Principal
-from relay.policy import Sender, SigningKey
+from relay.policy import LANGUAGES, Sender, SigningKey
 from relay.store import counters, domains, keys, projects, suppressions
+from relay.store.audience import contacts
 from relay.store.engine import Store
 from relay.store.secrets import Vault
 from relay.store.suppressions import Suppression
@@ -94,14 +95,16 @@ class StoredKeys:
 
 
 class StoredSenders:
-    """What projects say of themselves, for footers."""
+    """What projects say of themselves, for footers and pages; a contact's `locale` goes before the project's language."""
 
     def __init__(self, store: Store, clock: Clock):
         self._store = store
         self._memory = Remembered(clock, self._read)
 
-    async def of(self, project: int) -> Sender:
-        return await self._memory.get(project)
+    async def of(self, project: int, key: str = "") -> Sender:
+        sender: Sender = await self._memory.get(project)
+        locale = await self._store.point(contacts.locale, project, key) if key else ""
+        return replace(sender, language=locale) if locale.partition("-")[0].lower() in LANGUAGES else sender
 
     async def _read(self, project: int) -> Sender:
         found = await self._store.point(projects.get, project)

@@ -25,7 +25,7 @@ LOOPS = 20_000  # iterations of all loops of a render
 MEMORY = 2_000_000  # bytes of variables that a template assigns
 SOURCE = 2_000_000  # characters of a template's text
 COMPILED = 256  # texts kept compiled
-LATER = {"unsubscribe_url": "{{unsubscribe_url}}"}  # what is known only when the copy is made: left as the copy policies look for it
+LATER = {name: f"{{{{{name}}}}}" for name in ("unsubscribe_url", "preferences_url")}  # known when the copy is made: left as the copy policies look for it
 GIVEN = frozenset((*LATER, "properties"))  # names that Relay fills in itself
 
 _FALLBACK = re.compile(r"\{\{(-?)([^{}|?]+)\?\?([^{}]*?)(-?)\}\}")

@@ -49,15 +49,22 @@ class Tokens:
 
     def read(self, kind: str, token: str) -> bytes:
         """The data; raises NotFound for a token that we did not make as this kind, Expired for one whose time has passed."""
+        data, expires = self._opened(kind, token)
+        if expires is not None and expires < self.clock.now():
+            raise Expired("this link has expired")
+        return data
+
+    def lapsed(self, kind: str, token: str) -> bytes:
+        """The data of a token whose time may have passed; it proves who had it, and no longer allows anything. Raises NotFound."""
+        return self._opened(kind, token)[0]
+
+    def _opened(self, kind: str, token: str) -> tuple[bytes, int | None]:
+        """Data and expiry; raises NotFound."""
         octets = _octets(kind, token)
         body, mac = octets[:-MAC], octets[-MAC:]
         if not body or not any([hmac.compare_digest(_mac(secret, kind, body), mac) for secret in self.secrets]):
             raise NotFound("this link is not one of ours")
-        if not body[0] & _EXPIRES:
-            return body[1:]
-        if int.from_bytes(body[1:5], "big") < self.clock.now():
-            raise Expired("this link has expired")
-        return body[5:]
+        return (body[5:], int.from_bytes(body[1:5], "big")) if body[0] & _EXPIRES else (body[1:], None)
 
 
 def pack(number: int, rest: bytes = b"") -> bytes:

@@ -41,6 +41,14 @@ def get(conn: Connection, number: int) -> Addressee:
     return Addressee(*row[:8], test=row.origin.get("mode") == "test")
 
 
+def author(conn: Connection, addressee: Addressee) -> str:
+    """The From field of the message to them; raises NotFound."""
+    found = conn.scalar(select(messages.c.header_from).where(messages.c.id == addressee.message_id))
+    if not found:
+        raise NotFound("the message is gone")
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Bounced:
     """A recipient that bounced: `reply` the words that ended it, who said them in which phase, and whether they can only have meant this one (`alone`)."""

@@ -5,126 +5,78 @@
     POST /u/TOKEN/undo   200 the person takes it back
 
 The mail program's one-click POST and the page's button are the same request. Its body is read and not looked at: RFC 8058 wants
-`List-Unsubscribe=One-Click` in it, and a person who wants out gets out without it.
+`List-Unsubscribe=One-Click` in it, and a person who wants out gets out without it. Pages speak the language of the contact, else of the project.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from relay import consent
-from relay.clock import Clock
-from relay.consent import Act, Done
-from relay.errors import Expired, NotFound, RelayError
-from relay.mail.ids import Maker
-from relay.mail.tokens import ID, UNSUBSCRIBE, unpack
-from relay.policy import Sender, Senders, Tokens
-from relay.store.engine import Store
-from relay.store.recipients import get
-from relay.web import pages
+from relay.consent import Done
+from relay.store.recipients import Addressee, get
+from relay.web import pages, people
+from relay.web.people import People
 
-Forget = Callable[[Iterable[int]], None]
+ONE_CLICK = 1_000  # octets of a body in which the mark of a mail program is looked for
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Leaving:
-    """What the pages need of a relay.
+    """The routes."""
 
-    native  settings.suppress.unsubscribe
-    forget  tells the runner whose copies no longer wait
-    """
-
-    store: Store
-    tokens: Tokens
-    senders: Senders
-    clock: Clock
-    maker: Maker
-    native: str
-    forget: Forget
+    people: People
 
     def routes(self) -> list[Route]:
+        guarded = self.people.guarded
         return [
-            Route("/u/{token}", self._guarded(self.ask), methods=["GET"]),
-            Route("/u/{token}", self._guarded(self.leave), methods=["POST"]),
-            Route("/u/{token}/undo", self._guarded(self.undo), methods=["POST"]),
+            Route("/u/{token}", guarded(self.ask), methods=["GET"]),
+            Route("/u/{token}", guarded(self.leave), methods=["POST"]),
+            Route("/u/{token}/undo", guarded(self.undo), methods=["POST"]),
         ]
 
-    def _guarded(self, act: Callable[[Request, int], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """The route, with what is wrong with a link said on a page."""
-
-        async def route(request: Request) -> Response:
-            try:
-                return await act(request, self._number(request))
-            except Expired:
-                return _sorry(request, "expired", 410)
-            except NotFound:
-                return _sorry(request, "unknown", 404)
-            except RelayError:
-                return _sorry(request, "later", 503)
-
-        return route
-
-    def _number(self, request: Request) -> int:
-        """The recipient that the token names; raises NotFound or Expired."""
-        data = self.tokens.read(UNSUBSCRIBE, request.path_params["token"])
-        if len(data) < ID:
-            raise NotFound("this link is not one of ours")
-        return unpack(data)[0]
-
     async def ask(self, request: Request, number: int) -> Response:
-        addressee = await self.store.read(get, number)
-        sender = await self.senders.of(addressee.project_id)
+        addressee = await self.people.store.read(get, number)
+        if await self.people.store.read(consent.unsubscribed, number, self.people.native):
+            return await self._said(request, addressee, "done", "undo")
+        sender = await self.people.sender(addressee)
         said = pages.words(sender.language)
-        if await self.store.read(consent.unsubscribed, number, self.native):
-            return self._said(request, sender, said["done"], addressee.address, "undo")
         body = pages.paragraph(said["ask"].format(address=addressee.address)) + pages.form(_path(request), said["act"])
-        return pages.page(sender.language, said["title"], body, _footer(sender))
+        return pages.page(sender.language, said["title"], body + _more(request, said), pages.footer(sender))
 
     async def leave(self, request: Request, number: int) -> Response:
-        done: Done = await self.store.write(consent.unsubscribe, number, self.native, self._act(request, await _way(request)), self.maker)
-        self.forget(done.stopped)
-        sender = await self.senders.of(done.addressee.project_id)
-        return self._said(request, sender, pages.words(sender.language)["done"], done.addressee.address, "undo")
+        act = self.people.act(request, await _way(request))
+        done: Done = await self.people.store.write(consent.unsubscribe, number, self.people.native, act, self.people.maker)
+        self.people.acted(done.stopped)
+        return await self._said(request, done.addressee, "done", "undo")
 
     async def undo(self, request: Request, number: int) -> Response:
-        done: Done = await self.store.write(consent.resubscribe, number, self.native, self._act(request, "page"))
-        sender = await self.senders.of(done.addressee.project_id)
-        return self._said(request, sender, pages.words(sender.language)["undone"], done.addressee.address, "")
+        done: Done = await self.people.store.write(consent.resubscribe, number, self.people.native, self.people.act(request, "page"))
+        self.people.acted(())
+        return await self._said(request, done.addressee, "undone", "")
 
-    def _act(self, request: Request, source: str) -> Act:
-        client = request.client.host if request.client else ""
-        return Act(source, client, request.headers.get("user-agent", ""), self.clock.now())
-
-    @staticmethod
-    def _said(request: Request, sender: Sender, text: str, address: str, further: str) -> Response:
+    async def _said(self, request: Request, addressee: Addressee, text: str, further: str) -> Response:
+        sender = await self.people.sender(addressee)
         said = pages.words(sender.language)
-        body = pages.paragraph(text.format(address=address))
+        body = pages.paragraph(said[text].format(address=addressee.address), "status")
         if further:
             body += pages.form(f"{_path(request)}/{further}", said[further], quiet=True)
-        return pages.page(sender.language, said["title"], body, _footer(sender))
+        return pages.page(sender.language, said["title"], body + _more(request, said), pages.footer(sender))
 
 
 async def _way(request: Request) -> str:
     """ "one-click" for a mail program, "page" for the button. """
-    body = await request.body()
-    return "one-click" if b"List-Unsubscribe=One-Click" in body[:1_000] else "page"
+    return "one-click" if b"List-Unsubscribe=One-Click" in (await people.body(request, ONE_CLICK) or b"") else "page"
 
 
 def _path(request: Request) -> str:
     return f"/u/{request.path_params['token']}"
 
 
-def _footer(sender: Sender) -> str:
-    return f"{sender.title}\n{sender.postal_address}"
-
-
-def _sorry(request: Request, what: str, status: int) -> Any:
-    language = pages.spoken(request.headers.get("accept-language", ""))
-    said = pages.words(language)
-    return pages.page(language, said["title"], pages.paragraph(said[what]), status=status)
+def _more(request: Request, said: dict[str, str]) -> str:
+    """The way to the choice between topics."""
+    return pages.link(f"/p/{request.path_params['token']}", said["preferences"])

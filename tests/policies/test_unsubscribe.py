@@ -29,8 +29,9 @@ class Us:
     def __init__(self, **said):
         self.said = Sender(**said)
 
-    async def of(self, project):
+    async def of(self, project, key=""):
         assert project == 1
+        assert "@" in key
         return self.said
 
 
@@ -155,6 +156,15 @@ async def test_without_a_sender_the_footer_is_the_link():
 async def test_the_authors_place_is_taken_and_no_footer_added(wishes):
     out, _ = await one(HTML.replace(b"hello", b'<a href="{{ unsubscribe_url }}">bye</a>'), wishes)
     assert re.fullmatch(rb'<body><a href="https://mail\.relay\.example/u/\w+">bye</a></body>\r\n', out.body)
+
+
+async def test_the_page_with_all_topics_has_a_place_too_and_marketing_keeps_its_footer():
+    content = HTML.replace(b"hello", b'<a href="{{ preferences_url }}">choose</a>')
+    out, _ = await one(content, CAMPAIGN)
+    preferences, left = re.search(rb'href="https://mail\.relay\.example/p/(\w+)">choose.*/u/(\w+)">Abmelden', out.body, re.DOTALL).groups()
+    assert preferences == left
+    asked, _ = await one(content, ASKED)
+    assert re.search(rb'<body><a href="https://mail\.relay\.example/p/\w+">choose</a></body>', asked.body)
 
 
 async def test_a_place_inside_base64_is_found():

@@ -113,6 +113,13 @@ def by_key(conn: Connection, project: int, key: str) -> Contact | None:
     return None if row is None else made(row)
 
 
+def locale(conn: Connection, project: int, key: str) -> str:
+    """The language that the contact of this address reads, "de" or "de-AT", from their property `locale`; "" when nothing says it."""
+    found = conn.scalar(select(contacts.c.properties).where(contacts.c.project_id == project, contacts.c.key == key))
+    said = (found or {}).get("locale")
+    return said.strip().replace("_", "-") if isinstance(said, str) else ""
+
+
 def by_keys(conn: Connection, project: int, keys: Iterable[str]) -> dict[str, Contact]:
     """Those of up to KEYS addresses that there are, by their normal form."""
     query = select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.key.in_(list(keys)))

@@ -82,6 +82,11 @@ def get(conn: Connection, project: int, number: int) -> Topic:
     return Topic(*row)
 
 
+def every(conn: Connection, project: int) -> list[Topic]:
+    """The project's topics by name, MOST at most."""
+    return [Topic(*row) for row in conn.execute(select(*_COLUMNS).where(table.c.project_id == project).order_by(table.c.name, table.c.id).limit(MOST))]
+
+
 def paged(conn: Connection, project: int, which: Page) -> Found:
     found = pages.take(conn, select(*_COLUMNS).where(table.c.project_id == project), table.c.id, which)
     return Found([Topic(*row) for row in found.rows], found.total, found.last)
