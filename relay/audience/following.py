@@ -16,6 +16,7 @@ from relay.audience.membership import Membership
 from relay.clock import Clock
 from relay.errors import RelayError
 from relay.events import NAMES
+from relay.metrics import gauge
 from relay.store import events
 from relay.store.audience import activity, changes
 from relay.store.engine import JOBS, Store
@@ -26,6 +27,7 @@ FAULT = 30.0  # seconds of rest after a fault of ours
 COUNTED = ("email.sent", "email.delivered", "email.bounced", "email.complained", "email.opened", "email.clicked")
 
 LOG = log.get("audience")
+PASS = gauge("segment_pass_seconds", "How long the last look at what time changes in tracked segments took; it begins every 60 seconds")
 
 
 class Following:
@@ -51,6 +53,7 @@ class Following:
                     if time.monotonic() - passed >= MINUTE:
                         passed = time.monotonic()
                         await self.membership.pass_time()
+                        PASS.set(time.monotonic() - passed)
             except RelayError as error:
                 LOG.warning("the store is away, the audience waits", error=error.text)
             except Exception:

@@ -150,7 +150,7 @@ class Membership:
 
     async def begin(self) -> bool:
         """Give the segments their first memberships that have none yet; whether there were any."""
-        new = [each for each in await self.store.read(memberships.tracked) if not each.settled]
+        new = await self.store.point(memberships.unsettled)
         for segment in new:
             await self.walk(segment)
             if await self.store.write(memberships.end, segment, lane=JOBS):

@@ -42,6 +42,11 @@ def tracked(conn: Connection, projects: Iterable[int] | None = None) -> list[Seg
     return [Segment(*row) for row in conn.execute(query.order_by(table.c.id))]
 
 
+def unsettled(conn: Connection) -> list[Segment]:
+    """Tracked segments that have no memberships yet from which to tell."""
+    return [Segment(*row) for row in conn.execute(select(*segments.COLUMNS).where(table.c.tracked, not_(table.c.settled)))]
+
+
 def locked(conn: Connection, projects: Iterable[int]) -> list[Segment]:
     """The same; on PostgreSQL nobody changes them before the end of the transaction."""
     query = select(*segments.COLUMNS).where(table.c.tracked, table.c.project_id.in_(list(projects))).order_by(table.c.id)
