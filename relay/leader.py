@@ -20,7 +20,7 @@ from relay.mail import ids
 from relay.mail.message import Message
 from relay.queue import withholding
 from relay.queue.runner import Runner
-from relay.queue.waiting import Waiting
+from relay.queue.waiting import Place, Waiting
 from relay.queue.withholding import Withholding
 from relay.store import leases, lock, sites
 from relay.store.engine import Store
@@ -112,6 +112,11 @@ class Leader:
     def known(self) -> Mapping[int, Waiting]:
         """Recipients in memory here, by id."""
         return self._runner.known
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """Domains in memory here, with the sites that their mail goes to."""
+        return self._runner.places
 
     def full(self, ahead: int) -> list[str]:
         """Domains that have no room for bulk mail; on the node that delivers."""

@@ -25,6 +25,7 @@ from relay.api.core import Relay
 from relay.capture import Capture
 from relay.clock import Clock
 from relay.control import users
+from relay.control.sites import Looks
 from relay.dashboard import rooms, view
 from relay.dashboard import session as sessions
 from relay.dashboard.session import KEY, USER, Session
@@ -59,12 +60,17 @@ class House:
     tokens   sign cookies and forms
     guard    counts failed sign-ins by address
     capture  the laptop's capture server, or None
+    looks    what each project's queue looked like last
     """
 
     here: Relay
     tokens: Tokens
     guard: Guard = field(default_factory=Guard)
     capture: Capture | None = None
+    looks: Looks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.looks = Looks(self.here.control)
 
     @property
     def clock(self) -> Clock:
@@ -118,7 +124,7 @@ def _route(house: House, entry: Entry) -> Callable[[Request], Awaitable[Response
         except Exception:
             number = request.scope.get("state", {}).get("request_id")
             LOG.error("page failed", path=request.url.path, request_id=number, exception=traceback.format_exc())
-            response = visit.show("fault.html", status=500, number=number)
+            response = visit.show("fault.html", code=500, number=number)
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         took = house.clock.elapsed() - began

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.dashboard import captured, signin
+from relay.dashboard import captured, domains, keys, mail, people, project, queue, signin, suppressions, webhooks
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
 if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
-ROOMS = (signin, captured)
+ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,13 @@ class Row:
 
 
 NAV: tuple[Row, ...] = (
+    Row("Mail", "/dashboard/mail", SENDER),
     Row("Captured", "/dashboard/captured", local=True),
+    Row("Queue", "/dashboard/queue"),
+    Row("Settings", "/dashboard/settings/domains", below=(
+        Row("Domains", "/dashboard/settings/domains"), Row("Keys", "/dashboard/settings/keys"), Row("Webhooks", "/dashboard/settings/webhooks"),
+        Row("Suppressions", "/dashboard/settings/suppressions"), Row("Users", "/dashboard/settings/users"), Row("Project", "/dashboard/settings/project"),
+    )),
 )
 
 

@@ -115,17 +115,17 @@ class Visit:
         query = str(QueryParams(kept))
         return self.request.url.path + (f"?{query}" if query else "")
 
-    def show(self, template: str, status: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
+    def show(self, template: str, code: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
         """The page. `error` is said at its top, and its status is the answer's."""
         if error is not None:
-            status = api_errors.status(error)
+            code = api_errors.status(error)
         tokens = self.house.tokens
         said = sessions.said(tokens, self.request)
         common = {
             "visit": self, "who": self.who, "owner": self.owner, "path": self.request.url.path, "token": sessions.form_token(tokens, self.session),
             "said": said, "error": error, "field": getattr(error, "field", ""), "nav": self.house.navigation(self), "given": _texts(self.form),
         }
-        answer = HTMLResponse(view.render(template, {**common, **values}), status)
+        answer = HTMLResponse(view.render(template, {**common, **values}), code)
         if said:
             answer.delete_cookie(sessions.SAID, path=sessions.PATH)
         return answer

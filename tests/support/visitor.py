@@ -25,20 +25,20 @@ class Visitor:
     def get(self, path: str, **query: Any) -> httpx.Response:
         return self.http.get(path if path.startswith("/dashboard") else f"/dashboard{path}", params=query or None)
 
-    def see(self, path: str, status: int = 200, **query: Any) -> LexborHTMLParser:
+    def see(self, path: str, code: int = 200, **query: Any) -> LexborHTMLParser:
         """The page, which must answer with this status."""
         answer = self.get(path, **query)
-        assert answer.status_code == status, f"{answer.status_code} {answer.headers.get('location', '')} {answer.text[-2_000:]}"
+        assert answer.status_code == code, f"{answer.status_code} {answer.headers.get('location', '')} {answer.text[-2_000:]}"
         return LexborHTMLParser(answer.text)
 
-    def text(self, path: str, status: int = 200, **query: Any) -> str:
+    def text(self, path: str, code: int = 200, **query: Any) -> str:
         """What a person reads on the page, white space folded."""
-        return words(self.see(path, status, **query))
+        return words(self.see(path, code, **query))
 
     def submit(self, path: str, action: str, files: Any = None, **fields: Any) -> httpx.Response:
         """The answer to the page's form that posts to `action`, with what it holds already and these fields; a redirect is followed."""
         found = self.see(path)
-        forms = [form for form in found.css("form") if form.attributes.get("action") == action]
+        forms = [form for form in found.css("form") if form.attributes.get("action") == action and form.attributes.get("method") == "post"]
         assert forms, f"{path} has no form to {action}, but {[form.attributes.get('action') for form in found.css('form')]}"
         answer = self.http.post(action, data={**held(forms[0]), **fields}, files=files)
         return self.http.get(answer.headers["location"]) if answer.status_code == 303 else answer
