@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.dashboard import captured, domains, keys, mail, people, project, queue, signin, suppressions, webhooks
+from relay.dashboard import captured, contacts, domains, keys, mail, people, project, queue, signin, suppressions, webhooks
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
 if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
-ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project)
+ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, contacts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Row:
 
 
 NAV: tuple[Row, ...] = (
+    Row("Contacts", "/dashboard/contacts"),
     Row("Mail", "/dashboard/mail", SENDER),
     Row("Captured", "/dashboard/captured", local=True),
     Row("Queue", "/dashboard/queue"),
