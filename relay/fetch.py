@@ -7,6 +7,7 @@ that changes its answer between check and use (DNS rebinding) gets through. Used
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -98,7 +99,7 @@ class Fetch:
         """The socket for one resolved address; raises OSError for one that may not be asked."""
         family, kind, proto, _, address = info
         if not self._allow_private and private(address[0]):
-            raise OSError(f"{address[0]} is not a public address")
+            raise OSError(errno.EACCES, f"{address[0]} is not a public address")  # as strerror, which aiohttp repeats
         made = socket.socket(family, kind, proto)
         made.setblocking(False)
         return made

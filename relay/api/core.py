@@ -27,7 +27,8 @@ from relay.mail.message import Principal
 from relay.policy import Services
 from relay.services import Doorkeeper
 from relay.settings import Settings
-from relay.store import projects
+from relay.store import domains, projects
+from relay.store.domains import Domain
 from relay.store.engine import Store
 from relay.store.pages import Found, Page
 from relay.store.secrets import Vault
@@ -79,6 +80,13 @@ class Relay:
     async def project(self, principal: Principal) -> str:
         """The name of the principal's project, which the acts of relay.control go by."""
         return (await self.store.read(projects.get, principal.project)).name
+
+    async def domain(self, principal: Principal, domain_id: str) -> Domain:
+        """The project's domain of this id; raises NotFound."""
+        try:
+            return await self.store.read(domains.get, principal.project, domain_id)
+        except NotFound:
+            raise NotFound("Domain not found") from None
 
     async def act(self, principal: Principal, act: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **named: Any) -> Any:
         """What an act of relay.control gives for the principal's project."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import BeforeValidator, Field, PlainValidator, StringConstraints
 
 from relay.api.core import Shape
 from relay.errors import Invalid
@@ -49,7 +49,7 @@ def _content(value: Any) -> str | Spooled:
 
 Moment = Annotated[float, BeforeValidator(_moment)]
 Addresses = Annotated[list[Annotated[str, Field(max_length=1_000)]], BeforeValidator(_several), Field(max_length=RECIPIENTS)]
-Tag = Annotated[str, Field(min_length=1, max_length=TAG), AfterValidator(str.strip)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TAG)]
 
 
 class AttachmentInput(Shape):

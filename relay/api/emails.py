@@ -18,7 +18,7 @@ from relay.mail import address, ids, mailbox, reading, words
 from relay.mail.message import Principal
 from relay.mail.reply import Reply
 from relay.queue.waiting import Waiting
-from relay.store import domains, emails, messages, queue
+from relay.store import emails, messages, queue
 from relay.store.emails import Email, Filter, Whole
 from relay.store.events import Event
 from relay.store.pages import Page
@@ -68,7 +68,7 @@ async def filtered(
         raise Invalid("status", f"status is one of {', '.join(STATUSES)}")
     domain = None
     if domain_id is not None:
-        domain = (await here.store.read(domains.get, who.project, domain_id)).name
+        domain = (await here.domain(who, domain_id)).name
     among = on_the_wire(here, who.project) if status == SENDING else None
     return Filter(None if status == SENDING else status, domain, _key(to), tag, _when("date_from", date_from), _when("date_to", date_to), among)
 

@@ -1,4 +1,7 @@
-"""/api-keys: credentials of the project, which are its SMTP passwords too. The text of a key is shown once."""
+"""/api-keys: credentials of the project, which are its SMTP passwords too. The text of a key is shown once.
+
+Nobody gets more out of a key than it is worth: a test key makes and rotates test keys only, a key of one domain keys of that domain.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from pydantic import Field
 from relay.api.core import Core, Input, Owner, whole
 from relay.control import keys
 from relay.errors import Forbidden, NotFound
+from relay.mail import address
+from relay.mail.message import Principal
 from relay.store import domains
 from relay.store import keys as stored
 
@@ -37,7 +42,8 @@ async def create_key(here: Core, who: Owner, given: KeyInput) -> Any:
     """Create an API key; `key` is in this answer and nowhere else."""
     if given.permission == "full_access" and not given.allow_full_access:
         raise Forbidden("a full_access key is made with allow_full_access: true")
-    domain = "" if given.domain_id is None else (await here.store.read(domains.get, who.project, given.domain_id)).name
+    domain = "" if given.domain_id is None else (await here.domain(who, given.domain_id)).name
+    _no_wider(who, given.mode, domain)
     made = await here.act(who, keys.create, permission=given.permission, mode=given.mode, domain=domain, name=given.name)
     return await _shown(here, who, made)
 
@@ -73,8 +79,17 @@ async def revoke_key(here: Core, who: Owner, key_id: str) -> Any:
 @router.post("/api-keys/{key_id}/rotate")
 async def rotate_key(here: Core, who: Owner, key_id: str) -> Any:
     """A new key with the same name and rights in the place of this one, which is dead at once."""
-    await _found(here, who, key_id)
+    found = await _found(here, who, key_id)
+    _no_wider(who, found["mode"], found["domain"] or "")
     return await _shown(here, who, await here.act(who, keys.rotate, key_id))
+
+
+def _no_wider(who: Principal, mode: str, domain: str) -> None:
+    """Raises Forbidden for a key that may do more than the caller's own, whose limits it would lift."""
+    if who.mode == "test" and mode != "test":
+        raise Forbidden("a test key makes and rotates test keys only; use a live key")
+    if who.domain and not address.within(domain, who.domain):
+        raise Forbidden(f"a key of {who.domain} makes and rotates keys of that domain only: name it as domain_id, or use a key of all domains")
 
 
 async def _found(here: Any, who: Any, key_id: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ async def list_suppressions(
     email: Annotated[str | None, Query(description="An address, in any spelling")] = None,
 ) -> Any:
     """List suppressed addresses, newest first."""
+    if reason is not None and reason not in SEVERITY:
+        raise Invalid("reason", f"reason is one of {', '.join(SEVERITY)}")
     key = _key(email) if email else None
     found = await here.store.read(suppressions.paged, who.project, page, reason, key)
     return listed("suppressions", found, page, shown)

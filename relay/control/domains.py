@@ -42,7 +42,10 @@ async def add(control: Control, name: str, project: str = projects.DEFAULT, retu
 
 
 def _checked(name: str) -> str:
-    name = address.a_label(name.rstrip("."))
+    try:
+        name = address.a_label(name.rstrip("."))
+    except Invalid as error:
+        raise Invalid("name", error.text) from None
     if "." not in name:
         raise Invalid("name", f"{name} is not a domain that can be sent from: it has one label")
     return name

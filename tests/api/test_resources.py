@@ -18,6 +18,7 @@ def test_suppressions_in_any_spelling(tenant):
     assert tenant.get("/suppressions", reason="manual")["suppressions"] == []
     assert tenant.delete("/suppressions/ANN@bücher.example") == {"deleted": True}
     assert tenant.http.delete("/suppressions/ann@bücher.example").status_code == 404
+    assert tenant.http.get("/suppressions", params={"reason": "spite"}).json()["field"] == "reason"
 
 
 @pytest.mark.parametrize("given", [{"email": "x"}, {"email": "a@b.example", "reason": "x"}, {"reason": "manual"}, {"email": "a@b.example", "scope": "topic:"}])
@@ -131,7 +132,8 @@ def test_a_rotation_waits_and_can_be_cancelled(tenant):
 
 @pytest.mark.parametrize("name", ["", "x", "a b.example", "-.example", "a" * 300])
 def test_what_is_no_domain_is_refused(tenant, name):
-    assert tenant.http.post("/domains", json={"name": name}).status_code == 422
+    answer = tenant.http.post("/domains", json={"name": name})
+    assert (answer.status_code, answer.json()["field"]) == (422, "name")
 
 
 # Keys
@@ -153,6 +155,20 @@ def test_a_full_key_is_made_on_purpose_only(tenant):
     assert tenant.http.post("/api-keys", json={"name": "x", "permission": "full_access"}).status_code == 403
     tenant.post("/api-keys", {"name": "x", "permission": "full_access", "allowFullAccess": True}, 201)
     assert tenant.http.post("/api-keys", json={"name": "x", "permission": "root"}).json()["field"] == "permission"
+
+
+def test_a_key_makes_none_that_may_do_more(served, tenant):
+    one, other = (tenant.post("/domains", {"name": name}, 201)["id"] for name in ("one.example", "other.example"))
+    live = tenant.post("/api-keys", {"name": "live", "permission": "sending_access"}, 201)["id"]
+    testing = served.tenant(mode="test", project=tenant.project)
+    narrow = served.tenant(domain="one.example", project=tenant.project)
+    wanted = {"name": "x", "permission": "full_access", "allow_full_access": True}
+    for key, given in ((testing, {}), (narrow, {}), (narrow, {"domain_id": other})):
+        assert key.http.post("/api-keys", json=wanted | given).status_code == 403
+        assert key.http.post(f"/api-keys/{live}/rotate").status_code == 403
+    assert testing.post("/api-keys", wanted | {"mode": "test"}, 201)["mode"] == "test"
+    made = narrow.post("/api-keys", wanted | {"domain_id": one}, 201)
+    assert narrow.post(f"/api-keys/{made['id']}/rotate")["domain"] == "one.example"
 
 
 def test_another_project_s_things_are_not_found(served, tenant):

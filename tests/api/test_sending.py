@@ -68,6 +68,7 @@ REFUSED = [
     pytest.param({"text": None}, "html", id="neither html nor text"),
     pytest.param({"tags": ["x"] * 11}, "tags", id="11 tags"),
     pytest.param({"tags": ["x" * 65]}, "tags[0]", id="a tag of 65 characters"),
+    pytest.param({"tags": ["order", " "]}, "tags[1]", id="a tag of nothing but spaces"),
     pytest.param({"attachments": [{"filename": "a", "content": "QQ=="}] * 11}, "attachments", id="11 attachments"),
     pytest.param({"attachments": [{"filename": "a", "content": "?"}]}, "attachments[0].content", id="not base64"),
     pytest.param({"attachments": [{"filename": "a"}]}, "attachments[0].content", id="no content"),

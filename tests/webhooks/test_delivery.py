@@ -137,7 +137,8 @@ def test_a_private_address_is_refused_unless_allowed(tmp_path, receiver):
         tenant = relay.tenant()
         for url in (receiver.url, "http://localhost:1/", "http://[::1]:1/", "http://169.254.169.254/latest/meta-data"):
             made = tenant.post("/webhooks", {"url": url, "events": ["*"]}, 201)
-            assert tenant.post(f"/webhooks/{made['id']}/test")["status_code"] is None
+            answer = tenant.post(f"/webhooks/{made['id']}/test")
+            assert (answer["status_code"], "is not a public address" in answer["response_body"]) == (None, True)
     assert receiver.got == []
 
 
