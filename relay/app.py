@@ -65,6 +65,7 @@ from relay.web.fresh import Fresh
 from relay.web.people import People
 from relay.web.preferences import Preferences
 from relay.web.server import HttpServer
+from relay.web.signup import Signup
 from relay.web.tracking import Tracking
 from relay.web.unsubscribe import Leaving
 from relay.webhooks import Webhooks
@@ -223,10 +224,10 @@ class Relay:
             await self._http(Starlette(routes=[*health.public_routes(), *people]), "http.public_listen", config.http.public_listen)
 
     def _for_people(self) -> list[BaseRoute]:
-        """What mail readers follow: unsubscribe links and preferences, tracked links, pixels."""
+        """What mail readers follow: unsubscribe links and preferences, signup forms, tracked links, pixels."""
         services = self.tools.services
         people = People(self.store, services, self.maker, lambda: self.door, self.leader.forget, self.hooks.occurred)
-        pages = (Leaving(people), Fresh(people), Preferences(people), Tracking(self.store, services.tokens, self.clock, self.hooks.occurred))
+        pages = (Leaving(people), Fresh(people), Preferences(people), Signup(people), Tracking(self.store, services.tokens, self.clock, self.hooks.occurred))
         return [route for page in pages for route in page.routes()]
 
     def _api(self, routes: Sequence[BaseRoute]) -> Any:

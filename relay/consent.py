@@ -14,6 +14,7 @@
                                                     marketing
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
     join                                            lifts that                    subscribed       contact.subscribed
+    confirmed, by the link in a letter              lifts that                    subscribed       contact.subscribed
     leave_topic, join_topic                         the same for topic:<id>       the topic's      -
     bounced, of any mail                            hard_bounce, all              unsubscribed     contact.bounced, contact.unsubscribed
     bounced_softly, too often                       soft_bounce, all, for a time  as it was        -
@@ -312,6 +313,16 @@ def join(conn: Any, contact: Contact, act: Act) -> None:
             suppressions.remove(conn, contact.project_id, contact.key, entry.scope)
     if _agreed(conn, contact, MARKETING, act):
         events.append(conn, [Event(contact.project_id, "contact.subscribed", act.at, contact_id=contact.id, data=_told(contact, act))])
+
+
+def confirmed(conn: Any, contact: Contact, topic: int | None, act: Act) -> None:
+    """The person has proven that they want marketing mail, and that of this topic if one is named; the evidence is kept where nothing changes too."""
+    known = not contact.unsubscribed
+    join(conn, contact, act)
+    if known:
+        history.append(conn, [Entry(contact.id, act.at, "subscribed", act.source, _evidence(act))])
+    if topic is not None:
+        join_topic(conn, contact, topic, act)
 
 
 def join_topic(conn: Any, contact: Contact, topic: int, act: Act) -> None:

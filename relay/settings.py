@@ -51,7 +51,7 @@ class Smtp:
 @dataclass(frozen=True, slots=True)
 class Http:
     listen: str = key("", kinds.ADDRESS, 'API, dashboard, docs, metrics, probes. "127.0.0.1:8025"; empty = off.', restart=True)
-    public_listen: str = key("", kinds.ADDRESS, "Only what mail readers need: /u, /t, preference pages, /healthz. Empty = served by listen too.", restart=True)
+    public_listen: str = key("", kinds.ADDRESS, "Only what mail readers need: /u, /p, /t, signup forms, /healthz. Empty = served by listen too.", restart=True)
     public_url: str = key("", kinds.URL, 'What links in mail begin with: "https://mail.example.com". Empty = from listen, good for a laptop only.')
     trusted_proxies: tuple[Network, ...] = key([], kinds.NETWORKS, "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.", restart=True)
     max_body: int = key("350MB", kinds.SIZE, "The largest request body; above 1 MB it is spooled to disk.", restart=True)

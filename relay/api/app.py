@@ -23,6 +23,7 @@ from relay.api import (
     errors,
     events,
     exports,
+    forms,
     imports,
     inbound,
     keys,
@@ -46,7 +47,7 @@ from relay.api.core import Json, Relay
 ROUTERS = (sending.router, preview.router, emails.router, events.router, exports.router, suppressions.router, templates.router, domains.router,
            keys.router, webhooks.router, project.router, imports.router, contacts.router, properties.router, segments.router, audiences.router,
            topics.router, performance.router, broadcasts.router, inbound.router, answering.router, reports.router,
-           validations.router)
+           validations.router, forms.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "
          "`field` at fault; every answer has `X-Request-Id`.")
 ERRORS = {
@@ -77,7 +78,9 @@ def application(relay: Relay, others: Sequence[BaseRoute] = ()) -> FastAPI:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _add_sending(described())
+            document = described()
+            _add_sending(document)
+            document["paths"]["/signup-forms/{form_id}/submit"] = {"post": forms.SUBMIT}
         return app.openapi_schema  # type: ignore[return-value]
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -4,7 +4,7 @@
 
 Each kind has its own key, derived from the secret, so a token of one kind is none of another. Most are written in lower-case base 32 without padding and
 read in any letter case, because mail servers fold local parts: `unsub+TOKEN` with 8 octets of data has 46 characters of the 64 allowed. Kinds that carry
-a URL and stand in one are base64url, which is a sixth shorter. The secret may be a list: the first signs, all verify (a rotation kills no link).
+much and stand in a URL are base64url, which is a sixth shorter. The secret may be a list: the first signs, all verify (a rotation kills no link).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CLICK = "click"
 BOUNCE = "bounce"
 TRACE = "trace"
 REPORTS = "reports"
-IN_URLS = frozenset({CLICK})
+SIGNUP = "signup"
+IN_URLS = frozenset({CLICK, SIGNUP})
 
 MAC = 12  # octets: 2^96 tries for one forgery, and a token that fits a local part
 LONGEST = 8_192  # characters; longer than any link that we rewrite

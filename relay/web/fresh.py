@@ -14,6 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from relay import log
+from relay.audience import letters
+from relay.audience.letters import Letter
 from relay.errors import Expired, NotFound, Refuse, RelayError
 from relay.mail import mailbox
 from relay.mail.message import MARKETING, Principal, Wishes
@@ -22,8 +24,7 @@ from relay.metrics import counter
 from relay.store import recipients
 from relay.store.recipients import Addressee
 from relay.templates import LATER
-from relay.web import letters, pages
-from relay.web.letters import Letter
+from relay.web import pages
 from relay.web.people import People, client, sorry
 
 DAY = 86_400.0

@@ -1,4 +1,4 @@
-"""Pages for people who read mail: one plain frame that needs no script, no cookie and nothing from elsewhere; the words are in relay.web.words."""
+"""Pages for people who read mail: one plain frame that needs no script, no cookie and nothing from elsewhere; the words are in relay.words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 from starlette.responses import HTMLResponse
 
 from relay.policy import Sender
-from relay.web.words import WORDS
+from relay.words import WORDS
 
 DEFAULT = "en"
 

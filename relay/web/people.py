@@ -129,7 +129,7 @@ def fields(content: bytes) -> Fields:
 
 
 def sorry(request: Request, what: str, status: int, more: str = "") -> Response:
-    """A page that knows nothing but the visitor's language; `what` and `more` are keys of relay.web.words."""
+    """A page that knows nothing but the visitor's language; `what` and `more` are keys of relay.words."""
     language = pages.spoken(request.headers.get("accept-language", ""))
     said = pages.words(language)
     text = f"{said[what]} {said[more]}" if more else said[what]

@@ -7,7 +7,7 @@ import pytest
 
 from relay.mail.tokens import UNSUBSCRIBE, Tokens, pack, unpack
 from relay.web import fresh
-from relay.web.words import WORDS
+from relay.words import WORDS
 from tests.api.test_people import token
 from tests.api.test_sending import arrived
 from tests.support.served import email

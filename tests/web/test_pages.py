@@ -9,7 +9,7 @@ import pytest
 from policies import unsubscribe
 from relay.policy import LANGUAGES
 from relay.web import pages
-from relay.web.words import WORDS
+from relay.words import WORDS
 
 
 def test_the_languages_of_pages_footers_and_contacts_are_the_same():

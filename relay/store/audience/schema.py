@@ -50,7 +50,7 @@ contact_history = Table(
     "contact_history", metadata, _id(), _contact(),
     Column("at", Float, nullable=False),
     Column("act", String(32), nullable=False),  # created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed
-    Column("source", String(32), nullable=False),  # api | import | one-click | page | mailto | bounce | complaint | earlier
+    Column("source", String(32), nullable=False),  # api | import | form | one-click | page | preferences | mailto | bounce | complaint | earlier
     Column("evidence", Json, nullable=False),
     Index("contact_history_by_contact", "contact_id", "id"),
 )
@@ -186,6 +186,21 @@ import_errors = Table(
     Column("error", Text, nullable=False),
 )
 
+signup_forms = Table(
+    "signup_forms", metadata, _id(), _project(index=True),
+    Column("name", String(128), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("segment_id", Id, ForeignKey("segments.id", ondelete="SET NULL")),
+    Column("topic_id", Id, ForeignKey("topics.id", ondelete="SET NULL")),
+    Column("fields", Json, nullable=False),  # [{name, type, label, required, placeholder, options}]
+    Column("success_message", String(500), nullable=False),
+    Column("redirect_url", Text, nullable=False),  # the only place that a form leads to; "" = nowhere
+    Column("double_opt_in", Boolean, nullable=False),
+    Column("sender", Text, nullable=False),  # From of the letter that asks for the confirmation; "" without one
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
 bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs to go on after a crash
     "bulk_acts", metadata, _id(), _project(index=True),
     Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete
@@ -200,4 +215,4 @@ bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs 
 )
 
 TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,
-          imports, import_errors, import_changes, memberships, segment_days, changes, followers, bulk_acts)
+          imports, import_errors, import_changes, memberships, segment_days, changes, followers, bulk_acts, signup_forms)
