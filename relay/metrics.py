@@ -303,6 +303,8 @@ CONFIG_RELOADS = counter("config_reload_total", "SIGHUPs by what came of them: o
 POLICY_SECONDS = Tally("policy_seconds", "Seconds spent in each policy, waiting included; by the number of messages the mean", "policy")
 POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by policy and outcome", "policy", "outcome")
 
+BOUNCES = counter("bounces_total", "Recipients that ended without delivery, at delivery or by a report that came later, by category", "category")
+
 # The SMTP listener
 
 TRANSACTION = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0)

@@ -45,12 +45,14 @@ class Heard:
     """What came of a mail to a return path: its `kind`, and the recipients whose copies no longer wait.
 
     results  words for the log: "bounced hard", "failed", "elsewhere", "delayed", "told", "known"
+    ended    categories of relay.bounces, one for each recipient that ended by it
     """
 
     message_id: int
     kind: str
     results: tuple[str, ...] = ()
     stopped: tuple[int, ...] = ()
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ class Hearing:
         addressee = recipients.get(conn, number)
         results: list[str] = []
         stopped: list[int] = []
+        ended: list[str] = []
         for told in _concerning(letter.report.told, addressee):
             if returns.heard(conn, number) >= returns.KEPT:
                 break
-            results.append(self._line(conn, addressee, told, letter, stopped))
-        return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped))
+            results.append(self._line(conn, addressee, told, letter, stopped, ended))
+        return Heard(addressee.message_id, letter.report.kind, tuple(results), tuple(stopped), tuple(ended))
 
     def seek(self, conn: Any, marks: Sequence[Mark], letter: Letter, project: int | None) -> list[Heard]:
         """What came of a report that came to no token, about the recipients whom it proves (relay.inbound.matching), of this project if one is given."""
@@ -86,7 +89,7 @@ class Hearing:
         named = [name for told in report.told for name in (told.original, told.final) if name]
         return [self.record(conn, number, letter) for number in matching.find(conn, marks, named, report.message_id, project)]
 
-    def _line(self, conn: Any, addressee: Addressee, told: Told, letter: Letter, stopped: list[int]) -> str:
+    def _line(self, conn: Any, addressee: Addressee, told: Told, letter: Letter, stopped: list[int], ended: list[str]) -> str:
         if told.action in SUCCESSES:
             owed = _about(told, addressee) and returns.pass_on(conn, _settlement(addressee, told, letter, "delivered"), SUCCESSES[told.action])
             return "told" if owed else "success"
@@ -103,6 +106,7 @@ class Hearing:
         if not returns.settle(conn, _settlement(addressee, told, letter, state, event)):
             return "known"
         stopped.append(addressee.id)
+        ended.append(found.category)
         evidence = _evidence(told, letter, found)
         if told.reply.permanent and found.suppresses:
             stopped.extend(consent.bounced(conn, addressee, evidence, self.terms, conn.info["ids"]).stopped)

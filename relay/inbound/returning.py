@@ -25,7 +25,7 @@ from relay.mail import arf, dsn, ids, traces
 from relay.mail.arf import Complaint
 from relay.mail.dsn import Report
 from relay.mail.message import Envelope
-from relay.metrics import OTHER, counter
+from relay.metrics import BOUNCES, OTHER, counter
 from relay.policy import Tokens
 from relay.smtp.desk import Session
 from relay.store.engine import Store
@@ -108,6 +108,8 @@ class Returning:
             self.forget(each.stopped)
             for result in each.results or (each.kind,):
                 TAKEN.labels("bounce", result).inc()
+            for category in each.ended:
+                BOUNCES.labels(category).inc()
             LOG.info("report", id=ids.public("em", each.message_id), kind=each.kind, results=list(each.results), reporter=report.reporter,
                      client=session.client)
         if not heard:

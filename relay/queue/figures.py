@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from relay import log
 from relay.errors import StoreError
 from relay.mail.reply import Reply
-from relay.metrics import SLOW, counter, gauge, histogram
+from relay.metrics import BOUNCES, SLOW, counter, gauge, histogram
 from relay.store import queue as rows
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ DELAYED = counter("queue_delayed_total", "Times that something due had to wait, 
 DELAYED_CONCURRENCY: Callable[[], None] = DELAYED.labels("concurrency").inc
 LATENCY = histogram("accept_to_delivered_seconds", "From the accepted message to the remote's 250", "stream", "provider", buckets=SLOW)
 RESPONSES = counter("delivery_responses_total", "Answers of remote servers to recipients", "provider", "code", "enhanced_class", "category")
-BOUNCES = counter("bounces_total", "Recipients that ended without delivery, by category", "category")
 SUSPENDED = gauge("destinations_suspended", "Sites that get nothing just now", "reason")
 ATTEMPTS = histogram("attempts_per_message", "Attempts that a recipient had when it ended", buckets=(1, 2, 3, 4, 5, 7, 10, 15, 20, 30))
 AGES = tuple(60.0 * minutes for minutes in (5, 10, 20, 40, 80, 160, 320, 640, 1_280))  # Postfix' qshape

@@ -246,3 +246,22 @@ def test_replay_takes_back_what_a_rule_misread_and_finds_what_was_missed(sender,
     ruled(sender.served, tmp_path / "mine.toml", "")
     assert [each["address"] for each in replayed(sender)["lifted"]] == ["full@example.com"]
     assert replayed(sender)["suppressed"] == []
+
+
+def counted(sender, category):
+    """How many recipients have ended by this category, as the relay's metrics say."""
+    lines = sender.tenant.http.get("/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f'relay_bounces_total{{category="{category}"}}'))
+
+
+@pytest.mark.parametrize(("name", "category", "more"), [
+    pytest.param("postfix", "hard", 1, id="hard"),
+    pytest.param("exchange_full", "mailbox-full", 1, id="full"),
+    pytest.param("forward_broken", "hard", 0, id="about-another-address"),
+])
+def test_a_late_bounce_counts_once_among_the_bounces(sender, name, category, more):
+    _, path = send(sender)
+    before = counted(sender, category)
+    for _ in range(2):
+        sender.served.post(path, sample(name))
+    assert counted(sender, category) - before == more

@@ -90,3 +90,12 @@ async def test_the_loop_goes_on_while_dns_is_slow(dns, threads):
         turns += 1
     assert waiting.result().result == "none"
     assert turns > 100
+
+
+async def test_a_resolver_that_never_answers_is_a_temporary_error_in_time(dns, threads):
+    """The evaluation ends with its lookup's own time, and the thread is free again."""
+    dns.faults["silent.test"] = Fault(drop=True)
+    lookup = Resolver([dns.address], timeout=0.3).lookup
+    found = await spf.check(lookup, threads, "192.0.2.7", "a@silent.test", "x.test")
+    assert (found.result, found.domain) == ("temperror", "silent.test")
+    assert (await spf.check(lookup, threads, "192.0.2.7", "a@pass.test", "x.test")).result == "pass"
