@@ -129,7 +129,7 @@ def _columns(names: list[str]) -> tuple[int, ...]:
 @click.option("--since", default="", metavar="TIME", help='Only the last "2h", "3d", or since "2026-11-21T10:00:00Z".')
 @click.pass_obj
 def undo(run: Run, batch: str, project: str, reason: str | None, rule: str, since: str) -> None:
-    """Take back an import (BATCH), or what a bounce rule or the last hours suppressed."""
+    """Take back an import (BATCH), what a bounce rule suppressed, or the entries of a reason since a time."""
     start = moment(since) if since else None
     answer = run.act("suppress_undo", batch=batch, project=project, reason=reason or "", rule=rule, since=start)
     run.show(answer, lambda gone: f"{gone['removed']} entries removed")

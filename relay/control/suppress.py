@@ -80,12 +80,13 @@ async def take_in(control: Control, rows: Sequence[Sequence[str]], batch: str = 
 
 async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "", reason: str = "", rule: str = "", since: float | None = None,
                until: float | None = None) -> dict[str, Any]:
-    """How many entries of an import, a bounce rule or a stretch of time went; raises Invalid when nothing says which.
+    """How many entries of an import, a bounce rule or a reason in a stretch of time went; raises Invalid when nothing says which.
 
-    Contacts whom such a bounce had unsubscribed are subscribed again, unless they have said anything since.
+    A time alone says too little: complaints and what people asked for themselves would go with it. Contacts whom such a bounce had unsubscribed are
+    subscribed again, unless they have said anything since.
     """
-    if not (batch or rule or since is not None):
-        raise Invalid("batch", "name what to undo: the import's batch, a rule, or since when")
+    if not (batch or rule or (reason and since is not None)):
+        raise Invalid("batch", "name what to undo: the import's batch, a bounce rule, or a reason and since when (a time alone would take complaints too)")
     owner = await control.store.read(projects.by_name, project)
     wanted, total = Filter(reason, batch=batch, rule=rule, since=since, until=until), 0
     act = Act("undo", at=control.clock.now())

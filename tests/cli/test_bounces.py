@@ -39,7 +39,16 @@ def test_rules_of_ones_own_can_be_tried_out(relay, tmp_path):
 def test_undo_takes_a_rule_and_a_time(relay, since):
     relay.text("suppress", "add", "a@b.example")
     assert relay.json("suppress", "undo", "--since", since, "--rule", "no-such-user") == {"removed": 0}
-    assert relay.json("suppress", "undo", "--since", since) == {"removed": 1}
+    assert relay.json("suppress", "undo", "--since", since, "--reason", "complaint") == {"removed": 0}
+    assert relay.json("suppress", "undo", "--since", since, "--reason", "manual") == {"removed": 1}
+
+
+def test_undo_of_a_time_alone_is_refused(relay):
+    """It would take complaints and what people asked for themselves."""
+    relay.text("suppress", "add", "a@b.example")
+    done = relay("suppress", "undo", "--since", "2h")
+    assert (done.returncode, "a bounce rule, or a reason" in done.stderr) == (1, True)
+    assert [each["address"] for each in relay.json("suppress", "list")] == ["a@b.example"]
 
 
 def test_a_time_that_is_none_is_named(relay):
