@@ -68,13 +68,13 @@ async def figures(control: Control, looks: Looks, project: int) -> list[dict[str
     places = control.runner.places if control.runner is not None else {}
     found: dict[str, dict[str, Any]] = {}
     why: dict[str, Counter[str]] = {}
-    for domain, ready, deferred, held, oldest in look.waiting:
+    for domain, ready, deferred, scheduled, held, oldest in look.waiting:
         site = getattr(places.get(domain), "site", None)
         row = found.setdefault(site.name if site is not None else domain, _row(control, site, domain))
         row["domains"].append(domain)
-        for name, number in (("ready", ready), ("deferred", deferred), ("held", held)):
+        for name, number in (("ready", ready), ("deferred", deferred), ("scheduled", scheduled), ("held", held)):
             row[name] += number
-        row["oldest_at"] = min(filter(None, (row["oldest_at"], oldest)))
+        row["oldest_at"] = min(filter(None, (row["oldest_at"], oldest)), default=None)
     for domain, code, enhanced, text, number in look.reasons:
         site = getattr(places.get(domain), "site", None)
         why.setdefault(site.name if site is not None else domain, Counter())[" ".join(str(each) for each in (code, enhanced, text) if each)] += number
@@ -85,15 +85,16 @@ async def figures(control: Control, looks: Looks, project: int) -> list[dict[str
             row |= {"site": each.name, "suspended": True, "limit": f"suspended: {each.reason}", "limit_until": iso(each.suspended_until)}
     for name, row in found.items():
         row["reasons"] = [{"reply": reply, "number": number} for reply, number in why.get(name, Counter()).most_common(REASONS)]
+        row["age"] = None if row["oldest_at"] is None else max(0.0, now - row["oldest_at"])
         row["oldest_at"] = iso(row["oldest_at"])
-        row["waiting"] = row["ready"] + row["deferred"] + row["held"]
+        row["waiting"] = row["ready"] + row["deferred"] + row["scheduled"] + row["held"]
     return sorted(found.values(), key=lambda row: (-row["waiting"], row["site"]))
 
 
 def _row(control: Control, site: Site | None, domain: str) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "site": domain, "provider": UNKNOWN, "domains": [], "ready": 0, "deferred": 0, "held": 0, "oldest_at": None, "in_flight": 0, "open": 0, "allowed": None,
-        "most": None, "rate": None, "limit": "", "limit_until": None, "suspended": False,
+        "site": domain, "provider": UNKNOWN, "domains": [], "ready": 0, "deferred": 0, "scheduled": 0, "held": 0, "oldest_at": None, "in_flight": 0, "open": 0,
+        "allowed": None, "most": None, "rate": None, "limit": "", "limit_until": None, "suspended": False,
     }
     if site is None:
         return row

@@ -21,8 +21,8 @@ async def every(visit: Visit) -> Response:
     """The sites; with `domain` or `site` also who waits there."""
     control = visit.here.control
     found = await sites.figures(control, _looks(visit), visit.who.project)
-    total = {name: sum(row[name] for row in found) for name in ("waiting", "ready", "deferred", "held", "in_flight")}
-    oldest = min(filter(None, (row["oldest_at"] for row in found)), default=None)
+    total = {name: sum(row[name] for row in found) for name in ("waiting", "ready", "deferred", "scheduled", "held", "in_flight")}
+    oldest = max((row["age"] for row in found if row["age"] is not None), default=None)
     return visit.show("queue/sites.html", sites=found, total=total, oldest=oldest, operator=await operator(visit), limits=LIMITS,
                       held=control.runner is not None and control.runner.held)
 

@@ -34,11 +34,13 @@ def recent(conn: Connection, project: int, since: float) -> list[Happened]:
 
 
 def waiting(conn: Connection, project: int, now: float) -> list[Row]:
-    """By domain: (domain, ready, deferred, held, oldest first_due), the domains with the most first."""
-    total, held = func.count(), func.count().filter(queue.c.held)
-    ready = func.count().filter(~queue.c.held, queue.c.due <= now)
-    statement = select(queue.c.domain, ready.label("ready"), (total - ready - held).label("deferred"), held.label("held"),
-                       func.min(queue.c.first_due).label("oldest")).where(queue.c.project_id == project)
+    """By domain: (domain, ready, deferred, scheduled, held, oldest first_due of those whose time had come), the domains with the most first."""
+    free, total = ~queue.c.held, func.count()
+    parts = (
+        total.filter(free, queue.c.due <= now).label("ready"), total.filter(free, queue.c.due > now, queue.c.first_due <= now).label("deferred"),
+        total.filter(free, queue.c.first_due > now).label("scheduled"), total.filter(queue.c.held).label("held"),
+        func.min(queue.c.first_due).filter(queue.c.first_due <= now).label("oldest"))
+    statement = select(queue.c.domain, *parts).where(queue.c.project_id == project)
     return list(conn.execute(statement.group_by(queue.c.domain).order_by(total.desc()).limit(DOMAINS)))
 
 

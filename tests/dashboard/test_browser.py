@@ -19,14 +19,15 @@ from tests.support.served import Served
 ROOT = Path(__file__).parent.parent.parent
 AXE = ROOT / ".peers" / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
 ]
 HOSTILE = '<script>window.ran = 1</script><img src=x onerror="parent.ran = window.ran = 1"><a href="javascript:window.ran=1">x</a>'
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 PAGES = (
-    "/sign-in", "/captured", "/captured/1", "/mail", "/mail?q=nothing-like-it", "/mail/{email}", "/mail/{email}/insights", "/queue", "/queue/waiting", "/nowhere",
-    "/settings/domains", "/settings/domains/{domain}", "/settings/keys", "/settings/webhooks", "/settings/webhooks/{webhook}", "/settings/suppressions",
+    "/sign-in", "/captured", "/captured/1", "/mail", "/mail?q=nothing-like-it", "/mail/{email}", "/mail/{email}/insights", "/queue", "/queue/waiting",
+    "/nowhere", "/settings/domains", "/settings/domains/{domain}", "/settings/keys", "/settings/webhooks", "/settings/webhooks/{webhook}", "/settings/suppressions",
     "/settings/users", "/settings/project",
 )
 PICTURES = {"dashboard-mail": "/mail", "dashboard-message": "/mail/{email}", "dashboard-queue": "/queue", "dashboard-domain": "/settings/domains/{domain}"}
