@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -58,15 +59,20 @@ async def _import(here: Relay, who: Principal, request: Request, preview: bool) 
         order = Order(who.project, file.name, name, form)
         async with mine.opened(order) as source:  # what cannot be read at all is told at once
             given = given or source.given
-        act = by(here, who, request, "import").act
-        told = {"client": act.client, "agent": act.agent[:200], **act.more}
-        order = Order(who.project, file.name, name, form, await _plan(here, who, given, form), _tags(given), told)
+        order = await ordered(here, who, request, order, given)
         if preview:
             return await mine.preview(order)
         work = await mine.start(order)
     assert work.task is not None
     finished, _ = await asyncio.wait({work.task}, timeout=PATIENCE)
     return Json(_answer(work, form), 200 if finished else 202)
+
+
+async def ordered(here: Relay, who: Principal, request: Request, order: Order, given: dict[str, Any]) -> Order:
+    """The order with what its fields say: on_existing, audience_id, segment_id, tags, events; and who gave it. Raises Invalid, NotFound, Conflict."""
+    act = by(here, who, request, "import").act
+    told = {"client": act.client, "agent": act.agent[:200], **act.more}
+    return replace(order, plan=await _plan(here, who, given, order.form), tags=_tags(given), source=told)
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +89,7 @@ async def _received(mine: Imports, request: Request, form: str) -> AsyncIterator
                 upload = fields.get("file")
                 if not isinstance(upload, UploadFile):
                     raise Invalid("file", "the form has no field file with a CSV file")
-                await asyncio.to_thread(_copy, upload.file, file)
+                await asyncio.to_thread(copied, upload.file, file)
                 yield file, upload.filename or "contacts.csv", {name: value for name, value in fields.items() if isinstance(value, str)}
     finally:
         if not any(work.job.job.get("file") == file.name for number, work in mine.at_work.items() if number not in began):
@@ -99,7 +105,8 @@ async def _spool(stream: AsyncIterator[bytes], file: Path) -> None:
         raise Defer(FULL, 60.0) from None
 
 
-def _copy(upload: IO[bytes], file: Path) -> None:
+def copied(upload: IO[bytes], file: Path) -> None:
+    """The upload as a file of its own; raises Defer when the disk does not take it."""
     try:
         upload.seek(0)
         with file.open("xb") as kept:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.dashboard import captured, contacts, domains, keys, mail, people, project, queue, signin, suppressions, webhooks
+from relay.dashboard import captured, contacts, domains, imports, keys, mail, people, project, queue, signin, suppressions, webhooks
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
 if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
-ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, contacts)
+ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, imports, contacts)
 
 
 @dataclass(frozen=True, slots=True)

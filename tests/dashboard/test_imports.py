@@ -1,0 +1,144 @@
+"""A file of contacts from the dashboard: preview, start, progress, the rows with errors, undo; what is no list is told, nobody starts a stranger's."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from tests.dashboard.conftest import _apart
+from tests.support.dns import DnsServer
+from tests.support.served import Served
+from tests.support.visitor import held, visiting, words
+
+ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
+FILE = "Email Address,First Name,plan,=cmd\nada@example.com,Ada,pro,1\nbob@example.com,,free,2\nBOB@example.com,,free,2\nnobody,,,\nx@nowhere.example,,,\n"
+START = "/dashboard/contacts/import/start"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory):
+    directory = tmp_path_factory.mktemp(f"dashboard-imports-{request.param}")
+    with DnsServer(ZONES) as dns:
+        options = {"RELAY_DNS__NAMESERVERS": dns.address}
+        if request.param == "sqlite":
+            with Served(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
+                yield relay
+            return
+        server = request.getfixturevalue("postgres_server")
+        url = _apart(server.create())
+        with Served(directory, url, **options) as relay:
+            yield relay
+        _apart(server.drop(url))
+
+
+def previewed(visitor, data=FILE, name="contacts.csv", **fields):
+    data = data.encode() if isinstance(data, str) else data
+    return visitor.submit("/contacts/import", "/dashboard/contacts/import", files={"file": (name, data)}, **fields)
+
+
+def pressed(visitor, page):
+    """Where the start of a previewed import leads."""
+    form = next(form for form in LexborHTMLParser(page.text).css("form") if form.attributes["action"] == START)
+    return visitor.http.post(START, data=held(form))
+
+
+def ended(tenant, place):
+    return tenant.until(f"/contacts/imports/{place.rpartition('/')[2]}", lambda told: told["status"] != "running")
+
+
+def waiting(served):
+    """The files that wait for their start, by name."""
+    return {path.name for path in (served.directory / "imports").glob("*")}
+
+
+def test_a_file_is_previewed_imported_and_taken_back(served, tenant, visitor):
+    before = waiting(served)
+    tenant.post("/contacts", {"email": "bob@example.com", "first_name": "Bob", "properties": {"plan": "trial"}}, 201)
+    page = previewed(visitor, tags="fair, 2026")
+    said = words(page.text)
+    assert all(part in said for part in ("5 Rows", "1 New contacts", "1 There already", "1 Twice in the file", "1 No address", "1 Domain takes no mail"))
+    assert all(part in said for part in ("Email Address email", "First Name first name", "plan the property plan", "Import 2 contacts"))
+    assert tenant.get("/contacts")["pagination"]["total"] == 1
+    place = pressed(visitor, page).headers["location"]
+    told = ended(tenant, place)
+    assert (told["imported"], told["updated"], told["errors"]) == (1, 1, 2)
+    assert tenant.get("/contacts/by-email/ada@example.com")["tags"] == ["fair", "2026"]
+    assert "completed" in visitor.text(place)
+    rows = list(csv.reader(io.StringIO(visitor.get(f"{place}/errors").text)))
+    assert [row[0] for row in rows] == ["row", "5", "6"]
+    assert "1 contacts are gone, 1 are as they were" in words(visitor.submit(place, f"{place}/undo").text)
+    assert tenant.get("/contacts/by-email/bob@example.com")["properties"] == {"plan": "trial"}
+    assert waiting(served) == before
+
+
+def test_a_file_goes_into_an_audience_and_a_list_and_leaves_those_there_alone(tenant, visitor):
+    tenant.post("/contacts", {"email": "bob@example.com", "first_name": "Bob"}, 201)
+    audience, listed = tenant.post("/audiences", {"name": "All"}, 201), tenant.post("/segments", {"name": "Fair"}, 201)
+    tenant.post("/segments", {"name": "Asks", "rules": [{"field": "email", "operator": "contains", "value": "x"}]}, 201)
+    assert "Asks" not in visitor.text("/contacts/import")
+    page = previewed(visitor, "email,first_name\nbob@example.com,Robert\neve@example.com,Eve\n", on_existing="skip", audience_id=audience["id"],
+                     segment_id=listed["id"])
+    ended(tenant, pressed(visitor, page).headers["location"])
+    assert tenant.get("/contacts/by-email/bob@example.com")["first_name"] == "Bob"
+    assert "eve@example.com" in [each["email"] for each in tenant.get(f"/segments/{listed['id']}/members")["contacts"]]
+    assert "eve@example.com" in [each["email"] for each in tenant.get("/contacts", audience_id=audience["id"])["contacts"]]
+
+
+@pytest.mark.parametrize(("data", "fields", "said"), [
+    ("name\nAda\n", {}, "email"), (b"PK\x03\x04broken", {}, ""), ("email\na@example.com\n", {"on_existing": "burn"}, "on_existing is skip or update"),
+    ("email\na@example.com\n", {"tags": "x" * 65}, "a tag is a text of 1 to 64 characters"), ("", {}, ""),
+    ("email\na@example.com\n", {"audience_id": "aud_nothing"}, "Audience not found"),
+], ids=["no address", "broken", "odd choice", "long tag", "empty", "no such audience"])
+def test_what_cannot_be_imported_is_said_and_leaves_no_file(served, visitor, data, fields, said):
+    before = waiting(served)
+    answer = previewed(visitor, data, **fields)
+    assert answer.status_code in (404, 422)
+    assert said in words(answer.text)
+    assert "Preview" in answer.text
+    assert waiting(served) == before
+
+
+def test_a_form_without_a_file_says_so(visitor):
+    answer = visitor.submit("/contacts/import", "/dashboard/contacts/import")
+    assert (answer.status_code, "choose a file" in words(answer.text)) == (422, True)
+
+
+def test_what_a_file_holds_is_never_run(visitor):
+    hostile = "<script>alert(1)</script>"
+    page = previewed(visitor, f"email,{hostile}\na@example.com,{hostile}\n{hostile},x\n", name=f"{hostile}.csv")
+    assert page.status_code == 200
+    assert hostile not in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-1] + ("a" if text[-1] != "a" else "b"), lambda _: "", lambda _: "../../relay.db"],
+                         ids=["changed", "none", "a path"])
+def test_only_a_form_of_ours_starts_a_file(visitor, change):
+    form = held(next(form for form in LexborHTMLParser(previewed(visitor).text).css("form") if form.attributes["action"] == START))
+    answer = visitor.http.post(START, data={**form, "upload": change(form["upload"])})
+    assert (answer.status_code, "choose it once more" in words(answer.text)) == (422, True)
+
+
+def test_a_stranger_starts_and_sees_nothing_of_ours(served, tenant, visitor):
+    stranger = visiting(served.tenant())
+    page = previewed(visitor)
+    form = held(next(form for form in LexborHTMLParser(page.text).css("form") if form.attributes["action"] == START))
+    token = stranger.see("/contacts/import").css_first("form.narrow input[name=token]").attributes["value"]
+    assert stranger.http.post(START, data={**form, "token": token}).status_code == 422
+    place = pressed(visitor, page).headers["location"]
+    ended(tenant, place)
+    for path in ("", "/errors"):
+        assert stranger.get(place + path).status_code == 404
+    assert stranger.http.post(f"{place}/undo", data={"token": token}).status_code == 404
+    assert tenant.get("/contacts")["pagination"]["total"] == 2
+
+
+def test_a_second_press_starts_no_second_import(tenant, visitor):
+    page = previewed(visitor)
+    ended(tenant, pressed(visitor, page).headers["location"])
+    again = pressed(visitor, page)
+    assert (again.status_code, "choose it once more" in words(again.text)) == (422, True)
+    assert tenant.get("/contacts")["pagination"]["total"] == 2
