@@ -6,6 +6,8 @@ from relay.clock import Clock
 from relay.policy import Sender
 from relay.services import FRESH, StoredSenders
 from relay.store import projects
+from relay.store.audience import contacts
+from relay.store.audience.contacts import Contact
 from relay.store.engine import Store
 
 
@@ -34,3 +36,14 @@ async def test_a_change_that_is_told_counts_at_once(store):
     await store.write(projects.configure, 1, {"title": "Müller"})
     senders.changed()
     assert (await senders.of(1)).title == "Müller"
+
+
+@pytest.mark.parametrize(("locale", "language"), [("de", "de"), ("fr_CA", "fr-CA"), ("DA", "DA"), ("pt-BR", "es"), ("", "es"), (7, "es"), (None, "es")])
+async def test_a_contact_s_own_language_goes_before_the_project_s_and_stays_in_its_project(store, locale, language):
+    await store.write(projects.configure, 1, {"language": "es"})
+    ann = Contact(5, 1, "ann@example.com", "ann@example.com", None, None, {"locale": locale}, [], False, None, None, 0.0, 0.0)
+    await store.write(contacts.add, ann)
+    senders = StoredSenders(store, Clock(elapsed=lambda: 0.0))
+    assert (await senders.of(1, "ann@example.com")).language == language
+    assert (await senders.of(1, "bob@example.com")).language == "es"
+    assert (await senders.of(2, "ann@example.com")).language == "en"

@@ -12,10 +12,9 @@ from pydantic import Field
 from relay.api.core import Core, Input, Owner
 from relay.clock import iso
 from relay.errors import Invalid
+from relay.policy import LANGUAGES
 from relay.store import projects, usage
 from relay.store.projects import Project
-
-LANGUAGES = ("en", "de", "fr", "es", "da")  # of footer and pages; relay/pages has their texts
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 

@@ -33,6 +33,13 @@ def test_a_click_token_carries_its_target():
     assert tokens.unpack(OURS.read(CLICK, OURS.make(CLICK, data))) == (7, b"https://example.com/?a=b&c=%20#x")
 
 
+def test_a_lapsed_token_still_says_whose_it_was_and_a_forged_one_does_not():
+    assert OURS.lapsed(UNSUBSCRIBE, OURS.make(UNSUBSCRIBE, b"x", NOW - 1)) == OURS.lapsed(UNSUBSCRIBE, OURS.make(UNSUBSCRIBE, b"x")) == b"x"
+    for kind, maker in ((OPEN, OURS), (UNSUBSCRIBE, Tokens(("another secret of 32 characters..",), OURS.clock))):
+        with pytest.raises(NotFound):
+            OURS.lapsed(UNSUBSCRIBE, maker.make(kind, b"x", NOW - 1))
+
+
 def test_expired_is_told_apart_from_forged():
     token = OURS.make(UNSUBSCRIBE, b"x", NOW - 1)
     with pytest.raises(Expired):
