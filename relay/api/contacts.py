@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -15,6 +14,7 @@ from relay.audience.contacts import By, Changed
 from relay.audience.grammars import read
 from relay.clock import iso
 from relay.consent import Act
+from relay.control import suppress
 from relay.errors import Invalid, NotFound
 from relay.mail import ids
 from relay.mail.message import Principal
@@ -227,9 +227,5 @@ def subscription(each: Subscription) -> dict[str, Any]:
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    evidence: Mapping[str, Any] = {name: value for name, value in entry.evidence.items() if name != "source"}
-    for name, prefix in (("message_id", "em"),):
-        if name in evidence:
-            evidence = {**evidence, "email_id": ids.public(prefix, evidence[name])}
-    return {"type": entry.act, "source": entry.source, "at": iso(entry.at),
-            "evidence": {name: value for name, value in evidence.items() if name not in ("message_id", "recipient_id")}}
+    evidence = {name: value for name, value in entry.evidence.items() if name != "source"}
+    return {"type": entry.act, "source": entry.source, "at": iso(entry.at), "evidence": suppress.said(evidence)}

@@ -75,7 +75,7 @@ def _key(email: str) -> str:
 
 
 def shown(entry: Suppression) -> dict[str, Any]:
-    return {"id": ids.public("sup", entry.id), "email": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence,
+    return {"id": ids.public("sup", entry.id), "email": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": suppress.said(entry.evidence),
             "created_at": iso(entry.created_at), "expires_at": iso(entry.expires_at)}
 
 

@@ -9,6 +9,7 @@ from relay import bounces
 from relay.bounces import Rules
 from relay.clock import iso
 from relay.control import Control
+from relay.control.suppress import said
 from relay.errors import Invalid, NotFound
 from relay.mail import address as mail_address
 from relay.mail import ids
@@ -47,7 +48,7 @@ async def _suppressions(control: Control, text: str, owner: int | None) -> list[
     found = []
     for project in which[:100]:
         for entry in await control.store.read(suppressions.of, project.id, text):
-            found.append({"project": project.name, "address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence,
+            found.append({"project": project.name, "address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": said(entry.evidence),
                           "created_at": iso(entry.created_at), "expires_at": iso(entry.expires_at)})
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from relay import consent
@@ -96,6 +96,13 @@ async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "
     return {"removed": total}
 
 
+def said(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Evidence as people and programs see it: `email_id` for our own numbers, which are more than JavaScript can count to."""
+    told = {name: value for name, value in evidence.items() if name not in ("message_id", "recipient_id")}
+    number = evidence.get("message_id")
+    return {**told, "email_id": ids.public("em", number)} if isinstance(number, int) else told
+
+
 def shown(entry: Suppression) -> dict[str, Any]:
-    return {"address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": entry.evidence, "created_at": iso(entry.created_at),
+    return {"address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": said(entry.evidence), "created_at": iso(entry.created_at),
             "expires_at": iso(entry.expires_at)}

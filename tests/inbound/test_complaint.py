@@ -9,6 +9,7 @@ import pytest
 from relay.control.explain import explain
 from relay.store import domains
 from relay.store.domains import VERIFIED, Domain
+from tests.broadcasts.mailing import Mailing
 from tests.inbound.samples import sample
 from tests.inbound.test_bounce import add_domain
 
@@ -167,3 +168,23 @@ def test_a_complaint_at_a_return_path_is_one_too(served, tenant):
     (copy,) = [each for each in served.sink.messages if f"<{sent['id']}@relay.test>".encode() in each.content]
     served.post(copy.sender, filled("arf_redacted", unmarked(copy.content)))
     assert state(tenant, sent["id"]) == COMPLAINED
+
+
+def test_a_complaint_counts_for_its_broadcast_and_leaves_others_alone(served):
+    """The copy that one reader reports: in the figures and the ledger of its own broadcast, not in those of another project's."""
+    mine, theirs = Mailing(served.tenant()), Mailing(served.tenant())
+    people = {each: each.people(2) for each in (mine, theirs)}
+    sent = {each: each.draft() for each in (mine, theirs)}
+    for each, number in sent.items():
+        each.post(f"/broadcasts/{number}/send")
+        each.sent(number)
+    who = people[mine][0].email
+    (copy,) = [each.content for each in served.sink.messages if list(each.recipients) == [who]]
+    for _ in range(2):
+        served.post(FEEDBACK, filled("arf_redacted", copy))
+    told = mine.until(f"/broadcasts/{sent[mine]}/performance", lambda p: p["broadcast"]["complained"])["broadcast"]
+    assert (told["complained"], told["complaint_rate"]) == (1, 0.5)
+    assert [row["email"] for row in mine.ledger(sent[mine]) if row["complained_at"]] == [who]
+    assert theirs.get(f"/broadcasts/{sent[theirs]}/performance")["broadcast"]["complained"] == 0
+    assert mine.get("/suppressions")["suppressions"][0]["evidence"]["feedback_type"] == "abuse"
+    assert theirs.get("/suppressions")["suppressions"] == []
