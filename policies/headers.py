@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from email.utils import formatdate
 from functools import lru_cache
 from typing import Any
 
 from relay.mail import ids
-from relay.mail.header import Field, Header
+from relay.mail.header import Field, Header, date
 from relay.mail.message import Decision, Message
 from relay.policy import Services
 from relay.policy import options as known
@@ -91,7 +90,7 @@ class Headers:
         """RFC 5322 §3.3 date and time in UTC."""
         second = int(seconds)
         if second != self._second:
-            self._second, self._date = second, formatdate(second)[:-5] + "+0000"
+            self._second, self._date = second, date(second)
         return self._date
 
 

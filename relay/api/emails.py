@@ -178,15 +178,16 @@ class RescheduleInput(Input):
 
 @router.patch("/emails/{email_id}")
 async def reschedule_email(here: Core, who: Sender, email_id: str, given: RescheduleInput) -> Any:
-    """Move a scheduled email to another time. Only works while its status is `scheduled`."""
+    """Move a scheduled email to another time; one that has passed means now. Only works while its status is `scheduled`."""
     number = number_of(email_id)
     if given.scheduled_at > here.clock.now() + AHEAD:
         raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")
+    send_at = max(given.scheduled_at, here.clock.now())  # its Date follows, and nothing leaves with one of last year
     async with withheld(here, await here.store.read(emails.get, who.project, number), "rescheduled"):
-        await here.store.write(_reschedule, who.project, number, given.scheduled_at)
+        await here.store.write(_reschedule, who.project, number, send_at)
     if here.control.runner is not None:
-        here.control.runner.sooner(given.scheduled_at)
-    return {"id": email_id, "status": messages.SCHEDULED, "scheduled_at": iso(given.scheduled_at)}
+        here.control.runner.sooner(send_at)
+    return {"id": email_id, "status": messages.SCHEDULED, "scheduled_at": iso(send_at)}
 
 
 def _reschedule(conn: Any, project: int, number: int, send_at: float) -> None:

@@ -13,7 +13,7 @@ from relay.api import draft, insights, outbox
 from relay.api.core import Core, Input, Relay, Sender
 from relay.api.draft import Addresses, ContentInput
 from relay.errors import Invalid
-from relay.mail import mime
+from relay.mail import header, ids, mime
 from relay.mail.message import Principal
 from relay.mail.mime import Draft, Texts
 
@@ -32,7 +32,7 @@ class PreviewInput(ContentInput, Input):
 async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
     """The rendered texts, their size, the spam filter's judgement and warnings."""
     texts = await outbox.texts(here, who, given)
-    content, author = _built(given, texts)
+    content, author = _built(here, given, texts)
     spam = await _scored(here, who, author, given.to, content)
     domain = author.rpartition("@")[2]
     subject = insights.Subject(texts.html, texts.text, len(content), await insights._domain(here, who, domain), domain, False, False, spam["score"],
@@ -47,13 +47,17 @@ async def preview_email(here: Core, who: Sender, given: PreviewInput) -> Any:
 @router.post("/emails/spam-preview")
 async def preview_spam(here: Core, who: Sender, given: PreviewInput) -> Any:
     """The spam filter's judgement alone."""
-    content, author = _built(given, await outbox.texts(here, who, given))
+    content, author = _built(here, given, await outbox.texts(here, who, given))
     return await _scored(here, who, author, given.to, content)
 
 
-def _built(given: PreviewInput, texts: Texts) -> tuple[bytes, str]:
+def _built(here: Relay, given: PreviewInput, texts: Texts) -> tuple[bytes, str]:
+    """The octets with what the door would add, whose absence has a price with rspamd, and the author's address."""
     author = draft.author(given)
-    return mime.build(Draft(given.from_, given.to, texts.subject, texts.html, texts.text)), author
+    fields, body = mime.composed(Draft(given.from_, given.to, texts.subject, texts.html, texts.text))
+    name = ids.public("em", here.maker.next())
+    added = header.make("Date", header.date(here.clock.now())), header.make("Message-ID", f"<{name}@{here.settings.hostname}>")
+    return b"".join((*fields.prepend(*added).raws(), b"\r\n", body)), author
 
 
 async def _scored(here: Relay, who: Principal, author: str, to: list[str], content: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from email.header import decode_header
+from email.utils import formatdate
 
 from msgspec import Struct
 
@@ -74,6 +75,16 @@ class Header(Struct, frozen=True):
 
     def without(self, *names: bytes) -> Header:
         return Header(tuple(f for f in self.fields if f.name not in names))
+
+    def dated(self, at: float) -> Header:
+        """With `at`, UTC seconds, in its Date field; without such a field it stays without."""
+        stamp = Field(b"date", f"Date: {date(at)}\r\n".encode())
+        return Header(tuple(stamp if f.name == b"date" else f for f in self.fields))
+
+
+def date(at: float) -> str:
+    """UTC seconds as a date and time (RFC 5322 §3.3), in UTC: `Mon, 21 Sep 2026 14:13:20 +0000`."""
+    return formatdate(int(at))[:-5] + "+0000"
 
 
 def make(name: str, value: str) -> Field:

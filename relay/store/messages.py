@@ -247,6 +247,8 @@ def _people(conn: Connection, number: int, waiting_only: bool) -> tuple[Recipien
 def rebuilt(row: Row[Any], people: Sequence[Recipient], octets: bytes) -> Message:
     """The frozen Message of a ledger row, its recipients and its octets."""
     fields_, body = header.split(octets)
+    if row.send_at is not None and row.send_at > row.created_at:
+        fields_ = fields_.dated(row.send_at)  # it may have been given another time since it was accepted
     envelope, origin = row.envelope, row.origin
     return Message(
         id=row.id,

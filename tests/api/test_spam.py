@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from relay.clock import iso
 from tests.support.rspamd import rspamd
 from tests.support.served import Served, email
 
@@ -38,6 +39,12 @@ def test_above_five_warns(scored):
     assert "spam_score" in {each["type"] for each in tenant.get(f"/emails/{sent['id']}/insights")["warnings"]}
 
 
+def test_mail_that_waits_for_its_time_scores_as_if_it_left_now(scored):
+    tenant = scored.tenant()
+    later = scored.relay.clock.now() + 30 * 86_400
+    assert tenant.send(scheduled_at=iso(later))["spam_score"] == pytest.approx(tenant.send()["spam_score"], abs=0.5)
+
+
 def test_spam_is_refused_and_counts_nowhere(scored):
     tenant = scored.tenant()
     answer = tenant.http.post("/emails", json=email(text=GTUBE))
@@ -52,6 +59,7 @@ def test_a_preview_shows_the_symbols(scored):
     tenant = scored.tenant()
     spam = tenant.post("/emails/spam-preview", email(subject="a suspicious offer"))
     assert (spam["skipped"], spam["score"] >= 5) == (False, True)
+    assert spam["score"] == pytest.approx(tenant.send(subject="a suspicious offer")["spam_score"], abs=0.5)
     assert "TEST_SUSPICIOUS" in {each["name"] for each in spam["symbols"]}
     assert tenant.post("/emails/preview", email(text=GTUBE))["spam"]["action"] == "reject"
 
