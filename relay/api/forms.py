@@ -14,7 +14,7 @@ from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
 from relay.audience.signups import NAMES, TRAP, Signups
 from relay.clock import iso
 from relay.errors import Invalid
-from relay.mail import ids, mime
+from relay.mail import address, ids, mime
 from relay.mail.message import Principal
 from relay.store.audience import forms, segments, topics
 from relay.store.audience.forms import Form
@@ -141,6 +141,8 @@ async def _author(here: Relay, who: Principal, given: str | None) -> str:
     boxes = mime.mailboxes(given, "from")
     if len(boxes) > 1:
         raise Invalid("from", "from takes one address")
+    if who.domain and not address.within(boxes[0].domain, who.domain):
+        raise Invalid("from", f"from <{boxes[0].address}> is not allowed: this key sends from {who.domain} only")
     if not await signups(here).owns(who.project, boxes[0].address):
         raise Invalid("from", f"from <{boxes[0].address}> is at no verified domain of the project; add it with POST /domains and publish its records")
     return given

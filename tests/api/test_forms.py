@@ -9,6 +9,7 @@ from relay.audience import signups
 from relay.mail.tokens import SIGNUP, Tokens, pack
 from relay.words import WORDS
 from tests.api.test_sending import arrived
+from tests.support.served import Served
 
 FIELDS = [{"name": "email", "type": "email"}, {"name": "first_name", "label": "Your <name>"}, {"name": "plan", "type": "select", "options": ["free", "pro"]},
           {"name": "terms", "type": "checkbox", "label": "I agree", "required": True}]
@@ -207,6 +208,21 @@ def letter(served, tenant, visitor, form, **given):
 
 def double(tenant, **given):
     return make(tenant, double_opt_in=True, **{"from": "News <news@yourdomain.com>"}, **given)
+
+
+def test_a_key_of_one_domain_has_letters_written_from_that_one_only(served):
+    bound = served.tenant(domain="yourdomain.com")
+    double(bound)
+    assert make(bound, 422, double_opt_in=True, **{"from": "news@other.example"})["field"] == "from"
+
+
+def test_letters_come_from_a_verified_domain_only(tmp_path):
+    with Served(tmp_path, f"sqlite:///{tmp_path / 'relay.db'}", RELAY_DOMAINS__REQUIRE_VERIFIED="true") as relay:
+        tenant, other = relay.tenant(), relay.tenant()
+        other.post("/domains", {"name": "yourdomain.com"}, 201)
+        for each in (tenant, other):
+            refused = each.http.post("/signup-forms", json={"name": "N", "fields": FIELDS, "double_opt_in": True, "from": "news@yourdomain.com"})
+            assert (refused.status_code, refused.json()["field"]) == (422, "from")
 
 
 def test_a_contact_is_there_when_the_address_has_confirmed(served, tenant, visitor):
