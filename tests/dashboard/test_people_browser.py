@@ -1,0 +1,112 @@
+"""Contacts and segments in headless Chromium, as the seed pages tell it: by hand, from a file, dynamic and static; axe on each page; with a phone's width."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.dashboard.test_browser import AXE, TAGS, browser, page, sign_in  # noqa: F401  fixtures
+from tests.support.dns import DnsServer
+from tests.support.served import Served
+
+ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
+PAGES = ("/contacts", "/contacts/new", "/contacts/{contact}", "/contacts/import", "/segments", "/segments/new", "/segments/new?kind=static",
+         "/segments/{dynamic}", "/segments/{dynamic}/edit", "/segments/{static}?find=a", "/segments/{static}/edit")
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    """A relay that knows where example.com takes mail."""
+    directory = tmp_path_factory.mktemp("people")
+    with DnsServer(ZONES) as dns, Served(directory, f"sqlite:///{directory / 'relay.db'}", RELAY_DNS__NAMESERVERS=dns.address) as relay:
+        relay.me = relay.tenant(project="default")
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def furnished(laptop):
+    me = laptop.me
+    contact = me.post("/contacts", {"email": "ann@example.com", "first_name": "Ann", "tags": ["vip"], "properties": {"plan": "team"}}, 201)["id"]
+    me.post("/subscription-topics", {"name": "News"}, 201)
+    static = me.post("/segments", {"name": "Guests", "track_membership": True}, 201)["id"]
+    me.post(f"/segments/{static}/members", {"emails": ["ann@example.com"]})
+    dynamic = me.post("/segments", {"name": "Teams", "rules": [{"field": "plan", "operator": "equals", "value": "team"}]}, 201)["id"]
+    found = {"contact": contact, "static": static, "dynamic": dynamic}
+    return lambda path: f"/dashboard{path.format(**found)}"
+
+
+def test_contacts_come_by_hand_and_from_a_file_and_change_their_state(page, laptop):  # noqa: F811
+    sign_in(page, laptop.me.key)
+    page.locator("nav a", has_text="Contacts").click()
+    page.get_by_role("link", name="Add a contact").click()
+    page.get_by_label("Address").fill("ada@example.com")
+    page.get_by_label("First name").fill("Ada")
+    page.get_by_role("button", name="Add").click()
+    page.get_by_role("heading", name="ada@example.com").wait_for()
+    page.get_by_role("button", name="Unsubscribe").first.click()
+    page.get_by_text("Unsubscribed: no more marketing mail.").wait_for()
+    assert laptop.me.get("/contacts/by-email/ada@example.com")["unsubscribed"] is True
+
+    page.locator("nav a", has_text="Contacts").click()
+    page.get_by_role("link", name="Import a file").click()
+    data = "email,plan\nada@example.com,pro\nbob@example.com,free\n"
+    page.get_by_label("File").set_input_files({"name": "people.csv", "mimeType": "text/csv", "buffer": data.encode()})
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Import 2 contacts").click()
+    page.get_by_text("completed").wait_for()  # by itself
+    ada = laptop.me.get("/contacts/by-email/ada@example.com")
+    assert (ada["properties"], ada["unsubscribed"]) == ({"plan": "pro"}, True)
+    assert not page.faults
+
+
+def test_segments_are_made_edited_and_kept_by_hand(page, laptop, furnished):  # noqa: F811
+    for name in ("eve", "joe"):
+        laptop.me.post("/contacts", {"email": f"{name}@example.com", "properties": {"plan": "gold"}}, 201)
+    sign_in(page, laptop.me.key)
+    page.locator("nav a", has_text="Segments").click()
+    page.get_by_role("link", name="Create a segment").click()
+    page.get_by_label("Name").fill("Gold")
+    page.get_by_label("Field").fill("properties.plan")
+    page.get_by_label("Value").fill("gold")
+    page.get_by_text("2 contacts are in it now: contacts whose plan is gold.").wait_for()  # live
+    page.get_by_role("button", name="Save").last.click()
+    page.get_by_role("link", name="eve@example.com").wait_for()
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_role("button", name="Add a condition").click()
+    row = page.get_by_role("group", name="Condition 2")
+    row.get_by_label("Field").fill("email")
+    row.get_by_label("Operator").select_option("contains")
+    row.get_by_label("Value").fill("joe")
+    page.get_by_text("1 contact is in it now").wait_for()
+    page.get_by_role("button", name="Save").last.click()
+    page.get_by_role("link", name="joe@example.com").wait_for()
+    assert page.get_by_role("link", name="eve@example.com").count() == 0
+
+    page.goto("/dashboard/segments/new")
+    page.get_by_role("link", name="Static").click()
+    page.get_by_label("Name").fill("Friends")
+    page.get_by_role("button", name="Save").last.click()
+    page.get_by_label("Search contacts").press_sequentially("eve")
+    page.get_by_role("button", name="Add eve@example.com").click()  # found while typing
+    page.get_by_role("button", name="Remove eve@example.com").click()
+    page.get_by_text("No member yet.").wait_for()
+    assert not page.faults
+
+
+def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
+    if not AXE.exists():
+        pytest.skip("missing peer: axe-core") if "CI" not in os.environ else pytest.fail("missing peer: axe-core")
+    sign_in(page, laptop.me.key)
+    page.set_viewport_size({"width": 360, "height": 740})
+    found = []
+    for path in PAGES:
+        page.goto(furnished(path))
+        page.evaluate(AXE.read_text())
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"):
+            found.append((path, "too wide"))
+        for scheme, rules in (("light", TAGS), ("dark", ["color-contrast"])):
+            page.emulate_media(color_scheme=scheme)
+            faults = page.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(found => found.violations)", rules)
+            found += [(path, scheme, fault["id"], fault["nodes"][0]["html"]) for fault in faults if fault["impact"] in ("serious", "critical")]
+    assert not found
