@@ -27,8 +27,8 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
 PAGES = (
     "/sign-in", "/captured", "/captured/1", "/mail", "/mail?q=nothing-like-it", "/mail/{email}", "/mail/{email}/insights", "/queue", "/queue/waiting",
-    "/nowhere", "/settings/domains", "/settings/domains/{domain}", "/settings/keys", "/settings/webhooks", "/settings/webhooks/{webhook}", "/settings/suppressions",
-    "/settings/users", "/settings/project",
+    "/nowhere", "/settings/domains", "/settings/domains/{domain}", "/settings/keys", "/settings/webhooks", "/settings/webhooks/{webhook}",
+    "/settings/suppressions", "/settings/users", "/settings/project",
 )
 PICTURES = {"dashboard-mail": "/mail", "dashboard-message": "/mail/{email}", "dashboard-queue": "/queue", "dashboard-domain": "/settings/domains/{domain}"}
 
