@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -63,7 +64,7 @@ def remove(run: Run, name: str, project: str) -> None:
 def _read(stdin: bool) -> str:
     if not stdin:
         return ""
-    text = click.get_text_stream("stdin").readline(2_000).rstrip("\r\n")
+    text = sys.stdin.readline(2_000).rstrip("\r\n")
     if not text:
         raise click.UsageError(f"{PASSWORD}: standard input is empty")
     return text
