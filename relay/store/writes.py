@@ -29,6 +29,7 @@ BATCH_BYTES = 16_000_000  # octets of mail in one commit
 SLICE = 1  # jobs of one commit: a job is a slice of 1,000 rows or less, and mail waits at most for one
 WAITING = 5_000  # writes that may wait; beyond, new mail hears 452
 WAITING_BYTES = 256_000_000
+LARGEST = WAITING_BYTES // 2  # as which a larger one counts: ten attachments of 25 MB are more than all the room, and must not wait for an idle store
 
 BUSY = Reply(452, "4.3.1", "too much mail is waiting for the disk, try again later")
 CANNOT = Reply(554, "5.6.0", "the message cannot be stored")
@@ -48,7 +49,7 @@ class Write:
 
     many  `args` is an item of a function that takes many; with `each` it is a sequence of them that came together, and the result a list in which
           an item that failed alone has its error
-    size  octets of mail
+    size  octets of mail, LARGEST at most
     rows  messages or outcomes that it writes, where their number bounds what it costs; 0 = nobody knows
     """
 
@@ -56,7 +57,7 @@ class Write:
 
     def __init__(self, fn: Callable[..., Any], args: Any, many: bool, lane: int, size: int, future: asyncio.Future[Any],
                  each: bool = False, rows: int = 0):
-        self.fn, self.args, self.many, self.lane, self.size, self.future, self.each = fn, args, many, lane, size, future, each
+        self.fn, self.args, self.many, self.lane, self.size, self.future, self.each = fn, args, many, lane, min(size, LARGEST), future, each
         self.rows = rows
         self.count = len(args) if each else 1
         self.taken = False  # by the writer, or withdrawn: whoever sets it first has it

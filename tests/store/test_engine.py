@@ -188,12 +188,19 @@ async def test_too_much_waiting_is_refused_for_now_but_outcomes_enter(sqlite, mo
 
 
 async def test_octets_waiting_are_bounded(sqlite):
-    first = asyncio.create_task(sqlite.write(put, "a", size=writes.WAITING_BYTES))
+    some = [asyncio.create_task(sqlite.write(put, name, size=writes.LARGEST)) for name in ("a", "b")]
     await asyncio.sleep(0)
     with pytest.raises(Defer):
-        await sqlite.write(put, "b", size=1)
-    await first
-    await sqlite.write(put, "b", size=1)
+        await sqlite.write(put, "c", size=1)
+    await asyncio.gather(*some)
+    await sqlite.write(put, "c", size=1)
+
+
+async def test_one_larger_than_all_the_room_enters_beside_others(sqlite):
+    one = asyncio.create_task(sqlite.write(put, "a", size=writes.LARGEST))
+    await asyncio.sleep(0)
+    assert await sqlite.write(put, "b", size=2 * writes.WAITING_BYTES) == "b"
+    assert await one == "a"
 
 
 async def test_intake_stops_below_min_free_and_departures_below_reserve(sqlite_url, tmp_path):
