@@ -142,10 +142,10 @@ def texts(octets: bytes | None) -> tuple[str | None, str | None]:
     if octets is None:
         return None, None
     try:
-        found = reading.read(octets)
+        plain, rich = reading.texts(octets)
     except RelayError:
         return None, None
-    return tuple(text.replace("\r\n", "\n").removesuffix("\n") or None for text in (found.html, found.text))  # type: ignore[return-value]
+    return tuple(text.replace("\r\n", "\n").removesuffix("\n") or None for text in (rich, plain))  # type: ignore[return-value]
 
 
 def _first(events: list[Event], *types: str) -> float | None:

@@ -67,7 +67,7 @@ def read(content: bytes) -> Reading:
     texts: dict[str, list[str]] = {"text/plain": [], "text/html": []}
     files: list[Attachment] = []
     for each in entities.leaves(content):
-        if each.kind in texts and each.disposition != "attachment" and not each.filename:
+        if _said(each):
             texts[each.kind].append(_text(each))
         elif len(files) < ATTACHMENTS:
             files.append(_file(each))
@@ -76,6 +76,20 @@ def read(content: bytes) -> Reading:
         fields, author[0][1] if author else "", author[0][0] if author else "", tuple(spec for _, spec in _boxes(fields, b"to")),
         tuple(spec for _, spec in _boxes(fields, b"cc")), decode(fields.value(b"subject")[:5_000]), *_thread(fields),
         _joined(texts["text/plain"]), _joined(texts["text/html"]), tuple(files))
+
+
+def texts(content: bytes) -> tuple[str, str]:
+    """Text and HTML as `read` gives them, without a look into files, which takes seconds where they are large. Raises as `read`."""
+    found: dict[str, list[str]] = {"text/plain": [], "text/html": []}
+    for each in entities.leaves(content):
+        if _said(each):
+            found[each.kind].append(_text(each))
+    return _joined(found["text/plain"]), _joined(found["text/html"])
+
+
+def _said(entity: Entity) -> bool:
+    """Whether it is a text to be read, and no file."""
+    return entity.kind in ("text/plain", "text/html") and entity.disposition != "attachment" and not entity.filename
 
 
 def _text(entity: Entity) -> str:
