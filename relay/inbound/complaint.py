@@ -6,7 +6,8 @@
     not-spam, virus, auth-failure,   as it was    -                   as it was; counted and logged
       other, about nobody of ours
 
-A second complaint about the same message changes nothing.
+A second complaint about the same message changes nothing. Who complains has the message, whatever the ledger says (its 250 was lost, a later hop sent a
+failure too): then the end of the recipient stays as it was, and all else is done.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from relay.consent import Act
 from relay.inbound import matching
 from relay.inbound.matching import Mark
 from relay.mail.arf import Complaint
-from relay.store import recipients, returns
+from relay.store import recipients, returns, suppressions
 from relay.store.recipients import Addressee
 
 SOURCE = "feedback"
@@ -52,8 +53,14 @@ def _one(conn: Any, addressee: Addressee, complaint: Complaint, client: str, at:
     mx = recipients.delivered_by(conn, addressee.id)
     if not complaint.complains:
         return Taken(addressee.message_id, complaint.kind if complaint.kind in KINDS else "other", mx)
-    if not returns.complained(conn, addressee.id, at):
+    if not returns.complained(conn, addressee.id, at) and _heard(conn, addressee):
         return Taken(addressee.message_id, "known", mx)
     act = Act(SOURCE, client, at=at, more={"feedback_type": complaint.kind, "reporter": complaint.reporter})
     done = consent.complained(conn, addressee, act, conn.info["ids"])
     return Taken(addressee.message_id, COMPLAINED, mx, done.stopped)
+
+
+def _heard(conn: Any, addressee: Addressee) -> bool:
+    """Whether a complaint of theirs is on record: about this message, or about another and it still holds."""
+    holding = suppressions.of(conn, addressee.project_id, addressee.key)
+    return returns.state(conn, addressee.id) == returns.COMPLAINED or any(entry.reason == consent.COMPLAINED for entry in holding)

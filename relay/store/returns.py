@@ -63,6 +63,11 @@ def complained(conn: Connection, recipient_id: int, at: float) -> bool:
     return conn.execute(found).rowcount == 1
 
 
+def state(conn: Connection, recipient_id: int) -> str:
+    """How the ledger says that the recipient ended, or that they wait."""
+    return conn.scalar(select(recipients.c.state).where(recipients.c.id == recipient_id)) or ""
+
+
 def pass_on(conn: Connection, told: Settlement, kind: str) -> bool:
     """Whether a success that a later hop reports is owed to the submitter, who asked for it (RFC 3461 §4.1); written as a report to send."""
     row = conn.execute(_PERSON.where(recipients.c.id == told.recipient_id)).one()

@@ -107,6 +107,27 @@ def test_where_recipients_share_a_copy_the_report_names_who_it_was(tenant):
     assert states == {"user@example.com": "complained", "friend@example.com": "delivered"}
 
 
+def test_a_complaint_counts_though_the_ledger_says_that_nothing_arrived(served, tenant):
+    """A later hop has sent a failure, and the reader has the message all the same."""
+    name = f"{tenant.project}.example"
+    add_domain(served, tenant, name)
+    number, copy = delivered(tenant, **{"from": f"you@{name}"})
+    (path,) = [each.sender for each in served.sink.messages if each.content == copy]
+    served.post(path, sample("exchange_full"))
+    assert state(tenant, number) == ("bounced", ["bounced"], [])
+    for _ in range(2):
+        served.post(FEEDBACK, filled("arf_redacted", copy))
+    assert state(tenant, number) == ("bounced", ["bounced", "complained"], [("user@example.com", "complaint")])
+
+
+def test_the_same_report_again_takes_nothing_that_was_given_back(served, tenant):
+    number, copy = delivered(tenant)
+    served.post(FEEDBACK, filled("arf", copy))
+    tenant.delete("/suppressions/user@example.com")
+    served.post(FEEDBACK, filled("arf", copy))
+    assert state(tenant, number) == ("complained", ["complained"], [])
+
+
 def test_two_projects_never_cross(served, tenant):
     """The same person has mail of both; a complaint about one's says nothing of the other's."""
     other = served.tenant()
