@@ -7,8 +7,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from relay.clock import iso
-from tests.api.test_sending import arrived
-from tests.support.served import email
+from tests.support.served import arrived, email
 
 LATER, EVEN_LATER = "2027-03-25T09:00:00.000Z", "2027-03-26T14:00:00.000Z"
 

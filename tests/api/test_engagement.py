@@ -6,7 +6,7 @@ import pytest
 
 from relay.web.tracking import record
 from tests.api.test_people import tracked, visitor  # noqa: F401  a fixture
-from tests.api.test_sending import arrived
+from tests.support.served import arrived
 
 READER = "user@example.com"  # to whom the smallest email goes
 

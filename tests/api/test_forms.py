@@ -8,8 +8,7 @@ import pytest
 from relay.audience import signups
 from relay.mail.tokens import SIGNUP, Tokens, pack
 from relay.words import WORDS
-from tests.api.test_sending import arrived
-from tests.support.served import Served
+from tests.support.served import Served, arrived
 
 FIELDS = [{"name": "email", "type": "email"}, {"name": "first_name", "label": "Your <name>"}, {"name": "plan", "type": "select", "options": ["free", "pro"]},
           {"name": "terms", "type": "checkbox", "label": "I agree", "required": True}]

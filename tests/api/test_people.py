@@ -8,8 +8,7 @@ import pytest
 from relay.mail.tokens import Tokens, pack
 from relay.web import pages
 from relay.web.tracking import location, machine
-from tests.api.test_sending import arrived
-from tests.support.served import email
+from tests.support.served import arrived, email
 
 PERSON = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:140.0) Gecko/20100101 Firefox/140.0"}
 

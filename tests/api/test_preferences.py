@@ -9,8 +9,7 @@ from relay.mail.tokens import UNSUBSCRIBE, Tokens, pack, unpack
 from relay.web import fresh
 from relay.words import WORDS
 from tests.api.test_people import token
-from tests.api.test_sending import arrived
-from tests.support.served import email
+from tests.support.served import arrived, email
 
 
 @pytest.fixture

@@ -2,23 +2,11 @@
 
 import base64
 import concurrent.futures
-import email as stdlib
-import email.policy as policies
 
 import pytest
 
 from relay.mail import ids
-from tests.support.served import email
-
-
-def arrived(served, tenant, sent):
-    """The message of this answer as the sink has it."""
-    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
-    for each in served.sink.messages:
-        message = stdlib.message_from_bytes(each.content, policy=policies.default)
-        if message["Message-ID"] == f"<{sent['id']}@relay.test>":
-            return message, each
-    raise AssertionError("it did not arrive")
+from tests.support.served import arrived, email
 
 
 def test_the_first_example_is_accepted_and_delivered(tenant):
@@ -38,12 +26,12 @@ def test_everything_that_a_send_can_say_arrives(served, tenant):
         tags=["welcome", "onboarding"], html='<p>Hi <img src="cid:logo"></p>',
         attachments=[{"filename": "invoice.pdf", "content": base64.b64encode(b"%PDF").decode(), "content_type": "application/pdf"},
                      {"filename": "logo.png", "content": base64.b64encode(b"PNG").decode(), "content_id": "logo"}])
-    message, envelope = arrived(served, tenant, sent)
+    message, _ = arrived(served, tenant, sent)
     assert (message["reply-to"], message["cc"], message["x-custom-header"]) == ("support@yourdomain.com", "Team Mate <teammate@example.com>", "välue")
     assert message["bcc"] is None
     assert [part.get_content_type() for part in message.walk()] == [
         "multipart/mixed", "multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png", "application/pdf"]
-    assert {r for each in served.sink.messages if each.content == envelope.content for r in each.recipients} == {
+    assert {r for each in served.sink.messages if f"<{sent['id']}@".encode() in each.content for r in each.recipients} == {
         "user@example.com", "teammate@example.com", "archive@yourdomain.com"}
     found = tenant.get(f"/emails/{sent['id']}")
     assert (found["to"], found["cc"], found["bcc"]) == (["user@example.com"], ["teammate@example.com"], ["archive@yourdomain.com"])

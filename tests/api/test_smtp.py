@@ -29,7 +29,7 @@ def sent(served, tenant, *fields, **given):
 
 def arrived(served, tenant, number):
     tenant.until(f"/emails/{number}", lambda got: got["status"] == "delivered")
-    found = (stdlib.message_from_bytes(each.content, policy=policies.default) for each in served.sink.messages)
+    found = (stdlib.message_from_bytes(each.content, policy=policies.default) for each in served.sink.messages if number.encode() in each.content)
     return next(message for message in found if f"id {number}" in message["Received"])
 
 

@@ -1,19 +1,11 @@
 """Answering mail to a domain and passing it on, over the API."""
 
-import email
-import email.policy
 
 import pytest
 
 from tests.inbound.letters import Stranger, home
 from tests.inbound.test_received import told, with_files
-
-
-def arrived(served, tenant, sent):
-    """The message of this answer as the sink has it."""
-    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
-    found = (email.message_from_bytes(each.content, policy=email.policy.default) for each in served.sink.messages)
-    return next(each for each in found if each["Message-ID"] == f"<{sent['id']}@relay.test>")
+from tests.support.served import arrived
 
 
 def come(served, tenant, *more, **options):
@@ -32,7 +24,7 @@ def come(served, tenant, *more, **options):
 def test_an_answer_is_in_the_thread(served, tenant, more, subject, to, wanted):
     found, name, far = come(served, tenant, *more, subject=subject)
     sent = tenant.post(f"/inbound/{found['id']}/reply", {"from": f"help@{name}", "text": "Hi Joe"}, status=202)
-    message = arrived(served, tenant, sent)
+    message, _ = arrived(served, tenant, sent)
     assert (message["To"], message["Subject"].strip()) == (to.format(far=far.name), wanted)
     assert message["In-Reply-To"] == f"<{found['message_id']}>"
     assert message["References"].split()[-1] == f"<{found['message_id']}>"
@@ -44,7 +36,7 @@ def test_a_forward_brings_text_and_files(served, tenant):
     far = Stranger(served)
     served.post(f"help@{name}", with_files(far, f"help@{name}"), f"joe@{far.name}")
     sent = tenant.post(f"/inbound/{told(tenant)[0]['id']}/forward", {"from": f"help@{name}", "to": ["ann@other.test"], "message": "look <b>"}, status=202)
-    message = arrived(served, tenant, sent)
+    message, _ = arrived(served, tenant, sent)
     assert message["Subject"] == "Fwd: hello"
     plain, html = message.get_body(("plain",)).get_content(), message.get_body(("html",)).get_content()
     assert "look <b>" in plain
@@ -59,7 +51,7 @@ def test_a_stranger_chooses_no_field(served, tenant):
     """What came is repeated in fields of ours: nothing of it begins another."""
     found, name, _ = come(served, tenant, "Reply-To: =?utf-8?q?a=0D=0ABcc=3A_x=40y.test?= <joe@a.test>", subject="=?utf-8?q?a=0D=0ABcc=3A_x=40y.test?=")
     sent = tenant.post(f"/inbound/{found['id']}/reply", {"from": f"help@{name}", "text": "Hi"}, status=202)
-    message = arrived(served, tenant, sent)
+    message, _ = arrived(served, tenant, sent)
     assert message["Bcc"] is None
     assert message["To"] == "joe@a.test"
 

@@ -1,22 +1,11 @@
 """Unsubscribe by mail: the address in List-Unsubscribe acts as the link does, with any content, from anybody."""
 
-import email
-import email.policy
 import re
 
 import pytest
 
+from tests.support.served import arrived
 from tests.support.served import email as draft
-
-
-def arrived(served, tenant, sent):
-    """The message of this answer as the sink has it."""
-    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
-    for each in served.sink.messages:
-        message = email.message_from_bytes(each.content, policy=email.policy.default)
-        if message["Message-ID"] == f"<{sent['id']}@relay.test>":
-            return message
-    raise AssertionError("it did not arrive")
 
 
 def way_out(message):
@@ -35,7 +24,7 @@ def entries(tenant):
 ])
 def test_any_content_from_any_sender(served, tenant, sender, content):
     sent = tenant.send(unsubscribe=True)
-    to = way_out(arrived(served, tenant, sent))
+    to = way_out(arrived(served, tenant, sent)[0])
     for _ in range(2):
         assert served.post(to, content, sender) == (250, b"2.0.0 done")
     assert entries(tenant) == [("user@example.com", "unsubscribe", "all", "mailto")]
@@ -44,19 +33,19 @@ def test_any_content_from_any_sender(served, tenant, sender, content):
 
 
 def test_letters_folded_by_a_mail_server_count_the_same(served, tenant):
-    to = way_out(arrived(served, tenant, tenant.send(unsubscribe=True)))
+    to = way_out(arrived(served, tenant, tenant.send(unsubscribe=True))[0])
     assert served.post(to.upper())[0] == 250
     assert len(entries(tenant)) == 1
 
 
 def test_a_topic_stops_its_own_mail_only(served, tenant):
-    served.post(way_out(arrived(served, tenant, tenant.send(topic_id="top_news"))))
+    served.post(way_out(arrived(served, tenant, tenant.send(topic_id="top_news"))[0]))
     assert entries(tenant) == [("user@example.com", "unsubscribe", "topic:top_news", "mailto")]
     tenant.send()
 
 
 def test_what_waits_is_stopped(served, tenant):
-    to = way_out(arrived(served, tenant, tenant.send(unsubscribe=True)))
+    to = way_out(arrived(served, tenant, tenant.send(unsubscribe=True))[0])
     waiting = tenant.send(scheduled_at="2027-06-01T09:00:00Z")
     served.post(to)
     assert tenant.get(f"/emails/{waiting['id']}")["status"] == "suppressed"
@@ -65,7 +54,7 @@ def test_what_waits_is_stopped(served, tenant):
 def test_several_at_once_and_nobody_elses(served, tenant):
     """One mail to the addresses of two people; a third of the same project and the same person in another project stay."""
     other = served.tenant()
-    out = [way_out(arrived(served, who, who.send(to=[to], unsubscribe=True))) for who, to in ((tenant, "one@example.com"), (tenant, "two@example.com"))]
+    out = [way_out(arrived(served, who, who.send(to=[to], unsubscribe=True))[0]) for who, to in ((tenant, "one@example.com"), (tenant, "two@example.com"))]
     arrived(served, other, other.send(to=["one@example.com"], unsubscribe=True))
     assert served.post(out) == (250, b"2.0.0 done")
     assert sorted(e[0] for e in entries(tenant)) == ["one@example.com", "two@example.com"]

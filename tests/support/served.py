@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +114,16 @@ async def _until(tenant: Tenant, path: str, ready: Any) -> Any:
             if ready(answer):
                 return answer
             await asyncio.sleep(0.02)
+
+
+def arrived(served: Served, tenant: Tenant, sent: dict[str, Any]) -> tuple[EmailMessage, Any]:
+    """The message of this answer, read and as the sink has it; what other tests sent may be more than the standard library can read."""
+    tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
+    field = f"<{sent['id']}@relay.test>"
+    for each in served.sink.messages:
+        if field.encode() in each.content and (message := message_from_bytes(each.content, policy=default))["Message-ID"] == field:
+            return message, each
+    raise AssertionError("it did not arrive")
 
 
 def email(**given: Any) -> dict[str, Any]:
