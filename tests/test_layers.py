@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent
 RELAY = ROOT / "relay"
 
 LAYERS = (
-    {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "shipped", "systemd", "words"},  # what needs nothing; these may import each other
+    # what needs nothing; these may import each other
+    {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "shipped", "systemd", "words"},
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services"},
