@@ -35,10 +35,9 @@ async def take_in(control: Control, file: str, name: str, project: str = project
     tell      whether each contact's change is an event
     look      whether domains are looked up
     """
-    mine = _imports(control)
+    owner, mine = await control.store.read(projects.by_name, project), _imports(control)
     if not _FILE.fullmatch(file) or not (mine.directory / file).is_file():
         raise Invalid("file", "there is no such file in data_dir/imports")
-    owner = await control.store.read(projects.by_name, project)
     plan = Plan(update, await _audience(control, owner.id, audience), await _segment(control, owner.id, segment), tell)
     order = Order(owner.id, file, name, JSON if name.lower().endswith(".json") else FILE, plan, tuple(values.tags(list(tags))), {"source": "cli"}, look)
     if preview:

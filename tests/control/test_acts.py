@@ -32,7 +32,8 @@ async def test_an_act_or_argument_that_does_not_exist_is_named(control):
 
 
 async def test_every_act_on_a_project_that_is_not_there_names_the_way_out(control):
-    arguments = {"key": "x", "name": "a.example", "address": "a@b.example", "rows": [], "batch": "b"}
+    arguments = {"key": "x", "name": "a.example", "address": "a@b.example", "rows": [], "batch": "b",
+                 "file": "0" * 32, "number": "imp_x", "kind": "topics", "known": {}}
     for name, act in ACTS.items():
         wanted = act.run.__code__.co_varnames[:act.run.__code__.co_argcount]
         if "project" in wanted:

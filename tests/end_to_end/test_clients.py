@@ -120,9 +120,10 @@ def postfix_client(world: World, to: str, octets: bytes) -> None:
 CLIENTS = [
     swaks, msmtp, nodemailer, python, python_implicit_tls, curl, perl, django, phpmailer, sendmail, sendmail_reads_recipients, postfix_client,
 ]
+ON_TOP = ["dkim-signature", "dkim-signature", "relay-trace", "received"]
 PUT_ON_TOP = {
-    django: ["dkim-signature", "dkim-signature", "received", "content-transfer-encoding"],  # its 8-bit multiparts do not say that they are
-    postfix_client: ["dkim-signature", "dkim-signature", "received", "received"],
+    django: [*ON_TOP, "content-transfer-encoding"],  # its 8-bit multiparts do not say that they are
+    postfix_client: [*ON_TOP, "received"],
 }
 ROWS = [("one", client) for client in CLIENTS] + [("workers", client) for client in CLIENTS] + [("postgres", client) for client in (python, swaks, sendmail)]
 
@@ -136,7 +137,7 @@ def test_a_message_arrives_once_and_unchanged(world, client: Client):
     mail = world.arrived(to)
     assert mail.sender == SENDER
     assert mail.sent.endswith(original), mail.sent.decode(errors="replace")
-    assert names(mail.sent[:-len(original)]) == PUT_ON_TOP.get(client, ["dkim-signature", "dkim-signature", "received"])
+    assert names(mail.sent[:-len(original)]) == PUT_ON_TOP.get(client, ON_TOP)
     assert "TLSv1" in mail.received
     assert dkim.dkimpy(mail.sent, world.records) == [True, True]
     peers.need_perl("Mail::DKIM::Verifier")
