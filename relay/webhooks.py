@@ -271,8 +271,8 @@ class Endpoint:
 
     async def _follow(self) -> bool:
         """Deliver the next events of the log."""
-        found, cursor = await self._store.read(_following, self.webhook)
-        if not found:
+        found, cursor, self.webhook = await self._store.read(_following, self.webhook)
+        if not found or not self.webhook.enabled:
             return False
         now = self._clock.now()
         wanted = [event for event in found if events.wanted(self.webhook.events, event.type) and now - event.at < LASTS]
@@ -313,9 +313,11 @@ class Endpoint:
             LOG.warning("webhook switched off", webhook=self.webhook.public_id, reason=changes["disabled_reason"])
 
 
-def _following(conn: Any, webhook: Webhook) -> tuple[list[Event], str]:
-    """What the log has for an endpoint after its cursor, and the cursor after that."""
-    return stored_events.since(conn, webhook.cursor, project=webhook.project_id, limit=BATCH)
+def _following(conn: Any, webhook: Webhook) -> tuple[list[Event], str, Webhook]:
+    """What the log has for an endpoint after its cursor, the cursor after that, and the endpoint as it was not before any of that: a secret that was rotated
+    away signs nothing that came later."""
+    found, cursor = stored_events.since(conn, webhook.cursor, project=webhook.project_id, limit=BATCH)
+    return found, cursor, stored.get(conn, webhook.project_id, webhook.id)
 
 
 def _name(delivery: Delivery) -> str:
