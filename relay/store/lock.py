@@ -10,11 +10,14 @@ import fcntl
 import os
 import secrets
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from relay.errors import InUse
+
+LOOKED_AT = 0.2  # seconds within which who only looks has let go of the lock, on a busy machine too
 
 
 @contextmanager
@@ -24,16 +27,28 @@ def hold(data_dir: Path | str) -> Iterator[None]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise InUse(f"{directory} is in use by the relay with pid {holder}; stop it first, or give this one its own data_dir") from None
+            raise InUse(f"{directory} is in use by the relay with pid {holder}; stop it first, or give this one its own data_dir")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is ours; `holder` may have it for a moment, when a command looks while we start."""
+    deadline = time.monotonic() + LOOKED_AT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOKED_AT / 20)
+        else:
+            return True
 
 
 def holder(data_dir: Path | str) -> int | None:

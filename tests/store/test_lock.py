@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -34,6 +35,29 @@ def test_a_lock_dies_with_its_process(tmp_path):
         other.wait()
         with lock.hold(tmp_path):
             pass
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path):
+    """A command that looks has the lock for a moment; a relay that starts in it waits."""
+    looking, ended = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            lock.holder(tmp_path)
+            looking.set()
+
+    with lock.hold(tmp_path):
+        pass
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        assert looking.wait(5)
+        for _ in range(200):
+            with lock.hold(tmp_path):
+                pass
+    finally:
+        ended.set()
+        looker.join()
 
 
 def test_nobody_holds_what_is_not_there(tmp_path):
