@@ -186,6 +186,8 @@ class Sqlite:
         batch = self._room.take()
         if batch:
             self._lend(batch, self.healthy and _quick(batch) and self._staged(batch))
+        else:  # all that waited was withdrawn
+            self._idle()
 
     def _staged(self, batch: list[Write]) -> bool:
         """Whether the batch is in an open transaction; what cannot be done here is done anew, and answered, by the thread."""
@@ -207,11 +209,15 @@ class Sqlite:
         """The thread is done with this batch."""
         self._lent = False
         self._room.leave(batch)
-        if self._rest is not None:
-            self._rest.cancel()
         if self._room:
             self._soon()
-            return
+        else:
+            self._idle()
+
+    def _idle(self) -> None:
+        """Nothing waits and nothing is under way."""
+        if self._rest is not None:
+            self._rest.cancel()
         self._rest = self._loop.call_later(QUIET, self._settle_down)
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

@@ -196,3 +196,11 @@ def test_a_disk_that_fails_once_is_reopened(tmp_path):
         print(store.healthy, store.failed.is_set(), await store.read(messages.count), *sorted(await store.read(keys)))
     """)
     assert printed == ["451", "True", "False", "0", "after", "good"]
+
+
+async def test_a_close_does_not_wait_for_what_was_withdrawn(tmp_path):
+    opened = await Store.open("", tmp_path, min_free=0, reserve=0)
+    write = opened.begin(lambda _conn: None, (), many=False)
+    assert opened.withdraw(write)
+    async with asyncio.timeout(10):
+        await opened.close()
