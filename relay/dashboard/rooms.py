@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.dashboard import captured, contacts, domains, imports, keys, mail, people, project, queue, segments, signin, suppressions, webhooks
+from relay.dashboard import captured, contacts, domains, imports, keys, letters, mail, people, preview, project, queue, segments, signin, suppressions, webhooks
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
 if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
-ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, imports, contacts, segments)
+ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, imports, contacts, segments, preview, letters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Row:
 NAV: tuple[Row, ...] = (
     Row("Contacts", "/dashboard/contacts"),
     Row("Segments", "/dashboard/segments"),
+    Row("Templates", "/dashboard/templates"),
     Row("Mail", "/dashboard/mail", SENDER),
     Row("Captured", "/dashboard/captured", local=True),
     Row("Queue", "/dashboard/queue"),

@@ -115,7 +115,7 @@ class Visit:
         query = str(QueryParams(kept))
         return self.request.url.path + (f"?{query}" if query else "")
 
-    def show(self, template: str, code: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
+    def show(self, template: str, /, code: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
         """The page. `error` is said at its top, and its status is the answer's."""
         if error is not None:
             code = api_errors.status(error)

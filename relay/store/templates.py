@@ -132,7 +132,8 @@ def sent(conn: Connection, project: int, number: int) -> Template:
 
 def version(conn: Connection, template: Template, number: int) -> Texts:
     """Raises NotFound for a version that there never was or that is no longer kept."""
-    row = conn.execute(select(versions).where(versions.c.template_id == template.id, versions.c.version == number)).one_or_none()
+    known = 0 < number <= template.version  # a larger number is more than a column takes
+    row = conn.execute(select(versions).where(versions.c.template_id == template.id, versions.c.version == number)).one_or_none() if known else None
     if row is None:
         raise NotFound("Template version not found")
     return Texts(row.subject, row.html, row.text)

@@ -1,0 +1,80 @@
+"""Letters in headless Chromium: written with a live preview that runs nothing, sent to a segment, followed to their results; axe on each page."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.dashboard.test_browser import AXE, HOSTILE, TAGS, browser, page, sign_in  # noqa: F401  fixtures
+from tests.support.ports import free_port
+from tests.support.served import Served
+
+PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1")
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    """A relay that delivers to its own capture server, as config/local.toml has it."""
+    directory, capture = tmp_path_factory.mktemp("letters"), f"127.0.0.1:{free_port()}"
+    with Served(directory, f"sqlite:///{directory / 'relay.db'}", RELAY_CAPTURE__LISTEN=capture,
+                RELAY_DELIVERY__ROUTE=f'[{{domain = "*", host = "{capture}"}}]') as relay:
+        relay.me = relay.tenant(project="default")
+        yield relay
+
+
+@pytest.fixture(scope="module")
+def furnished(laptop):
+    me = laptop.me
+    me.post("/contacts", {"email": "ann@example.com", "first_name": "Ann"}, 201)
+    template = me.post("/templates", {"name": "Welcome", "subject": "Hello {{ first_name }}", "html": "<h1>Hello</h1>\n<p>one</p>"}, 201)["id"]
+    me.post(f"/templates/{template}/publish")
+    me.patch(f"/templates/{template}", {"html": "<h1>Hello</h1>\n<p>two</p>"})
+    found = {"template": template}
+    return lambda path: f"/dashboard{path.format(**found)}"
+
+
+def test_a_template_is_written_with_a_preview_that_follows_and_runs_nothing(page, laptop, furnished):  # noqa: F811
+    laptop.me.post("/contacts", {"email": "eve@example.com", "first_name": HOSTILE}, 201)
+    sign_in(page, laptop.me.key)
+    page.locator("nav a", has_text="Templates").click()
+    page.get_by_role("link", name="Write a template").click()
+    steps = page.evaluate("history.length")
+    page.get_by_label("Name").fill("Greeting")
+    page.get_by_label("Subject").fill("For {{ first_name }}")
+    page.get_by_label("Preview as").fill("ann@example.com")
+    page.get_by_label("HTML").fill("<h1>Dear {{ first_name }}</h1>")
+    frame = page.frame_locator("iframe[name=preview]")
+    frame.get_by_role("heading", name="Dear Ann").wait_for()
+    page.locator("#words", has_text="For Ann").wait_for()
+    assert not page.faults  # what comes below is loud: Chromium tells of each script that it did not run
+    page.get_by_label("HTML").fill("<h1>Best {{ first_name }}</h1>" + HOSTILE)
+    page.get_by_label("Preview as").fill("eve@example.com")
+    frame.get_by_role("heading", name="Best <script>").wait_for()
+    assert page.evaluate("window.ran") is None
+    assert not any(each.evaluate("window.ran") for each in page.frames if each.url.startswith("http"))
+    assert page.evaluate("history.length") == steps  # Back leads back, however much was typed
+    page.get_by_role("button", name="Save and publish").click()
+    page.get_by_text("Published: version 1").wait_for()
+    page.get_by_role("link", name="Versions").click()
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_text("They say the same.").wait_for()
+
+
+def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
+    if not AXE.exists():
+        pytest.skip("missing peer: axe-core") if "CI" not in os.environ else pytest.fail("missing peer: axe-core")
+    found = []
+    sign_in(page, laptop.me.key)
+    page.set_viewport_size({"width": 360, "height": 740})
+    for path in PAGES:
+        page.emulate_media(color_scheme="light")
+        page.goto(furnished(path))
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"):
+            found.append((path, "wide"))
+        page.evaluate(AXE.read_text())
+        for scheme, rules in (("light", TAGS), ("dark", ["color-contrast"])):
+            page.emulate_media(color_scheme=scheme)
+            faults = page.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(found => found.violations)", rules)
+            found += [(path, scheme, fault["id"], fault["nodes"][0]["html"]) for fault in faults if fault["impact"] in ("serious", "critical")]
+    assert not found
