@@ -85,7 +85,7 @@ def _relay(folder: Path, sink: int, flags: tuple[str, ...], whole: bool) -> Iter
         settings = {**OPEN, **routed(f"127.0.0.1:{sink}")}
         if whole:
             settings["RELAY_RSPAMD__URL"], _ = stack.enter_context(rspamd(folder / "rspamd"))
-        relay = Running(folder, settings)
+        relay = Running(folder, settings, cold=True)
         if whole:
             relay.command("domain", "add", "bench.example")
         key = relay.key()

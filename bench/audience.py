@@ -157,7 +157,8 @@ def main() -> None:
         sink = stack.enter_context(Sink(Script(keep=False)))
         for database in asked.databases.split(","):
             url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else ""
-            where = Running(folder / database, {**OPEN, **TRUSTING, **routed(sink.address), "RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "audience" * 5})
+            settings = {**OPEN, **TRUSTING, **routed(sink.address), "RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "audience" * 5}
+            where = Running(folder / database, settings, cold=True)
             asyncio.run(fill(where, asked.contacts, asked.suppressed))
             print(f"{database}: {asked.contacts} contacts, {asked.suppressed} suppressions", flush=True)
             with where:

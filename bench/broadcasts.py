@@ -139,7 +139,8 @@ def endurance(count: int) -> None:
 
     with tempfile.TemporaryDirectory() as name, Sink() as sink:
         directory = Path(name)
-        relay = Running(directory, {**OPEN, **routed(sink.address), "RELAY_SECRET_KEY": "a secret of thirty-two characters", "RELAY_LOG__LEVEL": "warning"})
+        settings = {**OPEN, **routed(sink.address), "RELAY_SECRET_KEY": "a secret of thirty-two characters", "RELAY_LOG__LEVEL": "warning"}
+        relay = Running(directory, settings, cold=True)
         number, segment, key = asyncio.run(_prepared(directory, count))
         relay.start()
         client = _client(relay, key)

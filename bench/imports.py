@@ -160,7 +160,7 @@ def main() -> None:
         for database in asked.databases.split(","):
             url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else ""
             settings = {**OPEN, **TRUSTING, **by_mx(dns.address, 25), **routed(sink.address), "RELAY_STORE__URL": url}
-            where = Running(folder / database, {**settings, "RELAY_SECRET_KEY": "imports " * 5})
+            where = Running(folder / database, {**settings, "RELAY_SECRET_KEY": "imports " * 5}, cold=True)
             asyncio.run(suppress(where, asked.suppressed, asked.rows))
             print(f"{database}: {asked.rows} rows, {asked.suppressed} suppressions", flush=True)
             with where:

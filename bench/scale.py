@@ -49,7 +49,7 @@ FLAT = (8, 4_000)  # chunks of so many messages
 
 def relay(directory: Path, pit: str, sink: str) -> Running:
     """All mail goes to the sink, that for slow.test to the tarpit."""
-    return Running(directory, {**OPEN, **TRUSTING, **routed(sink, {"slow.test": pit}), "RELAY_HTTP__LISTEN": ""})
+    return Running(directory, {**OPEN, **TRUSTING, **routed(sink, {"slow.test": pit}), "RELAY_HTTP__LISTEN": ""}, cold=True)
 
 
 async def put(directory: Path, to: Iterable[str], maker: Maker) -> None:

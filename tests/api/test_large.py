@@ -115,7 +115,7 @@ def test_a_body_above_the_bound_is_a_413(tmp_path):
 def test_a_large_request_is_in_memory_once(tmp_path):
     """Three files of 8 MB are 33 MB of JSON: the relay holds the message once, and what unpacks it one file at a time."""
     body = json.dumps(email(attachments=files(3, FILE + FILE[:2_000_000]))).encode()
-    relay = Running(tmp_path / "relay", OPEN).start("--hold")  # how a delivery reads it is another test's
+    relay = Running(tmp_path / "relay", OPEN, cold=True).start("--hold")  # how a delivery reads it is another test's
     try:
         key, before = relay.key(), peak(relay.process.pid)
         answer = httpx.post(f"http://127.0.0.1:{relay.http}/emails", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=50)

@@ -25,7 +25,7 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "RELAY_CONFIG": str(ROOT / "config" / "local.toml"), "RELAY_SMTP__INBOUND": f"127.0.0.1:{free_port()}", "RELAY_CAPTURE__LISTEN": capture,
         "RELAY_DELIVERY__ROUTE": f'[{{domain = "*", host = "{capture}"}}]',
     }
-    relay = Running(tmp_path_factory.mktemp("laptop"), settings)
+    relay = Running(tmp_path_factory.mktemp("laptop"), settings, cold=True)
     del relay.settings["RELAY_HOSTNAME"]
     with relay:
         yield relay

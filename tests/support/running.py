@@ -19,15 +19,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from relay.control.place import NAME, reachable
+from tests.support import warm
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-START = 30.0  # seconds until it is up; below 1 on a quiet machine
+START = 50.0  # seconds until it is up; below 1 on a quiet machine
 STOP = 60.0  # seconds a stop may take
 
 TRUSTING = {"RELAY_SMTP__TRUSTED_NETWORKS": "127.0.0.0/8"}  # loopback needs no key
@@ -52,22 +53,26 @@ def listening(port: int) -> int:
 
 
 class Running:
-    """One relay with its data and its log in `directory`, unless `settings` name another data_dir or store."""
+    """One relay with its data and its log in `directory`, unless `settings` name another data_dir or store.
 
-    def __init__(self, directory: Path, settings: Mapping[str, str] = {}, workers: int = 0):
+    cold  start each process as a Python of its own instead of forking it from one that has imported everything: for what measures memory or the start
+    """
+
+    def __init__(self, directory: Path, settings: Mapping[str, str] = {}, workers: int = 0, cold: bool = False):
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self.workers = workers
+        self.workers, self.cold = workers, cold or not warm.POSSIBLE
         self.smtp, self.http = free_port(), free_port()
         self.settings = {
             "RELAY_DATA_DIR": str(directory), "RELAY_HOSTNAME": "relay.test", "RELAY_SMTP__SUBMISSION": f"127.0.0.1:{self.smtp}",
             "RELAY_HTTP__LISTEN": f"127.0.0.1:{self.http}", "RELAY_STORE__MIN_FREE": "10MB", "RELAY_STORE__RESERVE": "5MB", **settings,
         }
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | warm.Process | None = None
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.directory), **self.settings}
+        kept = {name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE") if name in os.environ}
+        return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(self.directory), **self.settings}
 
     @property
     def data(self) -> Path:
@@ -94,16 +99,21 @@ class Running:
 
     def start(self, *arguments: str, **environ: str) -> Self:
         """Start it and wait until it is up; raises RuntimeError with its log. `environ` is for this life only."""
-        command = [sys.executable, "-m", "relay", "serve", "--workers", str(self.workers), *arguments]
+        command = ["serve", "--workers", str(self.workers), *arguments]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env={**self.environ, **environ}, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
+            self.process = self._launch(command, {**self.environ, **environ}, log)
         deadline = time.monotonic() + START
         while not self.up():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the relay did not start:\n{self.log[-3000:]}")
             threading.Event().wait(0.02)
         return self
+
+    def _launch(self, command: Sequence[str], environ: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen | warm.Process:
+        if not self.cold:
+            return warm.start(command, environ, self.directory, log, log)
+        return subprocess.Popen(
+            [sys.executable, "-m", "relay", *command], env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
 
     def up(self) -> bool:
         """Each worker listens, one greets, and it takes commands: the last thing that a start does."""
@@ -160,6 +170,8 @@ class Running:
 
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess:
         """`relay ARGUMENTS`."""
+        if not self.cold:
+            return warm.run(arguments, self.environ, self.directory, **options)
         command = [sys.executable, "-m", "relay", *arguments]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, cwd=self.directory, check=False, timeout=60, **options)
 

@@ -11,6 +11,8 @@ try:
 except ImportError:
     from asyncio import new_event_loop
 
+PATIENCE = 45.0  # seconds that a call may take: a machine that does much else is no defect, and the limit of a test names what hangs
+
 
 class Threaded:
     """`with Server(...) as server:` runs `open()` before the block and `shut()` after it, both on the server's loop."""
@@ -38,7 +40,7 @@ class Threaded:
         self.call(self.shut())
         self._end()
 
-    def call(self, coroutine, timeout: float = 10.0):
+    def call(self, coroutine, timeout: float = PATIENCE):
         """The result of a coroutine run on the server's loop; blocks the caller."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
 
