@@ -15,13 +15,14 @@ from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
 from relay.audience import segments as acts
 from relay.audience import values
 from relay.audience.grammars import read
-from relay.audience.words import phrase
+from relay.audience.words import Names, phrase
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
 from relay.mail import ids
 from relay.mail.message import Principal
-from relay.store.audience import audiences, contacts, segments
+from relay.store.audience import audiences, contacts, names, segments
 from relay.store.audience.contacts import Filter
+from relay.store.audience.rules import belongings
 from relay.store.audience.segments import Segment
 from relay.store.pages import Page
 
@@ -87,7 +88,8 @@ async def list_segments(here: Core, who: Owner, page: Paging, audience_id: str |
             for each in found.rows:
                 some = await here.store.read(segments.paged, who.project, Page(1, 1), Filter(), each.id, here.clock.now(), read)
                 counts[each.id] = some.total
-    return listed("segments", found, page, lambda each: shown(each, counts.get(each.id)))
+    known_as = await _names(here, who.project, *found.rows)
+    return listed("segments", found, page, lambda each: shown(each, counts.get(each.id), known_as))
 
 
 @router.post("/segments/preview")
@@ -96,7 +98,7 @@ async def preview_segment(here: Core, who: Owner, given: RulesInput) -> Any:
     rule = read(given.rules)
     audience = await _audience(here, who, given.audience_id)
     count = await here.store.read(segments.preview, who.project, rule, here.clock.now(), read, audience)
-    return {"count": count, "summary": phrase(rule)}
+    return {"count": count, "summary": phrase(rule, await here.store.read(names.of, who.project, belongings(rule)))}
 
 
 @router.get("/segments/{segment_id}")
@@ -210,11 +212,18 @@ async def _audience(here: Relay, who: Principal, audience_id: str | None) -> int
 
 
 async def _shown(here: Relay, segment: Segment) -> dict[str, Any]:
-    return shown(segment, await here.store.read(segments.counted, segment, here.clock.now(), read))
+    count = await here.store.read(segments.counted, segment, here.clock.now(), read)
+    return shown(segment, count, await _names(here, segment.project_id, segment))
 
 
-def shown(each: Segment, count: int | None) -> dict[str, Any]:
+async def _names(here: Relay, project: int, *found: Segment) -> Names:
+    """What the rules of these segments ask about, by name."""
+    wanted = {each for segment in found if segment.rules is not None for each in belongings(read(segment.rules))}
+    return await here.store.read(names.of, project, wanted) if wanted else {}
+
+
+def shown(each: Segment, count: int | None, known_as: Names) -> dict[str, Any]:
     return {"id": each.public_id, "name": each.name, "description": each.description, "type": "static" if each.rules is None else "dynamic",
-            "rules": each.rules, "summary": "" if each.rules is None else phrase(read(each.rules)),
+            "rules": each.rules, "summary": "" if each.rules is None else phrase(read(each.rules), known_as),
             "audience_id": None if each.audience_id is None else ids.public("aud", each.audience_id), "track_membership": each.tracked,
             "contact_count": count, "created_at": iso(each.created_at), "updated_at": iso(each.updated_at)}

@@ -1,7 +1,7 @@
 """The three grammars in which a segment's rules come, each read into the one tree of relay.store.audience.rules.
 
     a list             [{field, operator, value}]                                           all must hold
-    the SDK's tree     {operator: and|or, conditions: [{field, comparator, value, windowDays}]}
+    the SDK's tree     {operator: and|or, conditions: [{field, comparator, value, windowDays}]}, whose conditions may be such trees again
     nested groups      {logic: AND|OR, groups: [{filters: [{field, operator, value, unit}], conditions: {logic, groups}}]}
 
 The list and the tree share their fields and operators, the tables NATIVE and WORDS below; groups have their own, in which negations do not match what is
@@ -20,9 +20,9 @@ from relay.store import bulk
 from relay.store.audience.operators import SHAPES, decimal, fits
 from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
 
-CONDITIONS = 50  # of a list or tree
-FILTERS = 200  # of nested groups in all
-DEPTH = 5  # of nested groups
+CONDITIONS = 50  # of a list, or of one level of a tree
+FILTERS = 200  # of a tree or of nested groups in all
+DEPTH = 5  # of a tree, and of nested groups
 LONGEST = 500  # characters of a value
 MOST_DAYS = 3_650  # of a window
 
@@ -83,25 +83,40 @@ _MEMBERS = {"segment": "seg", "audience": "aud", "topic": "top"}
 def read(rules: Any) -> Rule:
     """The tree; raises Invalid that names the part at fault as it was written, `rules[0].operator`."""
     if isinstance(rules, list):
-        return All(tuple(_conditions(rules, "rules")))
+        return All(tuple(_conditions(rules, "rules", 1, [0])))
     if isinstance(rules, Mapping) and "groups" in rules:
         return _group(rules, "rules", DEPTH, [0])
     if isinstance(rules, Mapping) and "conditions" in rules:
-        word = str(rules.get("operator", "and")).lower()
-        if word not in ("and", "or"):
-            raise Invalid("rules.operator", "rules.operator is and or or")
-        found = tuple(_conditions(rules["conditions"], "rules.conditions"))
-        return All(found) if word == "and" else Some(found)
+        return _tree(rules, "rules", DEPTH, [0])
     raise Invalid("rules", "rules is a list of {field, operator, value}, or {operator, conditions}, or {logic, groups}")
 
 
 # The list and the tree.
 
 
-def _conditions(given: Any, at: str) -> list[Rule]:
+def _tree(given: Mapping[str, Any], at: str, depth: int, seen: list[int]) -> Rule:
+    if not depth:
+        raise Invalid(at, f"{at} is nested more than {DEPTH} deep")
+    word = str(given.get("operator", "and")).lower()
+    if word not in ("and", "or"):
+        raise Invalid(f"{at}.operator", f"{at}.operator is and or or")
+    found = tuple(_conditions(given["conditions"], f"{at}.conditions", depth, seen))
+    return All(found) if word == "and" else Some(found)
+
+
+def _conditions(given: Any, at: str, depth: int, seen: list[int]) -> list[Rule]:
     if not isinstance(given, list) or not 0 < len(given) <= CONDITIONS:
         raise Invalid(at, f"{at} has 1 to {CONDITIONS} conditions")
-    return [_condition(each, f"{at}[{number}]") for number, each in enumerate(given)]
+    seen[0] += len(given)
+    if seen[0] > FILTERS:
+        raise Invalid(at, f"there are at most {FILTERS} conditions")
+    return [_either(each, f"{at}[{number}]", depth, seen) for number, each in enumerate(given)]
+
+
+def _either(given: Any, at: str, depth: int, seen: list[int]) -> Rule:
+    """A condition, or conditions of their own with and or or between."""
+    nested = isinstance(given, Mapping) and "conditions" in given and "field" not in given
+    return _tree(given, at, depth - 1, seen) if nested else _condition(given, at)
 
 
 def _condition(given: Any, at: str) -> Rule:
@@ -112,7 +127,7 @@ def _condition(given: Any, at: str) -> Rule:
     word = WORDS.get(name) or WORDS.get(_snake(name))
     if word is None:
         raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: there is no {name[:80]!r}; there are {', '.join(list(WORDS)[:16])}")
-    subject, special = _native(_field(given, at), at)
+    subject, special = native(_field(given, at), at)
     if special == "engagement":
         return _engagement(word, given, at)
     if special == "subscribed":
@@ -128,7 +143,7 @@ def _condition(given: Any, at: str) -> Rule:
     return _test(subject, word, given, at)
 
 
-def _native(field: str, at: str) -> tuple[Subject, str]:
+def native(field: str, at: str) -> tuple[Subject, str]:
     """What a field of the list or tree is; the second part names a field with a meaning of its own."""
     for prefix in _PREFIXES:
         if field.startswith(prefix):
@@ -230,7 +245,7 @@ def _filter(given: Any, at: str) -> Rule:
     if not isinstance(given, Mapping):
         raise Invalid(at, f"{at} is {{field, operator, value}}")
     word = GROUPED.get(str(given.get("operator") or ""))
-    subject = _grouped(_field(given, at), at)
+    subject = grouped(_field(given, at), at)
     if word is None or (subject.kind == "activity") != str(given["operator"]).lower().replace("not", "").startswith("triggered"):
         raise _unsupported(given, at)
     if subject.kind == "unsubscribed":
@@ -251,7 +266,7 @@ def _filter(given: Any, at: str) -> Rule:
     return _perhaps(found, word)
 
 
-def _grouped(field: str, at: str) -> Subject:
+def grouped(field: str, at: str) -> Subject:
     """What a field of nested groups is."""
     head, _, rest = field.partition(".")
     if field in ("email", "subscribed", "createdAt", "updatedAt"):

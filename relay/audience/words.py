@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from relay.mail import ids
 from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
 
@@ -29,22 +32,25 @@ _WHEN = {"is": "on {}", "above": "after {}", "from": "on or after {}", "below": 
 _COUNTS = {"is": "exactly {}", "above": "more than {}", "from": "at least {}", "below": "fewer than {}", "until": "at most {}"}
 
 
-def phrase(rule: Rule) -> str:
-    """The whole rule as one phrase."""
-    return f"contacts {_clause(rule, False)}" if not isinstance(rule, (All, Some)) or rule.rules else "all contacts"
+Names = Mapping[tuple[str, int], str]  # what segments, audiences and topics are called, by ("segment", number)
 
 
-def _clause(rule: Rule, inner: bool) -> str:
+def phrase(rule: Rule, names: Names = MappingProxyType({})) -> str:
+    """The whole rule as one phrase; a segment, an audience or a topic that has no name in `names` is called by its id."""
+    return f"contacts {_clause(rule, False, names)}" if not isinstance(rule, (All, Some)) or rule.rules else "all contacts"
+
+
+def _clause(rule: Rule, inner: bool, names: Names) -> str:
     if isinstance(rule, (All, Some)):
         if len(rule.rules) == 1:
-            return _clause(rule.rules[0], inner)
+            return _clause(rule.rules[0], inner, names)
         if _missing_too(rule):
-            return _clause(rule.rules[1], inner)
-        joined = (" and " if isinstance(rule, All) else " or ").join(_clause(each, True) for each in rule.rules)
+            return _clause(rule.rules[1], inner, names)
+        joined = (" and " if isinstance(rule, All) else " or ").join(_clause(each, True, names) for each in rule.rules)
         return f"({joined})" if inner else joined
     if isinstance(rule, Not):
-        return _asked(rule.rule, True) if isinstance(rule.rule, Condition) else f"not ({_clause(rule.rule, False)})"
-    return _asked(rule, False)
+        return _asked(rule.rule, True, names) if isinstance(rule.rule, Condition) else f"not ({_clause(rule.rule, False, names)})"
+    return _asked(rule, False, names)
 
 
 def _missing_too(rule: Rule) -> bool:
@@ -55,7 +61,7 @@ def _missing_too(rule: Rule) -> bool:
     return False
 
 
-def _asked(condition: Condition, negated: bool) -> str:
+def _asked(condition: Condition, negated: bool, names: Names) -> str:
     subject, operator = condition.subject, condition.operator
     if subject.kind in ("unsubscribed", "suppressed"):
         word = {"unsubscribed": ("unsubscribed", "subscribed"), "suppressed": ("suppressed", "not suppressed")}[subject.kind]
@@ -64,7 +70,7 @@ def _asked(condition: Condition, negated: bool) -> str:
         wanted = f"tagged {condition.value}" if operator == "has" else "tagged"
         return f"who are {'not ' if negated else ''}{wanted}"
     if subject.kind in _PREFIXES:
-        return _belonging(subject, negated)
+        return _belonging(subject, negated, names)
     if subject.kind == "activity":
         return _did(condition, negated)
     if subject.kind in _TIMES:
@@ -74,8 +80,9 @@ def _asked(condition: Condition, negated: bool) -> str:
     return f"whose {name} {words[negated].format(_shown(condition))}"
 
 
-def _belonging(subject: Subject, negated: bool) -> str:
-    name = ids.public(_PREFIXES[subject.kind], int(subject.path[0]))
+def _belonging(subject: Subject, negated: bool, names: Names) -> str:
+    number = int(subject.path[0])
+    name = f'"{names[subject.kind, number]}"' if (subject.kind, number) in names else ids.public(_PREFIXES[subject.kind], number)
     if subject.kind == "topic":
         return f"who {'opted out of' if negated else 'get'} the topic {name}"
     return f"who are {'not ' if negated else ''}in the {subject.kind} {name}"

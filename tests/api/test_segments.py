@@ -167,3 +167,13 @@ def test_a_topic_s_life(tenant):
     assert [each["name"] for each in tenant.get("/subscription-topics")["topics"]] == ["news"]
     assert tenant.delete(f"/subscription-topics/{made['id']}") == {"deleted": True}
     assert tenant.http.get(f"/subscription-topics/{made['id']}").status_code == 404
+
+
+def test_the_summary_names_what_the_rules_ask_about_and_nothing_of_another_project(served, tenant, people):
+    beta = tenant.post("/segments", {"name": "Beta"}, 201)["id"]
+    news = tenant.post("/subscription-topics", {"name": "News"}, 201)["id"]
+    stranger = served.tenant().post("/audiences", {"name": "Theirs"}, 201)["id"]
+    rules = [{"field": field, "operator": "equals", "value": value} for field, value in (("segment", beta), ("topic", news), ("audience", stranger))]
+    said = f'contacts who are in the segment "Beta" and who get the topic "News" and who are in the audience {stranger}'
+    made = tenant.post("/segments", {"name": "Some", "rules": rules}, 201)
+    assert made["summary"] == tenant.post("/segments/preview", {"rules": rules})["summary"] == tenant.get("/segments")["segments"][0]["summary"] == said

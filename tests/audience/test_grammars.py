@@ -109,6 +109,23 @@ def test_lists_and_trees(peopled, rules, members):
     assert names(peopled, rules) == members
 
 
+def tree(*conditions, operator="and"):
+    return {"operator": operator, "conditions": [each for some in conditions for each in (some if isinstance(some, list) else [some])]}
+
+
+PRO, OK, GONE = one("plan", "equals", "pro"), one("ok", "is_set"), one("unsubscribed", "equals", True)
+
+
+@pytest.mark.parametrize(("rules", "members"), [
+    pytest.param(tree(PRO, OK, operator="or"), "abc", id="or"),
+    pytest.param(tree(GONE, tree(PRO, OK, operator="or")), "b", id="or within and"),
+    pytest.param(tree(PRO, tree(OK, one("subscribed", "equals", True)), operator="or"), "ac", id="and within or"),
+    pytest.param(tree(tree(tree(tree(tree(PRO))))), "a", id="five deep"),
+])
+def test_trees_nest(peopled, rules, members):
+    assert names(peopled, rules) == members
+
+
 def group(*filters, logic="AND", nested=None):
     return {"logic": logic, "groups": [{"filters": list(filters), **({"conditions": nested} if nested else {})}]}
 
@@ -161,9 +178,16 @@ def test_nested_groups(peopled, rules, members):
     (one("seats", "less_than", "5"), "contacts whose seats is less than 5"),
     (one("since", "before", "2026-01-01"), "contacts whose since is before 2026-01-01"),
     ({"operator": "or", "conditions": one("a", "is_set") + one("b", "is_not_set")}, "contacts whose a is set or whose b is not set"),
+    (tree(PRO, tree(OK, GONE, operator="or")), "contacts whose plan is pro and (whose ok is set or who are unsubscribed)"),
 ])
 def test_rules_in_words(rules, words):
     assert phrase(read(rules)) == words
+
+
+def test_words_name_what_has_a_name():
+    rules = one("segment", "equals", SEGMENT) + one("audience", "not_equals", AUDIENCE) + one("topic", "equals", TOPIC)
+    names = {("segment", LISTED): "Beta", ("topic", 4): "News"}
+    assert phrase(read(rules), names) == f'contacts who are in the segment "Beta" and who are not in the audience {AUDIENCE} and who get the topic "News"'
 
 
 AUDIENCE, TOPIC = ids.public("aud", 3), ids.public("top", 4)
@@ -230,6 +254,10 @@ def deep(levels):
     pytest.param(group(has("purchase", "triggered")), "rules.groups[0].filters[0].field", id="a bare name"),
     pytest.param(group(has("event.x", "equals", 1)), "rules.groups[0].filters[0].operator", id="an event equals nothing"),
     pytest.param(group(has("data.x", "triggered")), "rules.groups[0].filters[0].operator", id="data is not triggered"),
+    pytest.param(tree(tree(tree(tree(tree(tree(PRO)))))), "rules" + ".conditions[0]" * 5, id="a tree too deep"),
+    pytest.param(tree(tree()), "rules.conditions[0].conditions", id="a branch of nothing"),
+    pytest.param(tree(PRO, tree(one("plan", "equals"))), "rules.conditions[1].conditions[0].value", id="no value in a branch"),
+    pytest.param(tree(*[tree(*PRO * 41)] * 5), "rules.conditions[4].conditions", id="too many in all"),
     pytest.param(deep(6), "rules" + ".groups[0].conditions" * 5, id="too deep"),
 ])
 def test_what_no_grammar_says(rules, field):

@@ -99,6 +99,11 @@ def conditions(rule: Rule) -> Iterator[Condition]:
         yield rule
 
 
+def belongings(rule: Rule) -> set[tuple[str, int]]:
+    """The segments, audiences and topics that a rule asks about: ("segment", number)."""
+    return {(each.subject.kind, int(each.subject.path[0])) for each in conditions(rule) if each.subject.kind in ("segment", "audience", "topic")}
+
+
 def segments(rule: Rule) -> set[int]:
     """The segments that a rule asks about."""
     return {int(each.subject.path[0]) for each in conditions(rule) if each.subject.kind == "segment"}
