@@ -124,23 +124,28 @@ def _condition(given: Any, at: str) -> Rule:
         raise Invalid(at, f"{at} is {{field, operator, value}}")
     spelled = "comparator" if "comparator" in given else "operator"
     name = str(given.get(spelled) or "")
-    word = WORDS.get(name) or WORDS.get(_snake(name))
-    if word is None:
+    found = word(name)
+    if found is None:
         raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: there is no {name[:80]!r}; there are {', '.join(list(WORDS)[:16])}")
     subject, special = native(_field(given, at), at)
     if special == "engagement":
-        return _engagement(word, given, at)
+        return _engagement(found, given, at)
     if special == "subscribed":
-        return _flagged(subject, word, given, at, False)
+        return _flagged(subject, found, given, at, False)
     if SHAPES[subject.kind] == "flag":
-        return _flagged(subject, word, given, at, True)
+        return _flagged(subject, found, given, at, True)
     if SHAPES[subject.kind] == "member":
-        return _belongs(subject, word, given, at)
+        return _belongs(subject, found, given, at)
     if subject.kind == "activity":
-        return _did(subject, special, word, given, at)
+        return _did(subject, special, found, given, at)
     if subject.kind == "tags":
-        word = {"contains": Word("has", word.negated), "is": Word("has", word.negated)}.get(word.operator, word)
-    return _test(subject, word, given, at)
+        found = {"contains": Word("has", found.negated), "is": Word("has", found.negated)}.get(found.operator, found)
+    return _test(subject, found, given, at)
+
+
+def word(name: str) -> Word | None:
+    """An operator of the list and the tree, snake_case or camelCase."""
+    return WORDS.get(name) or WORDS.get(_snake(name))
 
 
 def native(field: str, at: str) -> tuple[Subject, str]:

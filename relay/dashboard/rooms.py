@@ -8,13 +8,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from relay.dashboard import captured, contacts, domains, imports, keys, letters, mail, people, preview, project, queue, segments, signin, suppressions, webhooks
+from relay.dashboard import (
+    builder,
+    captured,
+    contacts,
+    domains,
+    imports,
+    keys,
+    letters,
+    mail,
+    people,
+    preview,
+    project,
+    queue,
+    segments,
+    signin,
+    suppressions,
+    webhooks,
+)
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
 if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
-ROOMS = (signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project, imports, contacts, segments, preview, letters)
+ROOMS = (
+    signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project,
+    imports, contacts, builder, segments,
+    preview, letters,
+)
 
 
 @dataclass(frozen=True, slots=True)

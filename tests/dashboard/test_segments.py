@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
+from selectolax.lexbor import LexborHTMLParser
 
 from tests.support.visitor import visiting, words
 
@@ -21,8 +23,9 @@ def listed(tenant):
     return tenant.post("/segments", {"name": "Beta testers"}, 201)
 
 
-def row(number, field, operator, value=""):
-    return {f"field.{number}": field, f"operator.{number}": operator, f"value.{number}": value}
+def row(place, field, operator="", value="", **parts):
+    """A row of the rule: `place` is its number, or "0.1" for the second within the first group."""
+    return {f"g.{place}.{name}": each for name, each in {"field": field, "operator": operator, "value": value, **parts}.items()}
 
 
 def members(tenant, segment):
@@ -47,21 +50,46 @@ def test_a_dynamic_segment_is_created_and_edited(tenant, visitor, people):
     assert "Pro users" not in visitor.text("/segments")
 
 
-def test_rows_are_added_and_removed_by_buttons_and_what_was_typed_stays(tenant, visitor, people):
-    first = row(0, "properties.plan", "equals", "pro")
-    page = visitor.submit("/segments/new", NEW, name="Some", **first, do="more").text
-    assert page.count("field.0") == page.count("field.1") == 1
-    assert 'value="properties.plan"' in page
-    less = visitor.submit("/segments/new", NEW, name="Some", **first, **row(1, "email", "contains", "eve"), do="less.0").text
-    assert "field.1" not in less
+def test_rows_and_groups_are_added_and_removed_by_buttons_and_what_was_typed_stays(tenant, visitor, people):
+    first = row(0, "first_name", "equals", "Ada")
+    page = visitor.submit("/segments/new", NEW, name="Some", **first, do="rule:g").text
+    assert page.count('name="g.0.field"') == page.count('name="g.1.field"') == 1
+    assert 'value="Ada"' in page
+    nested = visitor.submit("/segments/new", NEW, name="Some", **first, do="group:g").text
+    assert page.count('name="g.1.0.field"') + nested.count('name="g.1.0.field"') == 1
+    deeper = visitor.submit("/segments/new", NEW, name="Some", **first, **{"g.1.match": "or"}, **row("1.0", "email", "contains", "eve"), do="rule:g.1").text
+    assert deeper.count('name="g.1.1.field"') == 1
+    less = visitor.submit("/segments/new", NEW, name="Some", **first, **{"g.1.match": "or"}, **row("1.0", "email", "contains", "eve"), do="less:g.0").text
+    assert 'name="g.0.0.field"' in less
     assert 'value="eve"' in less
+    assert 'value="Ada"' not in less
     assert tenant.get("/segments")["segments"] == []
+
+
+def test_a_field_chosen_anew_gets_its_own_operators_and_input(tenant, visitor):
+    tenant.post("/contact-properties", {"name": "plan", "type": "select", "options": ["pro", "free"]}, 201)
+    tenant.post("/contact-properties", {"name": "seats", "type": "number"}, 201)
+    tenant.post("/segments", {"name": "Beta"}, 201)
+    for field, operator, kind, offered in (
+            ("properties.plan", "equals", "select", "pro free"), ("properties.seats", "greater_than", "number", ""),
+            ("subscribed", "equals", "select", "true false"),
+            ("segment", "equals", "select", "Beta"), ("created_at", "after", "date", ""), ("email.opened", "in_last_days", "number", ""),
+            ("engagement_segment", "equals", "select", "active, in the last 30 days"), ("tags", "contains", "text", ""), ("tags", "is_set", "", "")):
+        page = words_of(visitor, do="set:g.0", **row(0, field, operator))
+        found = page.css_first("[name='g.0.value']")
+        assert (found.attributes.get("type", found.tag) if found is not None else "") == kind, field
+        assert not offered or offered in " ".join(found.text(separator=" ").split()), field
+    assert "in the last" in words_of(visitor, do="set:g.0", **row(0, "email.opened", "equals")).css_first(".condition").text()
+
+
+def words_of(visitor, **fields):
+    return LexborHTMLParser(visitor.submit("/segments/new", NEW, name="x", **fields).text)
 
 
 @pytest.mark.parametrize(("match", "wanted"), [("and", ["eve@example.com"]), ("or", ["ada@example.com", "bob@example.com", "eve@example.com"])])
 def test_all_or_any_of_the_rows(tenant, visitor, people, match, wanted):
-    rows = {**row(0, "properties.plan", "equals", "pro"), **row(1, "email", "not_contains", "ada"), **row(2, "", "equals", "")}
-    visitor.submit("/segments/new", NEW, name="Some", match=match, **rows)
+    rows = {**row(0, "properties.plan", "equals", "pro"), **row(1, "email", "not_contains", "ada"), **row(2, "")}
+    visitor.submit("/segments/new", NEW, name="Some", **{"g.match": match}, **rows)
     assert members(tenant, only(tenant)) == wanted
 
 
@@ -95,31 +123,68 @@ NESTED = {"logic": "OR", "groups": [
 ]}
 
 
-def test_nested_rules_are_edited_as_json(tenant, visitor, people):
-    made = tenant.post("/segments", {"name": "Nested", "rules": NESTED}, 201)
+TREE = {"operator": "or", "conditions": [
+    {"field": "data.plan", "comparator": "eq", "value": "free"},
+    {"operator": "and", "conditions": [
+        {"field": "plan", "operator": "equals", "value": "pro", "note": "kept"}, {"field": "email", "operator": "contains", "value": "eve"}]},
+]}
+
+
+@pytest.mark.parametrize("rules", [NESTED, TREE], ids=["groups", "tree"])
+def test_nested_rules_are_shown_and_edited_and_lose_nothing(tenant, visitor, people, rules):
+    made = tenant.post("/segments", {"name": "Nested", "rules": rules}, 201)
     place = f"/dashboard/segments/{made['id']}"
-    page = visitor.see(f"{place}/edit")
-    assert '"logic": "OR"' in page.css_first("textarea").text()
     visitor.submit(f"{place}/edit", f"{place}/edit", name="Still nested")
-    assert (only(tenant)["name"], only(tenant)["rules"], members(tenant, made)) == ("Still nested", NESTED, ["bob@example.com", "eve@example.com"])
+    assert (only(tenant)["name"], only(tenant)["rules"], members(tenant, made)) == ("Still nested", rules, ["bob@example.com", "eve@example.com"])
     assert made["summary"] in visitor.text(place)
+    changed = "g.1.1.value"
+    assert visitor.see(f"{place}/edit").css_first(f"[name='{changed}']").attributes["value"] == "eve"
+    visitor.submit(f"{place}/edit", f"{place}/edit", **{changed: "ada"})
+    assert members(tenant, made) == ["ada@example.com", "bob@example.com"]
+    new = orjson.loads(orjson.dumps(rules).replace(b'"eve"', b'"ada"'))
+    assert only(tenant)["rules"] == new
 
 
-def test_rows_become_json_to_be_nested(visitor, people):
-    page = visitor.submit("/segments/new", NEW, name="Some", **row(0, "properties.plan", "equals", "pro"), do="json").text
-    assert "properties.plan" in page.partition("<textarea")[2]
+def test_a_rule_of_groups_within_groups_is_made_without_javascript(tenant, visitor, people):
+    rows = {"g.match": "and", **row(0, "subscribed", "equals", "true"), "g.1.match": "or", **row("1.0", "properties.", "equals", "free", name="plan"),
+            "g.1.1.match": "and", **row("1.1.0", "properties.", "equals", "pro", name="plan"), **row("1.1.1", "email", "starts_with", "ad")}
+    said = words(visitor.submit("/segments/new", NEW, name="Deep", **rows).text)
+    assert "contacts who are subscribed and (whose plan is free or (whose plan is pro and whose address starts with ad))" in said
+    assert members(tenant, only(tenant)) == ["ada@example.com", "bob@example.com"]
+
+
+def test_rows_become_json_and_json_becomes_rows(visitor, people):
+    fields = {"name": "Some", **row(0, "properties.plan", "equals", "pro")}
+    page = visitor.submit("/segments/new", NEW, **fields, do="json").text
+    text = LexborHTMLParser(page).css_first("textarea").text()
+    assert orjson.loads(text) == {"operator": "and", "conditions": [{"field": "properties.plan", "operator": "equals", "value": "pro"}]}
     assert "2 contacts are in it now" in words(page)
+    back = LexborHTMLParser(visitor.submit("/segments/new", NEW, name="Some", rules=orjson.dumps(NESTED).decode(), do="rows").text)
+    assert back.css_first("[name='g.1.1.value']").attributes["value"] == "eve"
+    broken = visitor.submit("/segments/new", NEW, name="Some", rules="{", do="rows")
+    assert (broken.status_code, LexborHTMLParser(broken.text).css_first("textarea").text().strip()) == (422, "{")
 
 
-@pytest.mark.parametrize("rules", [
-    [{"field": "emails_opened", "operator": "gt", "value": 3, "windowDays": 7}], [{"field": "properties.seats", "operator": "greater_than", "value": 3}],
-    {"operator": "or", "conditions": [{"field": "subscribed", "operator": "equals", "value": True}, {"field": "first_name", "operator": "is_set"}]},
-], ids=["what rows cannot show", "a number", "flags"])
-def test_rules_that_nobody_touched_mean_the_same(tenant, visitor, rules):
-    made = tenant.post("/segments", {"name": "Some", "rules": rules}, 201)
-    place = f"/dashboard/segments/{made['id']}"
-    visitor.submit(f"{place}/edit", f"{place}/edit", description="changed")
-    assert (only(tenant)["description"], only(tenant)["summary"]) == ("changed", made["summary"])
+def test_what_is_wrong_is_said_at_its_row(visitor):
+    rows = {**row(0, "subscribed", "equals", "true"), "g.1.match": "or", **row("1.0", "", ""), **row("1.1", "created_at", "after", "soon")}
+    page = visitor.submit("/segments/new", NEW, name="Some", **rows)
+    assert (page.status_code, "Rule 2.2: value is a date" in words(page.text)) == (422, True)
+    wrong = LexborHTMLParser(page.text).css(".wrong")
+    assert [each.attributes["aria-label"] for each in wrong] == ["Rule 2.2"]
+
+
+def test_the_rule_names_what_it_asks_about_and_offers_nothing_of_another_project(served, tenant, visitor, listed):
+    visiting(served.tenant()).submit("/segments/new?kind=static", NEW, name="Of others")
+    page = words_of(visitor, do="look", **row(0, "segment", "equals", listed["id"]))
+    assert 'contacts who are in the segment "Beta testers"' in words(page)
+    assert "Of others" not in page.text()
+
+
+@pytest.mark.parametrize("raw", ["{", "[]", "1", '{"field": 1}', '{"field": "email.", "operator": []}', '{"field": "data.", "operator": "equals"}'])
+def test_a_form_that_was_tampered_with_is_refused(visitor, raw):
+    for grammar in ("tree", "groups"):
+        answer = visitor.submit("/segments/new", NEW, name="x", grammar=grammar, **row(0, "email", "equals", "x", raw=raw))
+        assert answer.status_code in (200, 422)
 
 
 def test_a_static_segment_is_created_and_its_members_come_and_go(tenant, visitor, people):
