@@ -12,7 +12,7 @@ from tests.support.served import Served
 
 ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
 PAGES = ("/contacts", "/contacts/new", "/contacts/{contact}", "/contacts/import", "/segments", "/segments/new", "/segments/new?kind=static",
-         "/segments/{dynamic}", "/segments/{dynamic}/edit", "/segments/{static}?find=a", "/segments/{static}/edit")
+         "/segments/{dynamic}", "/segments/{dynamic}/edit", "/segments/{nested}/edit", "/segments/{static}?find=a", "/segments/{static}/edit")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,12 @@ def furnished(laptop):
     static = me.post("/segments", {"name": "Guests", "track_membership": True}, 201)["id"]
     me.post(f"/segments/{static}/members", {"emails": ["ann@example.com"]})
     dynamic = me.post("/segments", {"name": "Teams", "rules": [{"field": "plan", "operator": "equals", "value": "team"}]}, 201)["id"]
-    found = {"contact": contact, "static": static, "dynamic": dynamic}
+    deep = {"operator": "or", "conditions": [
+        {"field": "emails_opened", "operator": "greater_than", "value": 3, "windowDays": 7}, {"field": "segment", "operator": "equals", "value": static},
+        {"operator": "and", "conditions": [{"field": "created_at", "operator": "after", "value": "2026-01-01"}, {"field": "subscribed", "operator": "equals",
+                                                                                                               "value": True}]}]}
+    nested = me.post("/segments", {"name": "Nested", "rules": deep}, 201)["id"]
+    found = {"contact": contact, "static": static, "dynamic": dynamic, "nested": nested}
     return lambda path: f"/dashboard{path.format(**found)}"
 
 
@@ -61,24 +66,37 @@ def test_contacts_come_by_hand_and_from_a_file_and_change_their_state(page, lapt
 
 
 def test_segments_are_made_edited_and_kept_by_hand(page, laptop, furnished):  # noqa: F811
+    """Seed 2: "Conditions can be combined with AND / OR logic and nested into groups for complex rules"; "Go to Segments, click Create Segment, and choose
+    Static with the toggle at the top"; "Start typing an email address to search for existing contacts"; "click the remove button on the contact's row"."""
     for name in ("eve", "joe"):
         laptop.me.post("/contacts", {"email": f"{name}@example.com", "properties": {"plan": "gold"}}, 201)
     sign_in(page, laptop.me.key)
     page.locator("nav a", has_text="Segments").click()
     page.get_by_role("link", name="Create a segment").click()
-    page.get_by_label("Name").fill("Gold")
-    page.get_by_label("Field").fill("properties.plan")
-    page.get_by_label("Value").fill("gold")
+    page.get_by_label("Name", exact=True).fill("Gold")
+    first = page.get_by_role("group", name="Rule 1", exact=True)
+    first.get_by_label("Field").select_option("properties.")
+    first.get_by_label("Name").fill("plan")
+    first.get_by_label("Value").fill("gold")
     page.get_by_text("2 contacts are in it now: contacts whose plan is gold.").wait_for()  # live
     page.get_by_role("button", name="Save").last.click()
     page.get_by_role("link", name="eve@example.com").wait_for()
+
     page.get_by_role("link", name="Edit").click()
-    page.get_by_role("button", name="Add a condition").click()
-    row = page.get_by_role("group", name="Condition 2")
-    row.get_by_label("Field").fill("email")
-    row.get_by_label("Operator").select_option("contains")
-    row.get_by_label("Value").fill("joe")
-    page.get_by_text("1 contact is in it now").wait_for()
+    page.get_by_role("button", name="Add a group", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.locator("[name='g.1.0.field']:focus").wait_for()  # the keyboard goes on where it is needed
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("group", name="Rule 2.1").get_by_label("Operator").select_option("contains")
+    page.get_by_role("group", name="Rule 2.1").get_by_label("Value").fill("joe")
+    page.get_by_role("button", name="Add a rule to group 2").click()
+    second = page.get_by_role("group", name="Rule 2.2")
+    second.get_by_label("Field").select_option("email.opened")
+    second.get_by_label("Operator").select_option("greater_than")
+    second.get_by_label("Value").fill("2")
+    page.get_by_text("1 contact is in it now: contacts whose plan is gold and (whose address contains joe or who opened an email more than 2 times").wait_for()
+    page.get_by_role("button", name="Remove rule 2.2").click()
+    page.get_by_text("contacts whose plan is gold and whose address contains joe.").wait_for()
     page.get_by_role("button", name="Save").last.click()
     page.get_by_role("link", name="joe@example.com").wait_for()
     assert page.get_by_role("link", name="eve@example.com").count() == 0
