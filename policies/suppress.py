@@ -80,7 +80,8 @@ class Suppress:
 def _reply(recipient: Recipient, found: Suppression) -> Reply:
     """The refusal, counted."""
     STOPPED.labels(found.reason).inc()
-    return Reply(550, "5.7.1", f"<{recipient.address}> is suppressed: {_why(found)}; nothing was sent. To lift it: relay suppress remove {recipient.address}")
+    way = f'change the rule "{found.rule}" of the project' if found.rule else f"relay suppress remove {recipient.address}"
+    return Reply(550, "5.7.1", f"<{recipient.address}> is suppressed: {_why(found)}; nothing was sent. To lift it: {way}")
 
 
 def _why(found: Suppression) -> str:

@@ -56,7 +56,7 @@ class Unsubscribe:
         asked = wishes.unsubscribe or bool(wishes.topic)
         if message.principal.kind == "system" or not (asked or marketing):
             return (message,)
-        plan = self._plan(message, marketing)
+        plan = self._plan(message, marketing and wishes.footer)
         ours = asked or message.header.first(b"list-unsubscribe") is None
         rest = message.header.without(*FIELDS).fields if ours else message.header.fields
         return tuple([self._copy(message, recipient, rest, ours, plan, await self._sender(message, recipient, marketing)) for recipient in message.recipients])

@@ -37,6 +37,7 @@ class Letter(Struct, frozen=True):
     stream       MARKETING, or TRANSACTIONAL for a step that says so: then without headers and footer, and unsubscribed contacts get it too
     everything   a one-click unsubscribe stops all mail, not only marketing (contract §0; Plunk's stops marketing)
     opens, clicks  tracking; None = as the domain has it
+    footer       a marketing copy shows its way out in its text too, not in its header alone
     """
 
     sender: str
@@ -48,6 +49,7 @@ class Letter(Struct, frozen=True):
     opens: bool | None = None
     clicks: bool | None = None
     tags: tuple[str, ...] = ()
+    footer: bool = True
 
     @property
     def address(self) -> str:
@@ -63,9 +65,10 @@ def values(contact: Contact) -> dict[str, Any]:
 
 
 def build(letter: Letter, to: str, variables: Mapping[str, Any]) -> bytes:
-    """The octets of the copy to this address; raises Invalid naming the text at fault."""
-    texts = templates.render(letter.texts, variables, templates.LATER)
-    headers = BULK if letter.stream == MARKETING else None
+    """The octets of the copy to this address; raises Invalid naming the text at fault. A transactional letter has no way out, so no link to it either."""
+    marketing = letter.stream == MARKETING
+    texts = templates.render(letter.texts, variables, templates.LINKS if marketing else dict.fromkeys(templates.LINKS, ""))
+    headers = BULK if marketing else None
     subject = " ".join(texts.subject.split())  # a property may have a line break, and a subject none
     return mime.build(Draft(letter.sender, (to,), subject[:mime.LINE], texts.html, texts.text, (), letter.reply_to, headers))
 
@@ -90,7 +93,7 @@ def _wishes(letter: Letter, key: str = "") -> Wishes:
     marketing = letter.stream != TRANSACTIONAL
     return Wishes(
         tags=letter.tags, topic=letter.topic if marketing else "", stream=letter.stream, unsubscribe=marketing and letter.everything,
-        opens=letter.opens, clicks=letter.clicks, idempotency_key=key, idempotency_hours=72)
+        opens=letter.opens, clicks=letter.clicks, idempotency_key=key, idempotency_hours=72, footer=letter.footer)
 
 
 async def send(door: Door, who: Principal, letter: Letter, recipient: Recipient, variables: Mapping[str, Any], protocol: str) -> Receipt:

@@ -53,22 +53,26 @@ class Tools:
     keeper: Doorkeeper
     domains: StoredDomains
     keys: StoredKeys
+    suppressions: StoredSuppressions
     fill: Fill
 
     def changed(self, kind: str) -> None:
-        """Drop what is remembered of "domains" (and so of signing keys); API keys are never remembered."""
+        """Drop what is remembered of "domains" (and so of signing keys) or "rules"; API keys are never remembered."""
         if kind in ("domains", "domain", "dkim"):
             self.domains.changed()
             self.keys.changed()
+        if kind == "rules":
+            self.suppressions.changed()
 
 
 def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock, counters: Any) -> Tools:
     domains, keys = StoredDomains(store, clock), StoredKeys(store, vault(secrets, "dkim"), clock)
+    suppressions = StoredSuppressions(store, clock)
     services = Services(
-        clock, settings.hostname, settings, StoredSuppressions(store), domains, keys, counters,
+        clock, settings.hostname, settings, suppressions, domains, keys, counters,
         Fetch(allow_private=True), Tokens(tuple(secrets), clock), StoredSenders(store, clock),
     )
-    return Tools(services, Doorkeeper(store, clock), domains, keys, _filler(store))
+    return Tools(services, Doorkeeper(store, clock), domains, keys, suppressions, _filler(store))
 
 
 def _filler(store: Store) -> Fill:

@@ -42,11 +42,12 @@ DEPART = ("policies.suppress", "policies.dkim")
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Why an address gets no mail: reason hard_bounce | complaint | manual | unsubscribe; scope all | marketing | topic:<id>."""
+    """Why an address gets no mail: reason hard_bounce | complaint | manual | unsubscribe | rule; scope all | marketing | topic:<id>. `rule` is its name."""
 
     reason: str
     scope: str
     created_at: float
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What policies may use, made from the store: the living side of the Protocols in relay.policy.
 
-Suppressions are read anew every time. Domains and signing keys are remembered for a second at most and dropped at once by `changed`, in the main process and
-in every worker. In a worker the store is read-only and counters ask the main process.
+Suppressions are read anew every time. Suppression rules, domains and signing keys are remembered for a second at most and dropped at once by `changed`, in
+the main process and in every worker. In a worker the store is read-only and counters ask the main process.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 from relay.clock import Clock
 from relay.mail.message import Principal
-from relay.policy import LANGUAGES, Sender, SigningKey
-from relay.store import counters, domains, keys, projects, suppressions
+from relay.policy import LANGUAGES, Sender, SigningKey, Suppression
+from relay.store import counters, domains, keys, projects, suppression_rules, suppressions
 from relay.store.audience import contacts
 from relay.store.engine import Store
 from relay.store.secrets import Vault
-from relay.store.suppressions import Suppression
+from relay.store.suppression_rules import SuppressionRule
 
 FRESH = 1.0  # seconds that a domain or key is remembered without being told of a change (C13)
 REMEMBERED = 10_000  # domains
@@ -48,15 +48,36 @@ class Remembered:
         self._known.clear()
 
 
-@dataclass(frozen=True, slots=True)
 class StoredSuppressions:
-    store: Store
+    """The list, read every time, and behind it the project's rules, remembered like domains."""
+
+    def __init__(self, store: Store, clock: Clock):
+        self._store = store
+        self._rules = Remembered(clock, self._read)
 
     async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
-        return await self.store.point(suppressions.find, project, key, stream, topic)
+        found = await self._store.point(suppressions.find, project, key, stream, topic)
+        if found is not None:
+            return Suppression(found.reason, found.scope, found.created_at)
+        return _ruled(await self._rules.get(project), key)
 
     async def among(self, project: int, keys: Sequence[str], stream: str, topic: str) -> Mapping[str, Suppression]:
-        return await self.store.point(suppressions.stopping, project, keys, stream, topic)
+        found = await self._store.point(suppressions.stopping, project, keys, stream, topic)
+        stopped = {key: Suppression(each.reason, each.scope, each.created_at) for key, each in found.items()}
+        if rules := await self._rules.get(project):
+            stopped |= {key: ruled for key in keys if key not in stopped and (ruled := _ruled(rules, key))}
+        return stopped
+
+    async def _read(self, project: int) -> list[SuppressionRule]:
+        return await self._store.point(suppression_rules.of, project)
+
+    def changed(self) -> None:
+        self._rules.drop()
+
+
+def _ruled(rules: Sequence[SuppressionRule], key: str) -> Suppression | None:
+    rule = suppression_rules.first(rules, key)
+    return None if rule is None else Suppression("rule", suppressions.ALL, rule.created_at, rule.name)
 
 
 class StoredDomains:

@@ -26,7 +26,8 @@ MEMORY = 2_000_000  # bytes of variables that a template assigns
 SOURCE = 2_000_000  # characters of a template's text
 COMPILED = 256  # texts kept compiled
 LATER = {name: f"{{{{{name}}}}}" for name in ("unsubscribe_url", "preferences_url")}  # known when the copy is made: left as the copy policies look for it
-GIVEN = frozenset((*LATER, "properties"))  # names that Relay fills in itself
+LINKS = {**LATER, "unsubscribeUrl": LATER["unsubscribe_url"], **dict.fromkeys(("subscribeUrl", "manageUrl"), LATER["preferences_url"])}  # and Plunk's names
+GIVEN = frozenset((*LINKS, "properties"))  # names that Relay fills in itself
 
 _FALLBACK = re.compile(r"\{\{(-?)([^{}|?]+)\?\?([^{}]*?)(-?)\}\}")
 _HANDLEBARS = re.compile(r"\{\{\{|\{\{[~]?\s*(?:[#/>^&!]|else\b)")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from relay import copies
 from relay.broadcasts import feeder, start
 from relay.clock import Clock
@@ -131,7 +133,7 @@ class Acts:
         draft = Broadcast(
             self.maker.next(), found.project_id, found.name, DRAFT, found.sender, found.reply_to, found.subject, found.html, found.text, found.template_id,
             found.segment_id, found.audience_id, found.topic_id, found.everyone, found.rules, found.per_minute, found.tracking, found.ab_test, found.dialect,
-            {}, now, now)
+            {}, now, now, description=found.description, kind=found.kind)
         draft = replace(draft, **changes)
         return await self.store.write(broadcasts.add, draft, [replace(v, facts={}) for v in given] if draft.ab_test is not None else [])
 
@@ -178,7 +180,7 @@ _COLUMN = {"non_openers": "opened_at", "non_clickers": "clicked_at"}
 
 def replace_tags(said: copies.Letter) -> copies.Letter:
     """The letter of a test copy: it does not count among those of the broadcast."""
-    return copies.Letter(said.sender, said.texts, said.reply_to, said.topic, said.stream, said.everything, said.opens, said.clicks, ("test",))
+    return msgspec.structs.replace(said, tags=("test",))
 
 
 def _aimed(found: Broadcast) -> bool:

@@ -18,7 +18,7 @@ from relay.store import events
 from relay.store import templates as stored
 from relay.store.audience import topics
 from relay.store.broadcasts import broadcasts, ledger, tally
-from relay.store.broadcasts.broadcasts import DRAFT, QUEUED, SCHEDULED, SENDING, Broadcast, Variant
+from relay.store.broadcasts.broadcasts import DRAFT, HEADLESS, QUEUED, SCHEDULED, SENDING, Broadcast, Variant
 from relay.store.engine import Store
 from relay.store.events import Event
 
@@ -33,8 +33,8 @@ def letter(broadcast: Broadcast, variant: Variant) -> Letter:
     """What its copies say."""
     return Letter(
         broadcast.sender, variant.texts, tuple(broadcast.reply_to), topics.public(broadcast.topic_id) if broadcast.topic_id is not None else "",
-        everything=broadcast.dialect != "plunk", opens=broadcast.tracking.get("opens"), clicks=broadcast.tracking.get("clicks"),
-        tags=(broadcast.public_id,))
+        stream=broadcast.stream, footer=broadcast.kind != HEADLESS, everything=broadcast.dialect != "plunk", opens=broadcast.tracking.get("opens"),
+        clicks=broadcast.tracking.get("clicks"), tags=(broadcast.public_id,))
 
 
 async def wording(store: Store, broadcast: Broadcast) -> list[Variant]:

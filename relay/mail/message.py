@@ -100,6 +100,7 @@ class Wishes(Struct, frozen=True):
     send_at: float | None = None  # UTC seconds
     idempotency_hash: str = ""  # of the request that brought the key; "" = of sender, recipients and body
     retry: str = "standard"  # the table of relay.schedule that its failures are counted in: "standard" | "otp"
+    footer: bool = True  # a marketing copy shows its way out in its text; one without it has it in its header alone
 
 
 class Decision(Struct, frozen=True):

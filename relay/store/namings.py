@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, func, select
+from collections.abc import Sequence
 
+from sqlalchemy import BigInteger, Connection, cast, delete, func, select
+
+from relay.store.audience.rules import DAY
 from relay.store.audience.schema import activity, contacts
 from relay.store.schema import events
 
 LOOKED_AT = 20_000  # newest events of a project
+COUNTED = 100_000  # events of an interval: some tenths of a second
 SLICE = 500  # rows that one transaction deletes
 
 
@@ -15,6 +19,17 @@ def counts(conn: Connection, project: int) -> dict[str, int]:
     """How often each name is among the project's newest events."""
     newest = select(events.c.type).where(events.c.project_id == project).order_by(events.c.id.desc()).limit(LOOKED_AT).subquery()
     return {row[0]: row[1] for row in conn.execute(select(newest.c.type, func.count()).group_by(newest.c.type))}
+
+
+def daily(conn: Connection, project: int, since: float, until: float, names: Sequence[str] = ()) -> dict[tuple[int, str], int]:
+    """How often each event happened on each day (since 1970, UTC) between two times in UTC seconds: of the newest COUNTED events of the project.
+
+    names  these alone; all where none is given
+    """
+    wanted = [events.c.project_id == project, events.c.at >= since, events.c.at < until, *([events.c.type.in_(names)] if names else [])]
+    newest = select(cast(func.floor(events.c.at / DAY), BigInteger).label("day"), events.c.type).where(*wanted).order_by(events.c.id.desc()).limit(COUNTED)
+    found = newest.subquery()
+    return {(row[0], row[1]): row[2] for row in conn.execute(select(found.c.day, found.c.type, func.count()).group_by(found.c.day, found.c.type))}
 
 
 def forget(conn: Connection, project: int, name: str) -> int:

@@ -119,6 +119,17 @@ suppressions = Table(
     Index("suppressions_by_end", "expires_at", **_where("expires_at IS NOT NULL")),
 )
 
+suppression_rules = Table(
+    "suppression_rules", metadata, _id(), _project(index=True),
+    Column("name", String(100), nullable=False),
+    Column("kind", String(8), nullable=False),  # address | domain | prefix | suffix | wildcard
+    Column("pattern", String(254), nullable=False),
+    Column("likeness", Text, nullable=False),  # the same for LIKE, with \\ as escape
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
 bodies = Table(
     "bodies", metadata, _id(),
     Column("size", Integer, nullable=False),

@@ -50,6 +50,34 @@ def test_a_campaign_reaches_subscribed_contacts_of_a_segment(tenant, plunk):
     assert len(others) == 2
 
 
+def test_a_transactional_campaign_reaches_all_and_a_headless_one_has_no_footer(tenant, plunk):
+    """Contract §24, §27: TRANSACTIONAL to everybody, HEADLESS as MARKETING without the footer; what stops all mail stops both."""
+    reader, gone, stopped, ruled = tenant.people(4)
+    plunk.ask("PATCH", f"/contacts/{gone.public_id}", {"subscribed": False})
+    tenant.post("/suppressions", {"email": stopped.email, "reason": "manual"}, 201)
+    plunk.ask("POST", "/suppressions", {"name": "Rule", "kind": "ADDRESS", "pattern": ruled.email}, 201)
+    said = {"body": "<p>Terms.</p><a href='{{unsubscribeUrl}}'>out</a>", "description": "to all"}
+    made = plunk.campaign(type="TRANSACTIONAL", **said)["data"]
+    assert (made["type"], made["description"]) == ("TRANSACTIONAL", "to all")
+    copy = plunk.ask("POST", f"/campaigns/{made['id']}/duplicate", status=201)["data"]
+    assert (copy["type"], copy["description"]) == ("TRANSACTIONAL", "to all")
+    plunk.ask("POST", f"/campaigns/{made['id']}/send")
+    assert tenant.sent(made["id"])["skipped_by_reason"] == {"suppressed": 2}
+    mail = tenant.mail(2)
+    assert addresses(mail) == expected([reader, gone])
+    assert all(each["list-unsubscribe"] is None and each["precedence"] is None for each in mail)
+    assert mail[0].get_body(("html",)).get_content().strip() == "<p>Terms.</p><a href=''>out</a>"
+    other = plunk.campaign(type="HEADLESS", body="<p>Bare {{manageUrl}}</p>")["data"]["id"]
+    plunk.ask("POST", f"/campaigns/{other}/send")
+    assert tenant.sent(other)["skipped_by_reason"] == {"unsubscribed": 1, "suppressed": 2}
+    bare = next(each for each in tenant.mail(3) if "Bare" in each.get_body(("html",)).get_content())
+    assert bare["list-unsubscribe-post"] == "List-Unsubscribe=One-Click"
+    text = bare.get_body(("html",)).get_content()
+    assert "/p/" in text
+    assert "/u/" not in text
+    assert plunk.ask("PUT", f"/campaigns/{copy['id']}", {"type": "HEADLESS", "description": "new"})["type"] == "HEADLESS"
+
+
 def test_its_way_out_stops_campaigns_and_not_the_rest(tenant, plunk):
     contact, = tenant.people(1)
     made = plunk.campaign()["data"]["id"]
@@ -84,7 +112,7 @@ def test_campaigns_are_changed_copied_listed_and_deleted(tenant, plunk):
 
 
 def test_what_is_wrong_with_a_campaign_is_said_in_their_words(tenant, other, plunk):
-    assert plunk.campaign(400, type="TRANSACTIONAL")["error"]["errors"][0]["field"] == "type"
+    assert plunk.campaign(422, type="URGENT")["error"]["errors"][0]["field"] == "type"
     assert plunk.campaign(400, audienceType="SEGMENT")["error"]["errors"][0]["field"] == "segmentId"
     assert plunk.campaign(400, body="{% if x %}")["error"]["errors"][0]["field"] == "body"
     assert plunk.campaign(422, subject=None)["success"] is False

@@ -162,7 +162,9 @@ def test_a_link_in_a_transactional_mail_ends_marketing_only(plunk):
     plunk.post("/v1/send", {**SENDING, "to": "jane.link@example.com", "body": body})
     mail, = sent(plunk)
     link = re.search(r'href="(http[^"]*/u/[^"]*)"', mail.get_body().get_content())[1]
+    manage = re.search(r'href="(http[^"]*/p/[^"]*)"', mail.get_body().get_content())[1]
     assert mail["list-unsubscribe"] == f"<{link}>"
+    assert plunk.http.get(manage.replace(plunk.tenant.served.public, plunk.tenant.served.base)).status_code == 200
     assert plunk.http.post(link, data={"List-Unsubscribe": "One-Click"}).status_code == 200
     assert plunk.get("/contacts?subscribed=false")["total"] == 1
     plunk.post("/v1/send", {**SENDING, "to": "jane.link@example.com"})

@@ -72,6 +72,11 @@ def paged(conn: Connection, project: int, which: Page) -> Found:
     return Found([Form(*row) for row in found.rows], found.total, found.last)
 
 
+def every(conn: Connection, project: int) -> list[Form]:
+    """All forms of a project, newest first."""
+    return [Form(*row) for row in conn.execute(select(*_COLUMNS).where(table.c.project_id == project).order_by(table.c.id.desc()))]
+
+
 def change(conn: Connection, project: int, number: int, changes: dict[str, Any]) -> Form:
     get(conn, project, number)
     conn.execute(update(table).where(table.c.id == number).values(changes))

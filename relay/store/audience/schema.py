@@ -117,6 +117,13 @@ segment_days = Table(
     Column("went", Integer, nullable=False),
 )
 
+segment_sizes = Table(  # of segments that are asked anew each time: how many contacts they had when a day was counted
+    "segment_sizes", metadata,
+    Column("segment_id", Id, ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("day", Integer, primary_key=True, autoincrement=False),  # days since 1970, UTC
+    Column("members", Integer, nullable=False),
+)
+
 changes = Table(  # contacts whose memberships may have changed; without foreign keys, since a contact that is gone has none
     "changes", metadata,
     Column("id", Id, primary_key=True),
@@ -215,4 +222,4 @@ bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs 
 )
 
 TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,
-          imports, import_errors, import_changes, memberships, segment_days, changes, followers, bulk_acts, signup_forms)
+          imports, import_errors, import_changes, memberships, segment_days, segment_sizes, changes, followers, bulk_acts, signup_forms)

@@ -14,11 +14,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
-from relay.mail.message import Principal
+from relay.mail.message import MARKETING, TRANSACTIONAL, Principal
 from relay.mail.mime import Texts
 from relay.store import bulk, pages
 from relay.store.broadcasts.schema import broadcasts as table
@@ -29,6 +29,7 @@ DRAFT, SCHEDULED, QUEUED, SENDING, PAUSED = "draft", "scheduled", "queued", "sen
 SENT, CANCELLED, FAILED = "sent", "cancelled", "failed"
 STATUSES = (DRAFT, SCHEDULED, QUEUED, SENDING, PAUSED, SENT, CANCELLED, FAILED)
 OPEN = (SCHEDULED, QUEUED, SENDING, PAUSED)
+HEADLESS = "headless"  # a kind beside MARKETING and TRANSACTIONAL: marketing mail whose way out is in its header alone
 LIVE = frozenset({"per_minute", "updated_at"})  # columns that may be changed on the way
 
 
@@ -69,6 +70,8 @@ class Broadcast:
     seen: int = 0
     test_ends_at: float | None = None
     winner: int | None = None
+    description: str = ""
+    kind: str = MARKETING
 
     @property
     def public_id(self) -> str:
@@ -77,6 +80,11 @@ class Broadcast:
     @property
     def texts(self) -> Texts:
         return Texts(self.subject, self.html, self.text)
+
+    @property
+    def stream(self) -> str:
+        """What its copies are: a TRANSACTIONAL one reaches contacts that have unsubscribed, and has no way out."""
+        return TRANSACTIONAL if self.kind == TRANSACTIONAL else MARKETING
 
     @property
     def testing(self) -> bool:
@@ -146,6 +154,12 @@ def sent_since(conn: Connection, project: int, since: float, limit: int = 1_000)
     """Those that began after `since`, newest first."""
     query = select(*_COLUMNS).where(table.c.project_id == project, table.c.started_at >= since)
     return [Broadcast(*row) for row in conn.execute(query.order_by(table.c.id.desc()).limit(limit))]
+
+
+def number_of(conn: Connection, project: int, status: str, since: float, until: float) -> int:
+    """How many with this status were made between these times."""
+    made = and_(table.c.created_at >= since, table.c.created_at < until)
+    return conn.scalar(select(func.count()).where(table.c.project_id == project, table.c.status == status, made)) or 0
 
 
 def change(conn: Connection, project: int, number: int, values: dict[str, Any], given: Sequence[Variant] | None = None) -> Broadcast:

@@ -19,9 +19,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, update
 
-from relay.mail.message import Message
+from relay.mail.message import TRANSACTIONAL, Message
 from relay.mail.reply import Reply
-from relay.store import bulk, faults, messages
+from relay.store import bulk, faults, messages, suppression_rules
 from relay.store import queue as waiting_mail
 from relay.store.audience import contacts, segments, topics
 from relay.store.audience.contacts import Contact
@@ -102,22 +102,25 @@ def _asked(conn: Connection, broadcast: Broadcast, asked: dict[str, Any], read: 
     return and_(*parts)
 
 
-def refusal(project: int, topic: int | None) -> ColumnElement[str]:
-    """Why a contact gets no marketing mail of this topic, "" if it may: read where it is asked, never remembered."""
-    entry = and_(suppressions.c.project_id == project, suppressions.c.key == people.c.key)
-    left = exists().where(entry, suppressions.c.reason == "unsubscribe", suppressions.c.scope.in_(("all", "marketing")))
-    stopped = exists().where(entry, suppressions.c.reason != "unsubscribe", suppressions.c.scope.in_(("all", "marketing")))
+def refusal(broadcast: Broadcast) -> ColumnElement[str]:
+    """Why a contact gets no copy of it, "" if it may: read where it is asked, never remembered. Transactional copies are stopped by what stops all mail."""
+    plain, topic = broadcast.stream == TRANSACTIONAL, broadcast.topic_id
+    entry = and_(suppressions.c.project_id == broadcast.project_id, suppressions.c.key == people.c.key,
+                 suppressions.c.scope.in_(("all",) if plain else ("all", "marketing")))
+    left = exists().where(entry, suppressions.c.reason == "unsubscribe")
+    stopped = or_(exists().where(entry, suppressions.c.reason != "unsubscribe"), suppression_rules.matching(broadcast.project_id, people.c.key))
     out: ColumnElement[bool] = false()
-    if topic is not None:
+    if topic is not None and not plain:
+        entry = and_(suppressions.c.project_id == broadcast.project_id, suppressions.c.key == people.c.key)
         out = or_(exists().where(entry, suppressions.c.scope == topics.scope(topic)),
                   exists().where(subscriptions.c.topic_id == topic, subscriptions.c.contact_id == people.c.id, subscriptions.c.subscribed.is_(False)))
-    return case((stopped, literal("suppressed")), (or_(people.c.unsubscribed.is_(True), left), literal("unsubscribed")), (out, literal("opted_out")),
-                else_=literal(""))
+    gone = left if plain else or_(people.c.unsubscribed.is_(True), left)
+    return case((stopped, literal("suppressed")), (gone, literal("unsubscribed")), (out, literal("opted_out")), else_=literal(""))
 
 
 def audience(conn: Connection, broadcast: Broadcast, read: Read, limit: int = SLICE) -> list[Found]:
     """The next contacts of the audience after the cursor, by id."""
-    query = select(people.c.id, people.c.key, refusal(broadcast.project_id, broadcast.topic_id)).where(
+    query = select(people.c.id, people.c.key, refusal(broadcast)).where(
         people.c.id > broadcast.cursor, people.c.id <= broadcast.until, _asked(conn, broadcast, broadcast.asked, read))
     return [Found(row[0], row[1].rpartition("@")[2], row[2]) for row in conn.execute(query.order_by(people.c.id).limit(limit))]
 
@@ -126,7 +129,7 @@ def sizes(conn: Connection, broadcast: Broadcast, now: float, read: Read, limit:
     """Before it is sent: how many may get it by domain, the largest `limit` and "" for the rest, and how many do not, by reason."""
     domain = _domain(conn)
     asked = _asked(conn, broadcast, question(conn, broadcast, now), read)
-    inner = select(refusal(broadcast.project_id, broadcast.topic_id).label("reason"), domain.label("domain")).where(asked).subquery()
+    inner = select(refusal(broadcast).label("reason"), domain.label("domain")).where(asked).subquery()
     by_reason = Counter({row[0]: row[1] for row in conn.execute(select(inner.c.reason, func.count()).group_by(inner.c.reason))})
     able = by_reason.pop("", 0)
     rows = conn.execute(select(inner.c.domain, func.count()).where(inner.c.reason == "").group_by(inner.c.domain).order_by(func.count().desc()).limit(limit))
@@ -268,7 +271,7 @@ def _waiting(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
 
 def _refused(conn: Connection, broadcast: Broadcast, contact_ids: Sequence[int]) -> dict[int, str]:
     """Of those contacts that there still are: why not, or ""."""
-    query = select(people.c.id, refusal(broadcast.project_id, broadcast.topic_id)).where(
+    query = select(people.c.id, refusal(broadcast)).where(
         people.c.project_id == broadcast.project_id, people.c.id.in_(list(contact_ids)))
     return {row[0]: row[1] for row in conn.execute(query)}
 

@@ -48,6 +48,8 @@ broadcasts = Table(
     Column("winner", SmallInteger),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("description", String(500), nullable=False, server_default=""),
+    Column("kind", String(16), nullable=False, server_default="marketing"),  # marketing | headless | transactional
     Index("broadcasts_by_project", "project_id", "id"),
     Index("broadcasts_by_status", "status", **_where("status IN ('scheduled', 'queued', 'sending')")),
 )

@@ -20,8 +20,8 @@ from relay.store.broadcasts import schema as _broadcasts  # noqa: F401
 from relay.store.inbound import schema as _inbound  # noqa: F401
 from relay.store.schema import metadata
 
-HEAD = "0011"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")  # oldest first
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0016")  # each the down_revision of the next
+HEAD = REVISIONS[-1]
 VERSIONS = Path(__file__).parent / "versions"
 
 LOCK = 7_263_421_101  # any number: what the nodes that migrate one PostgreSQL database wait on

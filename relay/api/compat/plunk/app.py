@@ -6,14 +6,35 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relay.api.compat import Counted
-from relay.api.compat.plunk import bulk, campaigns, contacts, domains, errors, events, fields, imports, segments, send, templates, track, verify
+from relay.api.compat.plunk import (
+    activity,
+    analytics,
+    bulk,
+    campaigns,
+    config,
+    contacts,
+    domains,
+    errors,
+    events,
+    fields,
+    forms,
+    imports,
+    segments,
+    send,
+    suppressions,
+    templates,
+    track,
+    verify,
+)
 from relay.api.core import Json, Relay
 
-ROUTERS = (track.router, send.router, verify.router, fields.router, imports.router, bulk.router, contacts.router, segments.router, templates.router,
-           events.router, campaigns.router, domains.router)  # fixed paths before those with an id in their place
+# Fixed paths before those with an id in their place.
+ROUTERS = tuple(each.router for each in (
+    track, send, verify, fields, imports, bulk, contacts, segments, templates, events, campaigns, domains, suppressions, forms, activity, analytics, config))
 ABOUT = ("Relay for clients of Plunk, with `https://HOST/plunk` as base URL (`new Plunk(key, {baseUrl: \"https://HOST/plunk/v1/\"})`). Authenticate with "
          "`Authorization: Bearer sk_...`; a `sending_access` key may track and send. Contacts, segments and templates are the native ones: `data` are a "
          "contact's properties, `subscribed` the opposite of `unsubscribed`, ids look like `ct_...`.")
+OPEN = ("/v1", "/forms/public/")  # what other sites' pages call
 ORIGIN = (b"access-control-allow-origin", b"*")
 ALLOWED = ((b"access-control-allow-methods", b"GET, POST, OPTIONS"), (b"access-control-allow-headers", b"authorization, content-type, idempotency-key"),
            (b"access-control-max-age", b"86400"))
@@ -33,13 +54,13 @@ def application(relay: Relay) -> ASGIApp:
 
 
 class Anywhere:
-    """Lets browsers of any origin use /v1: it is what pages track with. There are no cookies, so nobody's session is at stake."""
+    """Lets browsers of any origin use /v1, which pages track with, and the public forms. There are no cookies, so nobody's session is at stake."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].removeprefix(scope.get("root_path", "")).startswith("/v1"):
+        if scope["type"] != "http" or not scope["path"].removeprefix(scope.get("root_path", "")).startswith(OPEN):
             await self._app(scope, receive, send)
             return
         if scope["method"] == "OPTIONS":

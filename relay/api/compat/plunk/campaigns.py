@@ -1,6 +1,8 @@
 """/campaigns in the Plunk dialect: broadcasts, whose way out stops marketing mail and nothing else.
 
-Only MARKETING campaigns are sent: a campaign to people who have unsubscribed is refused rather than sent without the way out that every mailing must have.
+    MARKETING      subscribed contacts only; one-click fields and a footer
+    HEADLESS       the same without the footer: the way out is in the header, and wherever the author puts {{unsubscribeUrl}}
+    TRANSACTIONAL  all contacts, without a way out: for what everybody must be told, not for advertising
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from relay.audience.grammars import read
 from relay.clock import iso
 from relay.errors import Conflict, Invalid, NotFound
 from relay.mail import ids, mailbox
-from relay.mail.message import Principal
+from relay.mail.message import MARKETING, Principal
 from relay.mail.mime import Texts
 from relay.store.audience import segments
 from relay.store.broadcasts import broadcasts, counts
@@ -79,7 +81,8 @@ async def create_campaign(here: Core, who: Owner, given: CampaignInput) -> Any:
     values, now = await _columns(here, who, given), here.clock.now()
     made = Broadcast(
         here.maker.next(), who.project, given.name, DRAFT, values["sender"], values.get("reply_to", []), given.subject, given.body, None, None,
-        values["segment_id"], None, None, values["everyone"], values["rules"], None, {}, None, "plunk", {}, now, now)
+        values["segment_id"], None, None, values["everyone"], values["rules"], None, {}, None, "plunk", {}, now, now,
+        description=given.description or "", kind=values.get("kind", MARKETING))
     return {"success": True, "data": await _one(here, await here.store.write(broadcasts.add, made))}
 
 
@@ -169,9 +172,9 @@ async def _found(here: Relay, who: Principal, campaign_id: str) -> Broadcast:
 
 async def _columns(here: Relay, who: Principal, given: CampaignChange, old: Broadcast | None = None) -> dict[str, Any]:
     """The columns that were given, checked; raises Bad, Invalid and NotFound."""
-    if given.type not in (None, "MARKETING"):
-        raise Bad("type", f"a campaign is MARKETING here: {given.type} mail goes to single contacts, by POST /v1/send")
-    values: dict[str, Any] = {name: getattr(given, name) for name in ("name", "subject") if getattr(given, name) is not None}
+    values: dict[str, Any] = {name: getattr(given, name) for name in ("name", "subject", "description") if getattr(given, name) is not None}
+    if given.type is not None:
+        values["kind"] = given.type.lower()
     if given.body is not None:
         values["html"] = given.body
         try:
@@ -211,8 +214,9 @@ def _shown(each: Broadcast, figures: Counter[str]) -> dict[str, Any]:
     author, told = mailbox.mailboxes(each.sender)[0], tallied(figures)
     kind = "SEGMENT" if each.segment_id is not None else "FILTERED" if each.rules is not None else "ALL"
     return {
-        "id": each.public_id, "name": each.name, "description": None, "subject": each.subject, "body": each.html or each.text or "", "from": author.address,
-        "fromName": author.name or None, "replyTo": each.reply_to[0] if each.reply_to else None, "type": "MARKETING", "status": STATUSES[each.status],
+        "id": each.public_id, "name": each.name, "description": each.description or None, "subject": each.subject, "body": each.html or each.text or "",
+        "from": author.address, "fromName": author.name or None, "replyTo": each.reply_to[0] if each.reply_to else None,
+        "type": each.kind.upper(), "status": STATUSES[each.status],
         "audienceType": kind, "segmentId": None if each.segment_id is None else ids.public("seg", each.segment_id), "audienceCondition": each.rules,
         "totalRecipients": told["total_recipients"], "sentCount": _sent(told),
         **{f"{name}Count": told[name] for name in ("delivered", "opened", "clicked", "bounced")},

@@ -31,9 +31,9 @@ from relay.mail.message import MARKETING, Envelope, Origin, Principal, Recipient
 from relay.mail.mime import Draft
 from relay.mail.reply import Reply
 from relay.mail.tokens import UNSUBSCRIBE, pack
+from relay.store import suppression_rules
 from relay.store.audience.contacts import Contact
 
-LINKS = ("unsubscribeUrl", "subscribeUrl", "manageUrl")  # all lead to the page of this mail's link, where both can be done
 BULK = {"Precedence": "bulk", "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}  # of marketing mail, so that nobody answers it by machine
 ONE_CLICK = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 LIFE = 60 * 86_400.0  # seconds that a link works, as in policies.unsubscribe
@@ -70,13 +70,16 @@ async def _sent(here: Relay, who: Principal, mail: Mail, people: list[Contact], 
     recipients = [_recipient(here, each) for each in people]
     sender = box(mail.sender, "from").address
     envelopes = [Envelope(sender, (each,), smtputf8=not (sender + each.address).isascii()) for each in recipients]
-    for reply in await here.door.recipients(who, list(zip(envelopes, recipients, strict=True))):
-        if reply is not None and reply.permanent:
+    rules = await here.store.read(suppression_rules.of, who.project)
+    captured = {each.key for each in recipients if suppression_rules.first(rules, each.key)}
+    for each, reply in zip(recipients, await here.door.recipients(who, list(zip(envelopes, recipients, strict=True))), strict=True):
+        if reply is not None and reply.permanent and each.key not in captured:
             raise Refuse(reply, "recipient_suppressed")
     emails, names = [], {box(person.email, "to").key: person for person in reversed(mail.given.to)}  # the first spelling counts
     for contact, envelope in zip(people, envelopes, strict=True):
         content = _built(here, mail, contact, envelope.recipients[0], names[contact.key])
-        emails.append({"contact": {"id": contact.public_id, "email": contact.email}, "email": await _through(here, who, mail, envelope, content, client)})
+        emails.append({"contact": {"id": contact.public_id, "email": contact.email}, "email": await _through(
+            here, who, mail, envelope, content, client, contact.key in captured)})
         state.kept = True
     return emails
 
@@ -88,19 +91,21 @@ def _recipient(here: Relay, contact: Contact) -> Recipient:
 
 def _built(here: Relay, mail: Mail, contact: Contact, recipient: Recipient, person: Person) -> bytes:
     """The octets of one recipient's mail."""
-    link = _link(here, mail, recipient)
-    texts = templates.render(mail.texts, variables(contact, mail.said.all), {**dict.fromkeys(LINKS, link), "unsubscribe_url": link})
+    links = _links(here, mail, recipient)
+    texts = templates.render(mail.texts, variables(contact, mail.said.all), links)
     to = mailbox.text(person.name, recipient.address) if person.name else box(person.email, "to").text
-    headers = _headers(mail, link if link in f"{texts.html}{texts.text}" else "")
+    linked = any(link in f"{texts.html}{texts.text}" for link in links.values())
+    headers = _headers(mail, links["unsubscribe_url"] if linked else "")
     return mime.build(Draft(mail.sender, [to], texts.subject, texts.html, texts.text, (), mail.reply_to, headers, mail.files))
 
 
-def _link(here: Relay, mail: Mail, recipient: Recipient) -> str:
-    """Where this recipient unsubscribes. Of marketing mail the copy policies make it, with its header fields; of other mail nobody else does."""
+def _links(here: Relay, mail: Mail, recipient: Recipient) -> dict[str, str]:
+    """Where this recipient unsubscribes and chooses, by name. In marketing mail the copy policies put it, with its header fields; in other mail nobody else."""
     if mail.stream == MARKETING:
-        return templates.LATER["unsubscribe_url"]
-    token = here.services.tokens.make(UNSUBSCRIBE, pack(recipient.id), here.clock.now() + LIFE)
-    return f"{here.settings.http.public_url.rstrip('/')}/u/{token}"
+        return templates.LINKS
+    token, public = here.services.tokens.make(UNSUBSCRIBE, pack(recipient.id), here.clock.now() + LIFE), here.settings.http.public_url.rstrip("/")
+    there = {templates.LATER["unsubscribe_url"]: f"{public}/u/{token}", templates.LATER["preferences_url"]: f"{public}/p/{token}"}
+    return {name: there[place] for name, place in templates.LINKS.items()}
 
 
 def _headers(mail: Mail, link: str) -> dict[str, str]:
@@ -123,12 +128,15 @@ def variables(contact: Contact, said: Mapping[str, Any]) -> dict[str, Any]:
             "locale": everything.get(data.LOCALE, "")}
 
 
-async def _through(here: Relay, who: Principal, mail: Mail, envelope: Envelope, content: bytes, client: str) -> str:
-    """The id of the mail, which is on the disk; raises Refuse when the admit chain leaves nobody."""
+async def _through(here: Relay, who: Principal, mail: Mail, envelope: Envelope, content: bytes, client: str, captured: bool) -> str:
+    """The id of the mail, which is on the disk; raises Refuse when the admit chain leaves nobody.
+
+    captured  a rule stops it: it is kept as suppressed
+    """
     tracking = mail.given.tracking
     wishes = Wishes(stream=mail.stream, template=mail.template, opens=tracking, clicks=tracking)
     admitted = await here.door.judge(who, envelope, content, Origin("http", client), wishes)
-    if not any(message.recipients for message in admitted):
+    if not captured and not any(message.recipients for message in admitted):
         await here.door.let_go(admitted)
         raise Refuse(next((reply for message in admitted for _, reply in message.dropped), Reply(550, "5.7.1", "refused")), "recipient_suppressed")
     return (await here.door.keep(admitted)).id
