@@ -115,7 +115,7 @@ class Relay:
         self._stack.push_async_callback(self.bulk.close)
         self.control = Control(
             self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status,
-            self.imports, self.bulk, tokens=self.tools.services.tokens)
+            self.imports, self.bulk, tokens=self.tools.services.tokens, door=lambda: self.door)
         await self._start_listeners()
         await self._start_local()
         await self._start_http()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from relay import consent, control, log
+from relay.audience import sizes
 from relay.clock import Clock
 from relay.consent import Act
 from relay.control import domains as acts
@@ -48,7 +49,8 @@ class House:
 async def prune(house: House) -> None:
     """Drop what [retention] says is over, and give its space back."""
     keep = house.config.retention
-    gone = await retention.sweep(house.store, Keep(keep.bodies, keep.attempts, keep.events, keep.messages, keep.inbound, keep.reports), house.clock.now())
+    kept = Keep(keep.bodies, keep.attempts, keep.events, keep.messages, keep.inbound, keep.reports, keep.ledger)
+    gone = await retention.sweep(house.store, kept, house.clock.now())
     await house.store.write(counters.prune, house.clock.now(), lane=JOBS)
     await house.store.write(sites.prune, house.clock.now(), lane=JOBS)
     if gone:
@@ -108,6 +110,11 @@ async def resume_bulk(house: House) -> None:
         await house.control.bulk.resume()
 
 
+async def count_segments(house: House) -> None:
+    """Count the segments that nobody has counted today."""
+    await sizes.count(house.store, house.clock.now())
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -117,6 +124,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, remember_tls),
     (60.0, resume_imports),
     (60.0, resume_bulk),
+    (300.0, count_segments),
 )
 
 

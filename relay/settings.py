@@ -155,6 +155,7 @@ class Retention:
     messages: float = key("90d", kinds.DURATION, "How long messages and their recipients are listed after they have ended.", restart=True)
     inbound: float = key("30d", kinds.DURATION, "How long mail to inbound domains is kept, with its files.", restart=True)
     reports: float = key("180d", kinds.DURATION, "How long DMARC and TLS reports about a domain are kept.", restart=True)
+    ledger: float = key("365d", kinds.DURATION, "How long it is kept who got a broadcast, after it ended; its figures stay.", restart=True)
 
 
 @dataclass(frozen=True, slots=True)

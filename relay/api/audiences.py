@@ -11,6 +11,7 @@ from relay.api.contacts import brief, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
 from relay.api.segments import MembersInput, chosen
 from relay.audience import audiences as acts
+from relay.audience import removing
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
 from relay.store.audience import audiences, contacts
@@ -61,7 +62,7 @@ async def change_audience(here: Core, who: Owner, audience_id: str, given: Audie
 @router.delete("/audiences/{audience_id}")
 async def delete_audience(here: Core, who: Owner, audience_id: str) -> Any:
     """Delete an audience; its contacts stay."""
-    await here.store.write(acts.remove, who.project, _id(audience_id), here.clock.now())
+    await removing.audience(here.store, who.project, _id(audience_id), here.clock.now())
     return {"deleted": True}
 
 

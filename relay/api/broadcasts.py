@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from relay.api.core import Core, Owner, Paging, Relay, known, listed, whole
-from relay.api.mailing import BroadcastChange, BroadcastInput, ResendInput, TestMailInput, WhenInput, columns, shown, wording
+from relay.api.mailing import BroadcastChange, BroadcastInput, ResendInput, TestMailInput, WhenInput, columns
+from relay.broadcasts import telling
 from relay.broadcasts.acts import Acts
+from relay.broadcasts.telling import shown
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
 from relay.mail import ids
@@ -77,7 +79,7 @@ async def change_broadcast(here: Core, who: Owner, broadcast_id: str, given: Bro
 @router.delete("/broadcasts/{broadcast_id}")
 async def delete_broadcast(here: Core, who: Owner, broadcast_id: str) -> Any:
     """Delete a broadcast that is not on its way, with its ledger; sent mail stays."""
-    await here.store.write(broadcasts.remove, who.project, number_of(broadcast_id))
+    await acts(here).remove(who, number_of(broadcast_id))
     return {"deleted": True}
 
 
@@ -172,9 +174,4 @@ async def list_segment_broadcasts(here: Core, who: Owner, segment_id: str) -> An
 
 
 async def _one(here: Relay, found: Broadcast) -> dict[str, Any]:
-    out = shown(found, counts.whole(await here.store.read(counts.of, found.id)))
-    variants = await here.store.read(broadcasts.variants, found.id)
-    if found.ab_test is not None:
-        out["ab_test"]["variants"] = [wording(v) for v in variants]
-    scores = [v.facts["spam_score"] for v in variants if v.facts.get("spam_score") is not None]
-    return {**out, "spam_score": max(scores, default=None)}
+    return await telling.one(here.store, found)

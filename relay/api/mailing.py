@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -12,14 +10,13 @@ from relay import templates
 from relay.api.core import Input, Relay, known
 from relay.api.draft import SUBJECT, Addresses, Moment, TrackingInput
 from relay.audience import grammars
-from relay.clock import iso
 from relay.errors import Invalid
-from relay.mail import ids, mime
+from relay.mail import mime
 from relay.mail.message import Principal
 from relay.mail.mime import Texts
 from relay.store import templates as stored_templates
 from relay.store.audience import audiences, segments, topics
-from relay.store.broadcasts.broadcasts import Broadcast, Variant
+from relay.store.broadcasts.broadcasts import Variant
 
 
 class VariantInput(Input):
@@ -150,47 +147,3 @@ def _variants(given: TestInput) -> list[Variant]:
             raise Invalid(f"ab_test.variants[{number - 1}].html", "one of html and text is required")
         made.append(Variant(number, v.name or "ABCDE"[number - 1], v.subject, v.html, v.text, v.weight))
     return made
-
-
-# What is shown.
-
-
-def shown(each: Broadcast, figures: Mapping[str, int]) -> dict[str, Any]:
-    """A broadcast as a list shows it."""
-    return {
-        "id": each.public_id, "name": each.name or None, "subject": each.subject, "status": each.status, "from": each.sender, "reply_to": each.reply_to,
-        "template_id": _public("tpl", each.template_id), "segment_id": _public("seg", each.segment_id),
-        "audience_id": _public("aud", each.audience_id), "topic_id": _public("top", each.topic_id),
-        "all_contacts": each.everyone, "rules": each.rules, "per_minute": each.per_minute, "tracking": each.tracking, "ab_test": _shown_test(each),
-        "error": each.error or None, **tallied(figures), "scheduled_at": iso(each.scheduled_at), "started_at": iso(each.started_at),
-        "sent_at": iso(each.started_at), "ended_at": iso(each.ended_at), "created_at": iso(each.created_at), "updated_at": iso(each.updated_at),
-    }
-
-
-def _public(prefix: str, number: int | None) -> str | None:
-    return None if number is None else ids.public(prefix, number)
-
-
-STATES: Sequence[str] = ("pending", "queued", "delivered", "bounced", "failed", "suppressed", "cancelled")
-ACTS: Sequence[str] = ("opened", "clicked", "unsubscribed", "complained")
-
-
-def tallied(figures: Mapping[str, int]) -> dict[str, Any]:
-    """The figures: everybody who may get it or might have, by what became of them; and who was left out, by reason."""
-    figures = Counter(figures)
-    skipped = {name.removeprefix("skipped."): count for name, count in sorted(figures.items()) if name.startswith("skipped.") and count}
-    return {"total_recipients": sum(figures[name] for name in STATES), **{name: figures[name] for name in (*STATES, *ACTS)},
-            "skipped": sum(skipped.values()), "skipped_by_reason": skipped}
-
-
-def _shown_test(each: Broadcast) -> dict[str, Any] | None:
-    if each.ab_test is None:
-        return None
-    said = each.ab_test
-    return {"test_sample_size": said["sample"], "test_duration_minutes": said["minutes"], "winner_metric": said["metric"], "winner": each.winner,
-            "ends_at": iso(each.test_ends_at)}
-
-
-def wording(v: Variant) -> dict[str, Any]:
-    return {"id": v.number, "name": v.name, "subject": v.subject, "html": v.html, "text": v.text, "weight": v.weight,
-            "spam_score": v.facts.get("spam_score")}

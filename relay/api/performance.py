@@ -11,15 +11,14 @@ from fastapi import APIRouter, Query
 from relay.api.broadcasts import number_of
 from relay.api.core import Core, Owner, Relay, whole
 from relay.api.draft import Moment
-from relay.api.mailing import tallied, wording
-from relay.audience.grammars import read
-from relay.broadcasts import contest, feeder, forecast
+from relay.broadcasts import contest, feeder, telling
+from relay.broadcasts.telling import tallied, wording
 from relay.clock import iso
 from relay.errors import Conflict, Invalid
 from relay.mail import ids
 from relay.mail.message import Principal
-from relay.store.broadcasts import broadcasts, counts, ledger, reach, tally
-from relay.store.broadcasts.broadcasts import OPEN, SENDING, Broadcast, Variant
+from relay.store.broadcasts import broadcasts, counts, reach, tally
+from relay.store.broadcasts.broadcasts import OPEN, Broadcast, Variant
 
 PEOPLE = 5_000  # contacts of one answer
 
@@ -80,24 +79,10 @@ async def list_links(here: Core, who: Owner, broadcast_id: str) -> Any:
 @router.get("/broadcasts/{broadcast_id}/forecast")
 async def get_forecast(here: Core, who: Owner, broadcast_id: str) -> Any:
     """How long it will take under the limits of this moment, what takes longest, and who will be left out; of a running one what is left."""
-    found, now = await here.store.read(broadcasts.get, who.project, number_of(broadcast_id)), here.clock.now()
-    queue = here.control.runner
-    if queue is None:
+    found = await here.store.read(broadcasts.get, who.project, number_of(broadcast_id))
+    if here.control.runner is None:
         raise Conflict("no relay delivers here")
-    figures = counts.whole(await here.store.read(counts.of, found.id))
-    if found.started_at is None:
-        by_domain, skipped = await here.store.read(ledger.sizes, found, now, read)
-    else:
-        by_domain, skipped = await here.store.read(ledger.domains, found.id), Counter()
-    settings = here.settings.limit
-    limits = forecast.limits({name: getattr(settings, name) for name in ("key_per_hour", "key_per_day", "project_per_hour", "project_per_day")})
-    model = forecast.estimate(await forecast.sites(queue.router, by_domain), queue.pace, found.per_minute, limits)
-    if found.status == SENDING:
-        told = tallied(figures)
-        model = forecast.running(model, told["total_recipients"] - told["pending"], now - (found.started_at or now))
-    sites = [{"site": site, "recipients": count, "seconds": round(seconds, 1)} for site, count, seconds in model.sites]
-    return {"recipients": model.recipients, "seconds": round(model.seconds, 1), "limited_by": model.limited_by or None,
-            "finishes_at": iso(max(now, found.scheduled_at or now) + model.seconds), "sites": sites, "skipped_by_reason": dict(skipped)}
+    return await telling.ahead(here.store, found, here.control.runner, here.settings.limit, here.clock.now())
 
 
 @router.get("/broadcasts/{broadcast_id}/non-openers")

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from relay.api.contacts import brief, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
+from relay.audience import removing, values
 from relay.audience import segments as acts
-from relay.audience import values
 from relay.audience.grammars import read
 from relay.audience.words import Names, phrase
 from relay.clock import iso
@@ -126,7 +126,7 @@ async def change_segment(here: Core, who: Owner, segment_id: str, given: Segment
 @router.delete("/segments/{segment_id}")
 async def delete_segment(here: Core, who: Owner, segment_id: str) -> Any:
     """Delete a segment; its contacts stay."""
-    await here.store.write(acts.remove, who.project, _id(segment_id), here.clock.now())
+    await removing.segment(here.store, who.project, _id(segment_id), here.clock.now())
     return {"deleted": True}
 
 
@@ -170,7 +170,7 @@ async def remove_member(here: Core, who: Owner, segment_id: str, contact_id: str
 
 @router.get("/segments/{segment_id}/growth")
 async def get_growth(here: Core, who: Owner, segment_id: str, days: Annotated[int, Query(ge=1, le=365)] = 30) -> Any:
-    """How many members a static or tracked segment had at the end of each day."""
+    """How many members a segment had at the end of each day; one that is neither static nor tracked is counted once a day."""
     daily = await here.store.read(segments.daily, who.project, _id(segment_id), days, here.clock.now())
     if daily is None:
         return {"available": False, "daily": []}

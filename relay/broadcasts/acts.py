@@ -108,6 +108,13 @@ class Acts:
                 self.queue.forget(changed)
             after = some[-1]
 
+    async def remove(self, who: Principal, number: int) -> None:
+        """Gone, with its ledger, a slice at a time; raises Conflict while it is on its way."""
+        found = await self.store.read(broadcasts.get, who.project, number)
+        while found.status not in broadcasts.OPEN and await self.store.write(ledger.empty, number, lane=JOBS):
+            pass
+        await self.store.write(broadcasts.remove, who.project, number)
+
     async def test(self, who: Principal, number: int, to: str, variant: int = 1) -> Receipt:
         """One copy to this address, as the contact with it would get it; not in the ledger."""
         found = replace(await self.store.read(broadcasts.get, who.project, number), origin={"key_id": who.key_id, "mode": who.mode, "domain": who.domain})

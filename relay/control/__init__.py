@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from relay.settings import Settings
     from relay.store.engine import Store
     from relay.store.secrets import Vault
+    from relay.submission import Door
 
 
 def _nobody(kind: str) -> None:
@@ -43,6 +44,7 @@ class Control:
     status    what the running relay says of itself, for `relay queue` and the dashboard
     imports   the imports at work in this process; bulk the acts on many contacts
     tokens    make the addresses that reports about a domain are sent to
+    door      gives the door of the running relay; None when none runs in this process
     """
 
     store: Store
@@ -57,6 +59,7 @@ class Control:
     imports: Imports | None = None
     bulk: Bulk | None = None
     tokens: Tokens | None = None
+    door: Callable[[], Door] | None = None
 
     async def act(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """The JSON-able result of an act; raises Invalid for an act or argument that does not exist, and what the act raises."""

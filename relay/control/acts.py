@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, bounces, contacts, domains, explain, keeping, keys, queue, suppress, users
+from relay.control import Control, bounces, broadcasts, contacts, domains, explain, keeping, keys, queue, suppress, users
 from relay.errors import Invalid
 
 
@@ -64,6 +64,13 @@ ACTS: dict[str, Act] = {
     "contacts_import_errors": Act(contacts.errors, reads=True),
     "contacts_import_undo": Act(contacts.undo),
     "contacts_rows": Act(contacts.rows),
+    "broadcast_list": Act(broadcasts.every, reads=True),
+    "broadcast_show": Act(broadcasts.show, reads=True),
+    "broadcast_forecast": Act(broadcasts.forecast, reads=True),
+    "broadcast_send": Act(broadcasts.send),
+    "broadcast_pause": Act(broadcasts.pause),
+    "broadcast_resume": Act(broadcasts.resume),
+    "broadcast_cancel": Act(broadcasts.cancel),
 }
 
 

@@ -6,6 +6,7 @@
     messages    `messages` after their last recipient ended, with recipients and what is left of attempts
     inbound     mail to domains after it came, with its octets
     reports     DMARC and TLS reports after they came
+    ledger      who got a broadcast, after it ended; its figures stay
 
 Ids begin with their milliseconds, so "older than" is a range of the primary key and needs no index of its own. SQLite's free pages are cut off the file
 (incremental vacuum). A segment that no row names is unlinked; one that is mostly dead has its survivors copied to the end first. PostgreSQL vacuums by itself.
@@ -24,6 +25,7 @@ from relay.clock import Clock
 from relay.errors import RelayError, StoreError
 from relay.mail.ids import EPOCH
 from relay.store import bulk, idempotency, totals
+from relay.store.broadcasts import ledger
 from relay.store.engine import JOBS, Store
 from relay.store.inbound import mail, reports
 from relay.store.inbound.schema import inbound
@@ -49,6 +51,7 @@ class Keep:
     messages: float = 90 * 86_400.0
     inbound: float = 30 * 86_400.0
     reports: float = 180 * 86_400.0
+    ledger: float = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Pruned:
     keys: int = 0
     inbound: int = 0
     reports: int = 0
+    ledger: int = 0
     bytes: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
@@ -107,6 +111,7 @@ def prune(conn: Connection, keep: Keep, now: float, limit: int = SLICE) -> Prune
         _bodies(conn, now - keep.bodies, limit), _older(conn, attempts, now - keep.attempts, limit), _older(conn, events, now - keep.events, limit),
         _messages(conn, now - keep.messages, limit), idempotency.prune(conn, now, limit),
         mail.prune(conn, _first(now - keep.inbound), limit), reports.prune(conn, _first(now - keep.reports), limit),
+        ledger.prune(conn, now - keep.ledger, limit),
     )
 
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from relay import consent
 from relay.audience import audiences as audience_acts
 from relay.audience import contacts as acts
+from relay.audience import removing, sizes
 from relay.audience import segments as segment_acts
 from relay.audience.contacts import By
 from relay.audience.following import Following
 from relay.clock import Clock
 from relay.consent import Act
-from relay.errors import Conflict
+from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.mail.ids import Maker
 from relay.store import events, projects, suppressions
@@ -290,6 +291,30 @@ def test_time_waits_for_what_an_import_noted(town):
     assert (town.said, town.held(segment)) == ([], {"quiet"})
 
 
+@pytest.mark.parametrize("kind", ["audience", "segment"])
+def test_a_large_one_is_deleted_in_slices(town, kind, monkeypatch):
+    """Its contacts stay, nobody is told that they left, and what asks about it begins anew."""
+    monkeypatch.setattr(removing, "SLICE", 2)
+    people = [town.join(f"p{n}", plan="pro") for n in range(5)]
+    if kind == "audience":
+        made = town.stored.write(audiences.add, Audience(MAKER.next(), town.project, "big", "", NOW, NOW))
+        town.stored.write(audience_acts.put, made.id, people, NOW)
+        asking = town.segment(PRO, audience=made.id)
+    else:
+        made = town.segment(None, "big")
+        town.stored.write(segment_acts.put, town.project, made.id, people, NOW)
+        member = {"field": f"segment.{made.public_id}", "operator": "memberOfSegment"}
+        asking = town.segment({"logic": "AND", "groups": [{"filters": [member]}]}, "asking")
+    before = len(town.said)
+    town.stored.call(getattr(removing, kind)(town.stored.store, town.project, made.id, NOW), 60)
+    town.turn()
+    assert len(town.said) == before
+    assert town.held(asking) == ({f"p{n}" for n in range(5)} if kind == "audience" else set())
+    assert town.stored.read(contacts.count, town.project, contacts.Filter()) == 5
+    with pytest.raises(NotFound):
+        town.stored.call(getattr(removing, kind)(town.stored.store, town.project, made.id, NOW), 60)
+
+
 # Bounds, neighbours, growth.
 
 
@@ -308,6 +333,23 @@ def test_two_projects_hear_nothing_of_each_other(stored):
     here.join("ann", plan="pro")
     here.turn()
     assert (here.said, there.said) == ([("entry", "ann")], [])
+
+
+def test_a_segment_that_is_not_tracked_is_counted_once_a_day(town):
+    """Contract §6 has no figures for these; an uncounted day is left out, a second look on a day changes nothing, and a year later it is forgotten."""
+    plain, _tracked, _static = town.segment(PRO, tracked=False), town.segment(PRO), town.segment(None, "static")
+    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) is None
+    for days, names in ((-3, ("ann",)), (-1, ("bob", "cid")), (-1, ("dan",))):
+        town.now = NOW + days * DAY
+        for name in names:
+            town.join(name, plan="pro")
+        town.stored.call(sizes.count(town.stored.store, town.now))
+    town.now = NOW
+    today = NOW // DAY * DAY
+    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(today - 3 * DAY, 1), (today - DAY, 3)]
+    assert town.stored.read(segments.daily, town.project, plain.id, 2, town.now) == [(today - DAY, 3)]
+    town.stored.call(sizes.count(town.stored.store, NOW + 500 * DAY))
+    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(NOW // DAY * DAY + 500 * DAY, 4)]
 
 
 def test_growth_outlives_people(town):

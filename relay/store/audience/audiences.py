@@ -71,6 +71,12 @@ def change(conn: Connection, project: int, number: int, changes: dict[str, Any])
     return get(conn, project, number)
 
 
+def empty(conn: Connection, number: int, limit: int) -> int:
+    """Drop up to so many rows of an audience that is about to be deleted, and tell nobody; how many. Repeat until it is none."""
+    some = select(members.c.contact_id).where(members.c.audience_id == number).limit(limit)
+    return conn.execute(delete(members).where(members.c.audience_id == number, members.c.contact_id.in_(some))).rowcount
+
+
 def remove(conn: Connection, project: int, number: int) -> None:
     """Delete the audience; its contacts stay, and its segments lose it."""
     get(conn, project, number)

@@ -1,15 +1,21 @@
-"""The growth of segments: how many contacts came and went on each day, kept apart from who they were, so that it outlives them."""
+"""The growth of segments, kept apart from who is in them, so that it outlives people.
+
+Of lists and tracked segments each coming and going is counted on its day. A segment that is asked anew each time and not tracked is counted once a day, by a
+chore: `uncounted` are those whose turn it is, `note` keeps the figure.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Text, cast, delete, exists, func, not_, select
 
 from relay.store.audience.rules import DAY
-from relay.store.audience.schema import memberships, segment_days, segment_members, segments
+from relay.store.audience.schema import memberships, segment_days, segment_members, segment_sizes, segments
 from relay.store.upsert import insert
+
+KEPT = 400  # days: a year and something, as far as anybody may ask
 
 
 def count(conn: Connection, number: int, came: int, went: int, at: float) -> None:
@@ -43,6 +49,32 @@ def daily(conn: Connection, number: int, members: int, days: int, now: float) ->
     return found[::-1]
 
 
+def uncounted(conn: Connection, now: float, limit: int) -> list[tuple[int, int]]:
+    """Segments with rules, not tracked, that nobody has counted today: (project, segment)."""
+    today = exists().where(segment_sizes.c.segment_id == segments.c.id, segment_sizes.c.day == math.floor(now / DAY))
+    wanted = cast(segments.c.rules, Text) != "null", segments.c.rules.is_not(None), not_(segments.c.tracked), not_(today)
+    return [tuple(row) for row in conn.execute(select(segments.c.project_id, segments.c.id).where(*wanted).order_by(segments.c.id).limit(limit))]
+
+
+def note(conn: Connection, number: int, members: int, now: float) -> None:
+    """So many contacts are in the segment today; does nothing for one that is gone, or was counted by another node."""
+    if conn.scalar(select(segments.c.id).where(segments.c.id == number)) is not None:
+        row = insert(conn, segment_sizes).values(segment_id=number, day=math.floor(now / DAY), members=members)
+        conn.execute(row.on_conflict_do_nothing(index_elements=["segment_id", "day"]))
+
+
+def sizes(conn: Connection, number: int, days: int, now: float) -> list[tuple[float, int]]:
+    """The days of the last that were counted, oldest first: (start of the day in UTC seconds, members)."""
+    query = select(segment_sizes.c.day, segment_sizes.c.members).where(segment_sizes.c.segment_id == number)
+    return [(row[0] * DAY, row[1]) for row in conn.execute(query.where(segment_sizes.c.day > math.floor(now / DAY) - days).order_by(segment_sizes.c.day))]
+
+
+def prune(conn: Connection, now: float) -> int:
+    """Drop what is older than KEPT days; how many."""
+    return conn.execute(delete(segment_sizes).where(segment_sizes.c.day < math.floor(now / DAY) - KEPT)).rowcount
+
+
 def forget(conn: Connection, number: int) -> None:
     """The segment is of another kind now: what it grew by before says nothing of it."""
     conn.execute(delete(segment_days).where(segment_days.c.segment_id == number))
+    conn.execute(delete(segment_sizes).where(segment_sizes.c.segment_id == number))

@@ -288,6 +288,23 @@ def cancel(conn: Connection, number: int, now: float, limit: int = SLICE) -> int
     return len(rows)
 
 
+def prune(conn: Connection, cut: float, limit: int) -> int:
+    """Drop up to so many rows of broadcasts that ended before the cut; how many. Their figures stay."""
+    ended = select(table.c.id).where(table.c.ended_at < cut)
+    return _drop(conn, ledger.c.broadcast_id.in_(ended), limit)
+
+
+def empty(conn: Connection, number: int, limit: int = SLICE) -> int:
+    """Drop up to so many rows of a broadcast that is about to be deleted; how many. Repeat until it is none."""
+    return _drop(conn, ledger.c.broadcast_id == number, limit)
+
+
+def _drop(conn: Connection, which: ColumnElement[bool], limit: int) -> int:
+    old = list(conn.scalars(select(ledger.c.id).where(which).limit(limit)))
+    bulk.delete(conn, ledger, "id", old)
+    return len(old)
+
+
 def in_queue(conn: Connection, number: int, after: int = 0, limit: int = 500) -> list[int]:
     """Recipients of the broadcast whose copies are in the queue, by id."""
     query = select(ledger.c.id).where(ledger.c.broadcast_id == number, ledger.c.waiting == LEFT, ledger.c.id > after)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from relay.api.compat.plunk.events import NAMES
 from relay.api.compat.plunk.interval import During
 from relay.api.core import Core, Json, Owner
-from relay.api.mailing import tallied
+from relay.broadcasts.telling import tallied
 from relay.clock import iso
 from relay.store import namings
 from relay.store.audience.rules import DAY

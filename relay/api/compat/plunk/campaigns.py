@@ -21,8 +21,8 @@ from relay.api.compat.plunk.letter import box
 from relay.api.compat.plunk.paging import Paging, paged
 from relay.api.core import Core, Input, Owner, Relay
 from relay.api.draft import SUBJECT, Moment
-from relay.api.mailing import tallied
 from relay.audience.grammars import read
+from relay.broadcasts.telling import tallied
 from relay.clock import iso
 from relay.errors import Conflict, Invalid, NotFound
 from relay.mail import ids, mailbox
@@ -111,7 +111,7 @@ async def change_campaign(here: Core, who: Owner, campaign_id: str, given: Campa
 @router.delete("/campaigns/{campaign_id}", status_code=204)
 async def delete_campaign(here: Core, who: Owner, campaign_id: str) -> Response:
     """Delete a campaign that is not on its way."""
-    await here.store.write(broadcasts.remove, who.project, (await _found(here, who, campaign_id)).id)
+    await acts(here).remove(who, (await _found(here, who, campaign_id)).id)
     return Response(status_code=204)
 
 

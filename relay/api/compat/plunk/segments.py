@@ -18,6 +18,7 @@ from relay.api.compat.plunk.paging import Paging, paged
 from relay.api.contacts import by, done
 from relay.api.core import Core, Input, Json, Owner, Relay, known
 from relay.api.segments import chosen
+from relay.audience import removing
 from relay.audience import segments as acts
 from relay.audience.contacts import By, Changed
 from relay.audience.grammars import read
@@ -118,7 +119,7 @@ async def change_segment(here: Core, who: Owner, segment_id: str, given: Segment
 async def delete_segment(here: Core, who: Owner, segment_id: str) -> Response:
     """Delete a segment; its contacts stay. Not while a campaign that has not ended is for it."""
     await unused(here, who, _id(segment_id))
-    await here.store.write(acts.remove, who.project, _id(segment_id), here.clock.now())
+    await removing.segment(here.store, who.project, _id(segment_id), here.clock.now())
     return Response(status_code=204)
 
 
