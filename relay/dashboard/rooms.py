@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.dashboard import (
+    broadcasts,
     builder,
     captured,
     contacts,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 ROOMS = (
     signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project,
     imports, contacts, builder, segments,
-    preview, letters,
+    preview, letters, broadcasts,
 )
 
 
@@ -52,6 +53,7 @@ class Row:
 NAV: tuple[Row, ...] = (
     Row("Contacts", "/dashboard/contacts"),
     Row("Segments", "/dashboard/segments"),
+    Row("Broadcasts", "/dashboard/broadcasts"),
     Row("Templates", "/dashboard/templates"),
     Row("Mail", "/dashboard/mail", SENDER),
     Row("Captured", "/dashboard/captured", local=True),

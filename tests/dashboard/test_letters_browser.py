@@ -10,7 +10,8 @@ from tests.dashboard.test_browser import AXE, HOSTILE, TAGS, browser, page, sign
 from tests.support.ports import free_port
 from tests.support.served import Served
 
-PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1")
+PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1", "/broadcasts", "/broadcasts/new",
+         "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,13 @@ def furnished(laptop):
     template = me.post("/templates", {"name": "Welcome", "subject": "Hello {{ first_name }}", "html": "<h1>Hello</h1>\n<p>one</p>"}, 201)["id"]
     me.post(f"/templates/{template}/publish")
     me.patch(f"/templates/{template}", {"html": "<h1>Hello</h1>\n<p>two</p>"})
-    found = {"template": template}
+    said = {"from": "News <news@shop.example>", "subject": "Hello", "html": '<a href="https://shop.example/">shop</a>', "all_contacts": True}
+    wordings = [{"name": name, "subject": f"Hello {name}", "text": "Hello", "weight": 50} for name in "AB"]
+    draft = me.post("/broadcasts", {**said, "ab_test": {"variants": wordings}}, 201)["id"]
+    sent = me.post("/broadcasts", {**said, "name": "Spring"}, 201)["id"]
+    me.post(f"/broadcasts/{sent}/send")
+    me.until(f"/broadcasts/{sent}", lambda told: told["status"] == "sent" and told["delivered"] == 1)
+    found = {"template": template, "draft": draft, "sent": sent}
     return lambda path: f"/dashboard{path.format(**found)}"
 
 
@@ -59,6 +66,36 @@ def test_a_template_is_written_with_a_preview_that_follows_and_runs_nothing(page
     page.get_by_role("link", name="Versions").click()
     page.get_by_role("link", name="Compare").click()
     page.get_by_text("They say the same.").wait_for()
+
+
+def test_a_broadcast_to_a_segment_from_the_first_word_to_its_results(page, laptop, furnished):  # noqa: F811
+    me = laptop.me
+    for name in ("ada", "joe"):
+        me.post("/contacts", {"email": f"{name}@example.com", "first_name": name.title(), "properties": {"plan": "gold"}}, 201)
+    segment = me.post("/segments", {"name": "Gold", "rules": [{"field": "plan", "operator": "equals", "value": "gold"}]}, 201)["id"]
+    asked = []
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
+    sign_in(page, me.key)
+    page.locator("nav a", has_text="Broadcasts").click()
+    page.get_by_role("link", name="Write a broadcast").click()
+    page.get_by_label("From").fill("News <news@shop.example>")
+    page.get_by_label("To", exact=True).select_option(label="Segment: Gold")
+    page.get_by_label("Subject").fill("A sale, {{ first_name }}")
+    page.get_by_label("HTML").fill('<h1>Dear {{ first_name }}</h1><p><a href="https://shop.example/sale">sale</a></p>')
+    page.get_by_label("Preview as").fill("ada@example.com")
+    page.frame_locator("iframe[name=preview]").get_by_role("heading", name="Dear Ada").wait_for()
+    page.get_by_role("button", name="Save and review").click()
+    page.get_by_text("Spam score").wait_for()
+    page.get_by_role("button", name="Send to 2 people now").click()
+    page.get_by_text("2 of 2 are done").wait_for()  # by itself
+    assert asked == ["Send it to 2 people now?"]
+    assert segment == me.get("/broadcasts")["broadcasts"][0]["segment_id"]
+    page.get_by_role("link", name="Who got it").click()
+    page.get_by_role("link", name="joe@example.com").wait_for()
+    page.go_back()
+    page.get_by_role("button", name="Make a draft").click()
+    page.get_by_text("A draft for 2 people").wait_for()
+    assert not [fault for fault in page.faults if not fault.startswith("htmx:")]  # a suggestion that the next page cut off is none
 
 
 def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
