@@ -70,6 +70,7 @@ from relay.web.tracking import Tracking
 from relay.web.unsubscribe import Leaving
 from relay.webhooks import Webhooks
 from relay.welcome import greet
+from relay.workflows.engine import Engine
 
 LOG = log.get("app")
 CAPTURE = "capture.localhost"  # not our own hostname, which delivery would take for a loop
@@ -155,6 +156,8 @@ class Relay:
             group.create_task(self.runner.run())
             group.create_task(Feeder(self.store, lambda: self.door, self.leader, self.clock, self.maker, self.hooks.occurred).run())
             group.create_task(tally.run(self.store, self.clock))
+            group.create_task(Engine(self.store, lambda: self.door, self.leader, self.calls, self.clock, self.maker, tuple(self.tools.services.tokens.secrets),
+                                     self.hooks.occurred).run())
             group.create_task(Reports(self.store, self.door.submit, self.config, self.clock, self.maker, principal).run())
 
     def _certificate(self) -> Certificate | None:
@@ -210,7 +213,7 @@ class Relay:
         """API, probes, metrics, capture pages."""
         config = self.config
         routes = health.routes(self.problems, lambda: config.http.metrics_token) + front.routes("/dashboard")
-        fetch = Fetch(config.webhooks.allow_private)
+        fetch = self.calls = Fetch(config.webhooks.allow_private)
         self.hooks = Webhooks(
             self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading,
             Carrying(self.store, config.inbound.attachments))

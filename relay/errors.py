@@ -21,6 +21,9 @@ HTTP status is mapped once, in relay/api/errors.py; the SMTP reply is `error.rep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from relay.mail.reply import Reply
 
 
@@ -66,9 +69,10 @@ class Malformed(RelayError):
 
 
 class Invalid(RelayError):
-    """Input that does not mean anything; `field` is the name that the sender used."""
+    """Input that does not mean anything; `field` is the name that the sender used; `faults`, where more than one thing is wrong, all of them."""
 
     code = "validation_error"
+    faults: Sequence[Any] = ()
 
     def __init__(self, field: str, text: str, reply: Reply | None = None):
         super().__init__(text, reply or Reply(550, "5.6.0", text))

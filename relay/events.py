@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from relay.clock import iso
@@ -20,6 +21,7 @@ NAMES = (
 )
 ALL = "*"
 LONGEST = 64  # characters of a name
+_SYSTEM = re.compile(r"email\..*|contact\.(subscribed|unsubscribed)|segment\..*\.(entry|exit)|(subscribe|unsubscribe)", re.IGNORECASE)
 
 
 def body(event: Event) -> dict[str, Any]:
@@ -29,6 +31,18 @@ def body(event: Event) -> dict[str, Any]:
     if event.contact_id is not None:
         data = {"contact_id": ids.public("ct", event.contact_id), **data}
     return {"id": event.public_id, "type": event.type, "timestamp": iso(event.at), "data": data}
+
+
+def reserved(name: str) -> bool:
+    """Whether an event's name is the system's own: nobody else writes such an event."""
+    return name in NAMES or _SYSTEM.fullmatch(name) is not None
+
+
+def own(name: str) -> str:
+    """The name, if a project may write an event of it; raises Invalid."""
+    if not 0 < len(name) <= LONGEST or not name.isprintable() or not set('"\\').isdisjoint(name):
+        raise Invalid("event", f"event is a name of 1 to {LONGEST} characters without quotation marks, backslashes and control characters")
+    return name
 
 
 def checked(names: list[str]) -> list[str]:

@@ -21,7 +21,7 @@ LAYERS = (
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks", "capture"},
-    {"leader", "broadcasts"},
+    {"leader", "broadcasts", "workflows"},
     {"control", "intake", "entrance"},
     {"api", "web", "cli", "worker", "welcome", "housekeeping"},
     {"dashboard"},

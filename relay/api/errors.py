@@ -47,6 +47,8 @@ def body(error: RelayError) -> dict[str, Any]:
     out = {"error": error.text, "code": error.code}
     if isinstance(error, Invalid):
         out["field"] = error.field
+        if error.faults:
+            out["errors"] = [fault.shown for fault in error.faults]
     return out
 
 

@@ -59,10 +59,10 @@ def heard(conn: Connection, after: str, email: Collection[str], ours: Collection
     email  events about a recipient that count, by name
     ours   names of events that are about a contact and that nobody did
     """
-    last = _last(conn, after)
+    last = last_of_page(conn, after)
     if last is None:
         return [], after
-    here = _between(conn, after, last)
+    here = between(conn, after, last)
     mail = _SAID.join(recipients, recipients.c.id == events.c.recipient_id).join(
         contacts, and_(contacts.c.project_id == events.c.project_id, contacts.c.key == recipients.c.key))
     found = [Act(row.id, row.type, row.at, row.type in PERSONAL, False)
@@ -73,9 +73,9 @@ def heard(conn: Connection, after: str, email: Collection[str], ours: Collection
     return found, last
 
 
-def _last(conn: Connection, after: str) -> str | None:
+def last_of_page(conn: Connection, after: str) -> str | None:
     """The cursor of the last of the next PAGE events."""
-    page = select(events.c.xid, events.c.id).where(*_between(conn, after)).order_by(*_order(conn)).limit(PAGE).subquery()
+    page = select(events.c.xid, events.c.id).where(*between(conn, after)).order_by(*_order(conn)).limit(PAGE).subquery()
     row = conn.execute(select(page.c.xid, page.c.id).order_by(*(each.desc() for each in _order(conn, page.c))).limit(1)).first()
     return None if row is None else f"{row.xid}.{row.id}"
 
@@ -84,7 +84,7 @@ def _order(conn: Connection, columns: Any = events.c) -> list[Any]:
     return [columns.xid, columns.id] if conn.dialect.name == "postgresql" else [columns.id]
 
 
-def _between(conn: Connection, after: str, last: str = "") -> list[Any]:
+def between(conn: Connection, after: str, last: str = "") -> list[Any]:
     """After one cursor, and up to another."""
     xid, number = map(int, after.split("."))
     if conn.dialect.name != "postgresql":

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.fields import asking
 from relay.api.compat.plunk.paging import Walking, walked
-from relay.api.compat.plunk.track import reserved
 from relay.api.contacts import number
 from relay.api.core import Core, Owner
 from relay.clock import iso
+from relay.events import reserved
 from relay.mail import ids
 from relay.store import events as stored
 from relay.store import namings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import orjson
@@ -27,8 +26,6 @@ from relay.store.audience import contacts
 from relay.store.events import Event
 
 router = APIRouter(tags=["Events"])
-
-_SYSTEM = re.compile(r"email\..*|contact\.(subscribed|unsubscribed)|segment\..*\.(entry|exit)|(subscribe|unsubscribe)", re.IGNORECASE)
 
 
 class TrackInput(Input):
@@ -65,17 +62,10 @@ async def _tracked(here: Relay, who: Principal, request: Request, given: TrackIn
     return {"success": True, "data": told, **told}
 
 
-def reserved(name: str) -> bool:
-    """Whether a name is the system's own."""
-    return name in events.NAMES or _SYSTEM.fullmatch(name) is not None
-
-
 def _named(name: str) -> str:
-    if reserved(name):
+    if events.reserved(name):
         raise Reserved("event", f"{name} is an event of the system's own")
-    if not name.isprintable() or not set('"\\').isdisjoint(name):
-        raise Invalid("event", "event is a name without quotation marks, backslashes and control characters")
-    return name
+    return events.own(name)
 
 
 def happened(conn: Any, name: str, given: TrackInput, said: Data, one: By) -> tuple[Changed, int, float]:

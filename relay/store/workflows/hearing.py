@@ -1,0 +1,111 @@
+"""What the event log says to workflows: whom it begins a run of, and which run it takes on; each once.
+
+`heard` reads the next page of the log after a cursor and gives what may concern a workflow; `record` begins runs, takes waiting ones on and moves the cursor,
+in one transaction. It stays behind the reader of activities (relay.store.audience.activity): a condition about an event finds it counted already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from relay.store.audience import activity
+from relay.store.audience.schema import contacts, followers
+from relay.store.events import START, latest
+from relay.store.schema import events, recipients
+from relay.store.upsert import insert
+from relay.store.workflows.runs import RUNNING, small
+from relay.store.workflows.schema import runs
+
+NAME = "workflows"  # among the followers
+
+_EVENT = (events.c.id, events.c.xid, events.c.project_id, events.c.type, events.c.at, events.c.data, contacts.c.id.label("contact"))
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """An event about a contact; `place` in the log, as a cursor is compared; `run` that waits for it, None for one that may begin runs."""
+
+    id: int
+    place: tuple[int, int]
+    project_id: int
+    type: str
+    at: float
+    data: dict[str, Any]
+    contact_id: int
+    run: int | None = None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The event as a run keeps it."""
+        return {"id": self.id, "type": self.type, "at": self.at, "data": self.data}
+
+
+def cursor(conn: Connection) -> str | None:
+    """Up to where the log has been read; None before the first time."""
+    return conn.scalar(select(followers.c.cursor).where(followers.c.name == NAME))
+
+
+def place(at: str) -> tuple[int, int]:
+    """A cursor as events are compared with it."""
+    transaction, number = at.split(".")
+    return int(transaction), int(number)
+
+
+def begin(conn: Connection) -> None:
+    """Listen from here on, if nobody has before."""
+    if cursor(conn) is None:
+        move(conn, None, latest(conn))
+
+
+def heard(conn: Connection, after: str, types: Collection[str], segments: bool) -> tuple[list[Heard], str, bool]:
+    """What the next events say to workflows, in their order, the cursor after them, which is the same when there is nothing to hear now, and whether
+    there is something that the reader of activities has not come to.
+
+    types     names of events that begin runs
+    segments  entries to and exits from segments do, too
+    """
+    last = activity.last_of_page(conn, after)
+    reached = activity.cursor(conn) or START
+    if last is None or place(reached) <= place(after):
+        return [], after, last is not None
+    last = min(last, reached, key=place)
+    here = activity.between(conn, after, last)
+    wanted: list[ColumnElement[bool]] = [events.c.type.in_(sorted(types))]
+    if segments:
+        wanted.append(events.c.type.like("segment.%"))
+    own = contacts.c.id == events.c.contact_id
+    mail = and_(contacts.c.project_id == events.c.project_id, contacts.c.key == recipients.c.key)
+    of_contact = select(*_EVENT).select_from(events).join(contacts, and_(own, contacts.c.project_id == events.c.project_id)).where(*here)
+    of_mail = select(*_EVENT).select_from(events).join(recipients, recipients.c.id == events.c.recipient_id).join(contacts, mail).where(
+        *here, events.c.contact_id.is_(None))
+    told = and_(runs.c.contact_id == contacts.c.id, runs.c.awaits == events.c.type, runs.c.status == RUNNING)
+    found: list[Heard] = []
+    for query in (of_contact, of_mail):
+        found += [_heard(row) for row in conn.execute(query.where(or_(*wanted)))] if types or segments else []
+        found += [_heard(row, row.run) for row in conn.execute(query.add_columns(runs.c.id.label("run")).join(runs, told))]
+    return sorted((each for each in found if not each.data.get("machine")), key=lambda each: (each.place, each.run or 0)), last, True
+
+
+def _heard(row: Any, run: int | None = None) -> Heard:
+    return Heard(row.id, (row.xid, row.id), row.project_id, row.type, row.at, row.data, row.contact, run)
+
+
+def move(conn: Connection, before: str | None, after: str) -> bool:
+    """Whether the cursor was moved on by this; not when somebody else has."""
+    if before is None:
+        row = insert(conn, followers).values(name=NAME, cursor=after).on_conflict_do_nothing(index_elements=["name"])
+        return conn.execute(row).rowcount == 1
+    return conn.execute(update(followers).where(followers.c.name == NAME, followers.c.cursor == before).values(cursor=after)).rowcount == 1
+
+
+def take_on(conn: Connection, found: Sequence[Heard], now: float) -> int:
+    """How many waiting runs go on by these; one that waits for a date looks at it again."""
+    done = 0
+    for each in found:
+        waits = (runs.c.id == each.run, runs.c.status == RUNNING, runs.c.awaits == each.type)
+        done += conn.execute(update(runs).where(*waits).values(due=now, awaits=None, heard=small(each.told))).rowcount
+    return done
