@@ -13,7 +13,7 @@ from relay.api.draft import Moment
 from relay.clock import iso
 from relay.errors import Invalid
 from relay.mail import ids
-from relay.store.workflows.runs import STATUSES, Run, Step
+from relay.store.workflows.runs import RUNNING, STATUSES, Run, Step
 from relay.store.workflows.workflows import REENTRY, Version, Workflow
 from relay.workflows.form import LONGEST, span
 from relay.workflows.graph import Fault
@@ -138,8 +138,8 @@ def findings(errors: Sequence[Fault], warnings: Sequence[Fault]) -> dict[str, An
 
 def run(each: Run, email: str | None = None) -> dict[str, Any]:
     """A run: where it is, what it waits for, or how it ended."""
-    waits = each.due is not None or each.awaits is not None
-    waiting = {"until": iso(each.due), "event": each.awaits, "why": each.reason or None} if each.ended_at is None and each.status == "running" and waits else None
+    waits = each.status == RUNNING and (each.due is not None or each.awaits is not None)
+    waiting = {"until": iso(each.due), "event": each.awaits, "why": each.reason or None} if waits else None
     return {
         "id": each.public_id, "workflow_id": ids.public("wf", each.workflow_id), "contact_id": ids.public("ct", each.contact_id), "email": email,
         "status": each.status, "current_node_id": each.node, "nodes_visited": each.visited, "waiting": waiting,

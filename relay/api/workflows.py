@@ -162,8 +162,8 @@ async def simulate_workflow(here: Core, who: Owner, workflow_id: str, given: Sim
     found = await here.store.write(
         simulate.course, who.project, number_of(workflow_id), contact, at, cause, coming(given.events, at), tools, lane=JOBS)
     told = run(found.run)
-    return {"would_begin": not found.refused, "refused": found.refused or None, "status": found.run.status, "reason": told["reason"], "waiting": told["waiting"],
-            "started_at": told["started_at"], "completed_at": told["completed_at"], "steps": [step(each) for each in found.steps]}
+    return {"would_begin": not found.refused, "refused": found.refused or None,
+            **{name: told[name] for name in ("status", "reason", "waiting", "started_at", "completed_at")}, "steps": [step(each) for each in found.steps]}
 
 
 @router.get("/workflows/{workflow_id}/runs")

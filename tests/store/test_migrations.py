@@ -20,6 +20,7 @@ from relay.store.broadcasts import schema as broadcasts
 from relay.store.engine import Store
 from relay.store.inbound import schema as inbound
 from relay.store.schema import email_counts, email_tags, metadata, users
+from relay.store.workflows import schema as workflows
 from tests.store.conftest import PROJECT, made
 from tests.store.test_engine import keys, put
 
@@ -141,7 +142,7 @@ async def test_a_store_of_the_first_release_comes_to_the_same_schema(store_url, 
     one = await Store.open(store_url, tmp_path / "data")
 
     def back(conn):
-        for table in reversed((users, *audience.TABLES, *inbound.TABLES, *broadcasts.TABLES, email_tags, email_counts)):
+        for table in reversed((users, *audience.TABLES, *inbound.TABLES, *broadcasts.TABLES, *workflows.TABLES, email_tags, email_counts)):
             table.drop(conn)
         for index in ("events_by_contact", "suppressions_by_end", "recipients_by_bounce", "domains_by_name",
                       "recipients_by_state", "messages_by_domain"):

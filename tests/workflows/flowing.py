@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tests.broadcasts.mailing import Mailing
@@ -32,7 +33,7 @@ def node(name: str, kind: str, **config: Any) -> dict[str, Any]:
 def line(*names: str) -> list[dict[str, Any]]:
     """Edges from one node to the next; "a:match" leaves a by that branch."""
     ends = [name.partition(":") for name in names]
-    return [{"from_public_id": one[0], "to_public_id": other[0], "branch": one[2] or None} for one, other in zip(ends, ends[1:], strict=False)]
+    return [{"from_public_id": one[0], "to_public_id": other[0], "branch": one[2] or None} for one, other in pairwise(ends)]
 
 
 def letter(name: str, subject: str, sender: str, **more: Any) -> dict[str, Any]:
