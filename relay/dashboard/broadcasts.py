@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from relay.api import broadcasts, performance
 from relay.api import preview as judging
-from relay.api.mailing import STATES, BroadcastChange, BroadcastInput, ResendInput, TestMailInput, WhenInput
+from relay.api.mailing import BroadcastChange, BroadcastInput, ResendInput, TestMailInput, WhenInput
 from relay.api.preview import PreviewInput
 from relay.broadcasts import start
+from relay.broadcasts.telling import STATES
 from relay.dashboard import draft, preview
 from relay.dashboard.visit import Visit, get, post
 from relay.errors import RelayError
