@@ -199,6 +199,8 @@ class Chain:
 
     def _told(self, message: Message, before: int) -> Message:
         """The message with a line in its trace for each policy that had nothing to say, in the order of the chain."""
+        if len(message.trace) == before:
+            return replace(message, trace=message.trace + _silent(self))
         spoken: dict[str, list[Decision]] = {}
         for decision in message.trace[before:]:
             spoken.setdefault(decision.policy, []).append(decision)
@@ -217,6 +219,12 @@ class Chain:
 @lru_cache(16)
 def _without(chain: Chain, name: str) -> Chain:
     return Chain(tuple(each for each in chain.policies if each[0] != name), tuple(each for each in chain.at_recipient if each[0] != name))
+
+
+@lru_cache(16)
+def _silent(chain: Chain) -> tuple[Decision, ...]:
+    """The trace of a message of which no policy had anything to say."""
+    return tuple(_passed(name) for name, _ in chain.policies)
 
 
 @lru_cache(256)

@@ -15,6 +15,7 @@ from relay.mail.reply import Reply
 
 HEAD = struct.Struct("<IBQ")  # payload octets, kind, number
 LARGEST = 512 << 20  # octets of a payload; a message is far below, so more is a broken stream
+JOINED = 65_536  # octets of a payload that are copied to its head, which costs less than a second write
 CREDIT = 64 << 20  # octets that one worker may have waiting for their commit
 PATIENCE = 30.0  # seconds that a worker looks for a new main process before it says 451
 PAUSE = 0.1  # seconds between two looks
@@ -49,8 +50,12 @@ class Stream(asyncio.Protocol):
 
     def send(self, kind: int, number: int, payload: bytes = b"") -> None:
         if self.transport is not None:
-            self.transport.write(HEAD.pack(len(payload), kind, number))
-            self.transport.write(payload)  # writelines would join the two: one more copy of a large message
+            head = HEAD.pack(len(payload), kind, number)
+            if len(payload) <= JOINED:
+                self.transport.write(head + payload)
+            else:  # not copied once more
+                self.transport.write(head)
+                self.transport.write(payload)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer

@@ -34,7 +34,9 @@ class Field(Struct, frozen=True, gc=False):
     @property
     def value(self) -> str:
         """Unfolded and stripped; UTF-8 where it is, else Latin-1, never an error."""
-        value = _FOLD.sub(b"", self.raw.partition(b":")[2]).strip()
+        value = self.raw.partition(b":")[2].strip()
+        if b"\r\n" in value:
+            value = _FOLD.sub(b"", value)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, Table
 
-CHUNK = 32  # rows of a statement; powers of two up to it, so that SQLite's statement cache holds all shapes
+CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite.STATEMENTS) holds the shapes of each table
 KEYS = 500  # ids of one IN (...)
 
 
@@ -101,19 +101,15 @@ def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> se
     for part in _slices(keys):
         where = f"FROM {table.name} WHERE {key} {_in(conn, part)}"
         if conn.dialect.name == "sqlite":
-            found.update(orjson.loads(raw(conn).execute(f"SELECT json_group_array({key}) {where}").fetchone()[0]))
+            found.update(orjson.loads(raw(conn).execute(f"SELECT json_group_array({key}) {where}", _args(conn, part)).fetchone()[0]))
         else:
             found.update(conn.exec_driver_sql(f"SELECT {key} {where} ORDER BY {key} FOR UPDATE", _args(conn, part)).scalars())
     return found
 
 
 def _chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
-    """Pieces of CHUNK rows, then of the powers of two that the rest is made of."""
-    start, left = 0, len(rows)
-    while left:
-        size = CHUNK if left >= CHUNK else 1 << (left.bit_length() - 1)
-        yield rows[start:start + size]
-        start, left = start + size, left - size
+    """Pieces of CHUNK rows, and the rest."""
+    return (rows[start:start + CHUNK] for start in range(0, len(rows), CHUNK))
 
 
 def _slices(keys: Iterable[int]) -> Iterable[list[int]]:
@@ -123,14 +119,16 @@ def _slices(keys: Iterable[int]) -> Iterable[list[int]]:
 
 
 def _in(conn: Connection, part: list[int]) -> str:
-    """`IN (...)` with the ids written out where the text may vary, as a parameter where the server caches statements."""
-    if conn.dialect.name == "sqlite":
-        return f"IN ({','.join(map(str, map(int, part)))})"
-    return "= ANY($1::bigint[])"
+    """`IN (...)`: of few ids a statement that is prepared once, of many with the ids written out; one parameter where the server caches statements."""
+    if conn.dialect.name != "sqlite":
+        return "= ANY($1::bigint[])"
+    return f"IN ({','.join('?' * len(part) if len(part) <= CHUNK else map(str, map(int, part)))})"
 
 
 def _args(conn: Connection, part: list[int]) -> tuple[Any, ...]:
-    return () if conn.dialect.name == "sqlite" else (part,)
+    if conn.dialect.name != "sqlite":
+        return (part,)
+    return tuple(part) if len(part) <= CHUNK else ()
 
 
 @cache

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, tuple_, update
+from sqlalchemy import Connection, func, literal_column, select, text, tuple_, update
 
 from relay.errors import Invalid
 from relay.mail import ids
 from relay.store import bulk, pages
+from relay.store.hot import Hot
 from relay.store.pages import Found, Page
 from relay.store.schema import events
 
@@ -29,7 +30,7 @@ _ALL = select(*_COLUMNS, events.c.xid)
 _CLOSED = text("events.xid < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")  # every transaction below has ended
 
 _OPEN = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-_LAST = select(func.coalesce(func.max(events.c.id), 0))
+_LAST = Hot(select(func.coalesce(func.max(events.c.id), literal_column("0"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def latest(conn: Connection) -> str:
     """The cursor from which only what is still to come is read."""
     if conn.dialect.name == "postgresql":
         return f"{conn.scalar(_OPEN)}.0"
-    return f"0.{conn.scalar(_LAST)}"
+    return f"0.{_LAST(conn)[0][0]}"
 
 
 def of_message(conn: Connection, message_id: int) -> list[Event]:

@@ -11,13 +11,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, text, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, text, tuple_, update
 
 from relay.store import bulk
 from relay.store.audience import changes
 from relay.store.audience.rules import DAY
 from relay.store.audience.schema import activity as table
 from relay.store.audience.schema import contacts, followers
+from relay.store.hot import Hot
 from relay.store.schema import events, recipients
 from relay.store.upsert import insert
 
@@ -29,6 +30,8 @@ PERSONAL = frozenset({"email.opened", "email.clicked"})  # events of mail that a
 OURS = ("email.", "segment.")  # what no event of a project's own begins with
 
 _SAID = select(contacts.c.id, events.c.type, events.c.at, events.c.data).select_from(events)
+_ANYBODY = Hot(select(contacts.c.id).limit(literal_column("1")))  # asked several times a second, as the cursor is
+_CURSOR = Hot(select(followers.c.cursor).where(followers.c.name == bindparam("name")))
 _CLOSED = text("events.xid < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")  # as relay.store.events reads
 
 
@@ -45,12 +48,13 @@ class Act:
 
 def anybody(conn: Connection) -> bool:
     """Whether there are contacts at all."""
-    return conn.execute(select(contacts.c.id).limit(1)).first() is not None
+    return bool(_ANYBODY(conn))
 
 
 def cursor(conn: Connection) -> str | None:
     """Up to where the log has been read; None before the first time."""
-    return conn.scalar(select(followers.c.cursor).where(followers.c.name == NAME))
+    found = _CURSOR(conn, name=NAME)
+    return found[0][0] if found else None
 
 
 def heard(conn: Connection, after: str, email: Collection[str], ours: Collection[str]) -> tuple[list[Act], str]:

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, literal, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, literal, literal_column, select
 
 from relay.store.audience.schema import changes as table
 from relay.store.audience.schema import contacts, segments
+from relay.store.hot import Hot
 
 KEYS = 500  # ids or addresses of one statement
 _QUIET = "quiet changes"  # in a connection's info, while they are
@@ -33,6 +34,7 @@ class Change:
     quiet: bool
 
 
+_ANY = Hot(select(table.c.id).limit(literal_column("1")))  # asked several times a second
 _ALL = select(*(table.c[name] for name in Change.__slots__))
 
 
@@ -74,7 +76,7 @@ def of(conn: Connection, numbers: Sequence[int]) -> list[Change]:
 
 
 def waiting(conn: Connection) -> bool:
-    return conn.execute(select(table.c.id).limit(1)).first() is not None
+    return bool(_ANY(conn))
 
 
 def done(conn: Connection, taken: Sequence[Change]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, not_, select, update
+from sqlalchemy import Connection, delete, exists, func, literal_column, not_, select, update
 
 from relay.errors import Conflict
 from relay.store import bulk
@@ -19,11 +19,14 @@ from relay.store.audience import growth, segments
 from relay.store.audience.schema import contacts, memberships
 from relay.store.audience.schema import segments as table
 from relay.store.audience.segments import Read, Segment
+from relay.store.hot import Hot
 
 MOST = 50  # tracked segments of a project: each change of a contact is held against all of them
 SMALL = 2_000  # contacts of a project whose memberships are settled in the transaction that asks for it
 SLICE = 500  # contacts of one transaction
 TOGETHER = 10  # segments asked about in one statement
+
+_UNSETTLED = Hot(select(table.c.id).where(table.c.tracked, not_(table.c.settled)).limit(literal_column("1")))  # asked several times a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ def tracked(conn: Connection, projects: Iterable[int] | None = None) -> list[Seg
 
 def unsettled(conn: Connection) -> list[Segment]:
     """Tracked segments that have no memberships yet from which to tell."""
+    if not _UNSETTLED(conn):
+        return []
     return [Segment(*row) for row in conn.execute(select(*segments.COLUMNS).where(table.c.tracked, not_(table.c.settled)))]
 
 
