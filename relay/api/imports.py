@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
 from relay.api.contacts import by
-from relay.api.core import Core, Json, Owner, Relay, known
+from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed
 from relay.api.exports import table
-from relay.audience import values
+from relay.audience import columns, values
 from relay.audience.imports import Imports, Order, Work
 from relay.audience.reading import FILE, JSON
 from relay.clock import iso
@@ -42,7 +43,8 @@ async def import_contacts(
     here: Core, who: Owner, request: Request,
     preview: Annotated[bool, Query(description="Only say what would happen")] = False,
 ) -> Any:
-    """Import contacts: the field `file` of a form, or `{"contacts": [...], "on_existing": "skip"|"update"}`. 202 when it takes longer than a request may."""
+    """Import contacts: the field `file` of a form, with `mapping`, JSON, where the names of its columns do not say what they are; or
+    `{"contacts": [...], "on_existing": "skip"|"update"}`. 202 when it takes longer than a request may."""
     return await _import(here, who, request, preview)
 
 
@@ -57,6 +59,7 @@ async def _import(here: Relay, who: Principal, request: Request, preview: bool) 
     mine: Imports = here.control.imports
     async with _received(mine, request, form) as (file, name, given):
         order = Order(who.project, file.name, name, form)
+        order = replace(order, mapping=_mapping(given))
         async with mine.opened(order) as source:  # what cannot be read at all is told at once
             given = given or source.given
         order = await ordered(here, who, request, order, given)
@@ -129,6 +132,14 @@ async def _plan(here: Relay, who: Principal, given: dict[str, Any], form: str) -
     return Plan(existing == "update", audience or None, segment.id if segment else None, tell in (True, "true"))
 
 
+def _mapping(given: dict[str, Any]) -> dict[str, str]:
+    """The field `mapping` of a form: JSON with what columns mean, by their names."""
+    try:
+        return columns.told(orjson.loads(given["mapping"])) if given.get("mapping") else {}
+    except orjson.JSONDecodeError:
+        raise Invalid("mapping", 'mapping is JSON such as {"E-Mail": "email", "Plan": "properties.plan", "Notes": ""}') from None
+
+
 def _tags(given: dict[str, Any]) -> tuple[str, ...]:
     tags = given.get("tags") or []
     if isinstance(tags, str):
@@ -140,6 +151,12 @@ def _answer(work: Work, form: str) -> dict[str, Any]:
     told = work.job.figures
     errors: Any = told["errors"] if form == FILE else [f"{each.email}: {each.error}" for each in work.faults]
     return {"id": work.job.public_id, "imported": told["imported"], "updated": told["updated"], "skipped": told["skipped"], "errors": errors}
+
+
+@router.get("/contacts/imports")
+async def list_imports(here: Core, who: Owner, page: Paging) -> Any:
+    """List imports, newest first."""
+    return listed("imports", await here.store.read(imports.paged, who.project, page), page, shown)
 
 
 @router.get("/contacts/imports/{import_id}")
@@ -173,5 +190,5 @@ async def undo_import(here: Core, who: Owner, request: Request, import_id: str) 
 
 
 def shown(found: Import) -> dict[str, Any]:
-    return {"id": found.public_id, "status": found.state, **found.figures, **({"reason": found.reason} if found.reason else {}),
+    return {"id": found.public_id, "name": found.job.get("name"), "status": found.state, **found.figures, **({"reason": found.reason} if found.reason else {}),
             "created_at": iso(found.created_at), "finished_at": iso(found.finished_at)}

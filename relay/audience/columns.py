@@ -7,7 +7,11 @@ those by its columns (UNSUB_TIME, CLEAN_TIME), or by its name where its columns 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from relay.audience import values
+from relay.errors import Invalid
 
 EMAIL, FIRST, LAST, TAGS, UNSUBSCRIBED, SUBSCRIBED, PROPERTIES, IGNORED = (
     "email", "first_name", "last_name", "tags", "unsubscribed", "subscribed", "properties", "")
@@ -28,8 +32,23 @@ NAMES = {
 }
 MAILCHIMP = frozenset({"member rating", "optin time", "confirm time", "leid", "euid", "unsub time", "clean time"})
 
+FIELDS = (EMAIL, FIRST, LAST, TAGS, SUBSCRIBED, UNSUBSCRIBED, LEFT_AT, CREATED, UPDATED, ACTIVE, PROPERTIES, CLEANED_AT, REASON, OPTIN_AT, OPTIN_IP, CONFIRM_AT,
+          CONFIRM_IP)
+
 CLEANED, LEFT = "cleaned", "unsubscribed"
 _LISTS = ((CLEANED, re.compile(r"(^|[^a-z])cleaned")), (LEFT, re.compile(r"(^|[^a-z])(unsubscribed|non-?subscribed)")))
+
+
+def told(given: Any, field: str = "mapping") -> dict[str, str]:
+    """What somebody says that columns mean: names of columns, and for each a field of contacts, "properties.NAME", or "" to leave it out. Raises Invalid."""
+    if not isinstance(given, Mapping) or len(given) > 500:
+        raise Invalid(field, f"{field} is an object with the name of a column and what it means for each")
+    for name, wanted in given.items():
+        if isinstance(wanted, str) and wanted.startswith(PROPERTY):
+            values.properties({wanted[len(PROPERTY):]: None}, {}, field)
+        elif wanted not in FIELDS and wanted != IGNORED:
+            raise Invalid(field, f"{field}: {name[:80]!r} is one of {', '.join(FIELDS[:10])}, properties.NAME, or empty to leave it out")
+    return dict(given)
 
 
 def meaning(name: str) -> str:

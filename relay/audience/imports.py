@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from relay import log, metrics
 from relay.audience import contacts as acts
 from relay.audience import domains, reader
 from relay.audience.contacts import By
-from relay.audience.reading import FILE, Ground
+from relay.audience.reading import FILE, SHOWN, Ground
+from relay.audience.table import NOTHING
 from relay.clock import Clock
 from relay.delivery.dns import Resolver
 from relay.errors import Conflict, Defer, Invalid, Malformed, StoreError
@@ -30,6 +31,7 @@ from relay.mail.reply import Reply
 from relay.store import events
 from relay.store.audience import contacts, imports, properties, taking
 from relay.store.audience.imports import Fault, Import
+from relay.store.audience.properties import Property
 from relay.store.audience.taking import Part, Plan, added
 from relay.store.engine import JOBS, Store
 from relay.store.events import Event
@@ -54,7 +56,11 @@ Source = reader.InThread | reader.InProcess
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What shall be imported: `file` is a name in the directory of imports, `name` what its owner calls it, `form` FILE or JSON."""
+    """What shall be imported: `file` is a name in the directory of imports, `name` what its owner calls it, `form` FILE or JSON.
+
+    mapping  what columns mean where their names do not say it, as relay.audience.columns has it
+    rows     of the file as its preview counted them, 0 if nobody did
+    """
 
     project: int
     file: str
@@ -64,11 +70,13 @@ class Order:
     tags: tuple[str, ...] = ()
     source: dict[str, Any] = field(default_factory=dict)  # who asked: client, key
     look: bool = True  # domains up; what another relay exported has been looked at
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    rows: int = 0
 
     def job(self) -> dict[str, Any]:
         plan = self.plan
         return {"file": self.file, "name": self.name, "form": self.form, "update": plan.update, "audience": plan.audience, "segment": plan.segment,
-                "tell": plan.tell, "tags": list(self.tags), "source": self.source, "look": self.look}
+                "tell": plan.tell, "tags": list(self.tags), "source": self.source, "look": self.look, "mapping": dict(self.mapping), "rows": self.rows}
 
 
 @dataclass(slots=True)
@@ -101,7 +109,7 @@ class Imports:
     @contextlib.asynccontextmanager
     async def opened(self, order: Order) -> AsyncIterator[Source]:
         """The rows of an order, read as far as their head; raises Invalid for what is no list of contacts."""
-        async with reader.opened(self.file(order), order.name, order.form) as source:
+        async with reader.opened(self.file(order), order.name, order.form, order.mapping) as source:
             yield source
 
     async def start(self, order: Order) -> Work:
@@ -114,31 +122,37 @@ class Imports:
         await self.store.write(imports.add, job)
         return self._go(job)
 
-    async def preview(self, order: Order) -> dict[str, Any]:
-        """What `start` would do; nothing is written. Raises Defer when too many are at work."""
+    async def preview(self, order: Order, typed: Mapping[str, Property] = NOTHING) -> dict[str, Any]:
+        """What `start` would do; nothing is written. Raises Defer when too many are at work.
+
+        typed  properties that are to be defined before the start
+        """
         if len(self.at_work) >= AT_ONCE:
             raise Defer(BUSY)
         mark = -self._maker.next()
         self.at_work[mark] = Work(Import(mark, order.project, imports.RUNNING, {}, 0.0))
         try:
-            return await self._preview(order)
+            return await self._preview(order, typed)
         finally:
             del self.at_work[mark]
 
-    async def _preview(self, order: Order) -> dict[str, Any]:
+    async def _preview(self, order: Order, typed: Mapping[str, Property]) -> dict[str, Any]:
         told: dict[str, int] = dict.fromkeys(("total", "duplicates", "invalid", "no_mx"), 0)
         rows: list[dict[str, Any]] = []
+        faults: list[Fault] = []
         existing = suppressed = 0
         async with self.opened(order) as source, contextlib.aclosing(
-                self._parts(source, order.project, order.tags, 0, self._clock.now(), order.look)) as parts:
+                self._parts(source, order.project, order.tags, 0, self._clock.now(), order.look, typed)) as parts:
             async for part, shown in parts:
+                faults += part.faults[:SHOWN - len(faults)]
                 told, rows = added(told, part.figures), rows + shown
                 there, stopped = await self.store.read(taking.looked, order.project, part)
                 existing, suppressed = existing + there, suppressed + stopped
             mapping = source.mapping
         valid = told["total"] - told["duplicates"] - told["invalid"] - told["no_mx"] - suppressed
         return {"total": told["total"], "valid": valid, "new": valid - existing, "existing": existing, "duplicates": told["duplicates"],
-                "invalid": told["invalid"], "suppressed": suppressed, "no_mx": told["no_mx"], "mapping": mapping, "rows": rows}
+                "invalid": told["invalid"], "suppressed": suppressed, "no_mx": told["no_mx"], "mapping": mapping, "rows": rows,
+                "faults": [{"row": each.row, "email": each.email, "error": each.error} for each in faults]}
 
     async def resume(self) -> int:
         """Go on with what a crash or a stop left; how many. What cannot go on ends as failed."""
@@ -201,7 +215,7 @@ class Imports:
 
     async def _take(self, work: Work) -> None:
         job, told = work.job, work.job.job
-        order = Order(job.project_id, told["file"], told["name"], told["form"])
+        order = Order(job.project_id, told["file"], told["name"], told["form"], mapping=told.get("mapping", {}))
         plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
         async with self.opened(order) as source, contextlib.aclosing(
                 self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"])) as parts:
@@ -232,9 +246,10 @@ class Imports:
         if plan.tell:
             self.occurred()
 
-    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool) -> AsyncIterator[reader.Slice]:
+    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,
+                     more: Mapping[str, Property] = NOTHING) -> AsyncIterator[reader.Slice]:
         """The slices after row `skip`; one is read ahead while another is written."""
-        typed = await self.store.read(properties.of, project)
+        typed = {**more, **await self.store.read(properties.of, project)}
         await source.begin(Ground(typed, list(tags), skip, self._secrets, now))
         known: dict[str, str] | None = {} if look else None
         ahead = asyncio.create_task(self._next(source, known))

@@ -1,6 +1,6 @@
 """Where the rows of an import are read: a small file in a thread, a larger one in a process of its own, so that mail has the interpreter to itself.
 
-    async with reader.opened(path, name, form) as source:      raises Invalid for what cannot be read
+    async with reader.opened(path, name, form, mapping) as source:      raises Invalid for what cannot be read
         source.mapping, source.given
         await source.begin(ground)
         while (domains := await source.domains()) is not None:
@@ -69,17 +69,17 @@ class InProcess:
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path, name: str, form: str) -> AsyncIterator[InThread | InProcess]:
+async def opened(path: Path, name: str, form: str, mapping: Mapping[str, str]) -> AsyncIterator[InThread | InProcess]:
     """The rows of a file; raises Invalid or Malformed for what is none, Defer when its reader ended."""
     if path.stat().st_size <= SMALL:
-        yield InThread(await asyncio.to_thread(Reading, str(path), name, form))
+        yield InThread(await asyncio.to_thread(Reading, str(path), name, form, mapping))
         return
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay.audience.reader", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)})
     try:
-        mapping, given = await asked(process, ("open", (str(path), name, form)), tuple[dict[str, str], dict[str, Any]])
-        yield InProcess(process, mapping, given)
+        meant, given = await asked(process, ("open", (str(path), name, form, dict(mapping))), tuple[dict[str, str], dict[str, Any]])
+        yield InProcess(process, meant, given)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -136,7 +136,7 @@ def _question(source: IO[bytes]) -> tuple[str, msgspec.Raw] | None:
 
 def _answer(reading: list[Reading], name: str, given: msgspec.Raw) -> Any:
     if name == "open":
-        reading.append(Reading(*msgspec.msgpack.decode(given, type=tuple[str, str, str])))
+        reading.append(Reading(*msgspec.msgpack.decode(given, type=tuple[str, str, str, dict[str, str]])))
         return reading[0].mapping, reading[0].given
     if name == "begin":
         return reading[0].begin(msgspec.msgpack.decode(given, type=Ground))

@@ -1,6 +1,6 @@
 """The rows of an import, checked and in the form in which the store takes them: what is done apart from the relay's event loop, slice by slice.
 
-    reading = Reading(path, name, form)   what the columns mean, or Invalid; nothing is taken yet
+    reading = Reading(path, name, form, mapping)   what the columns mean, or Invalid; nothing is taken yet
     reading.begin(plan)                   what counts for all rows
     reading.domains()                     the next slice is read: the domains of its addresses, None when there is none
     reading.part(wrong)                   that slice without rows whose domain has no mail, and what was wrong with others
@@ -24,7 +24,7 @@ import orjson
 from relay.audience import columns as c
 from relay.audience import values
 from relay.audience.cells import shown
-from relay.audience.table import Line, lines
+from relay.audience.table import NOTHING, Line, lines
 from relay.errors import Invalid, Malformed
 from relay.store import bulk
 from relay.store.audience import history
@@ -79,7 +79,7 @@ class Row(msgspec.Struct):
 class Reading:
     """One import's rows; see the module. `mapping` columns by their names, `given` the other fields of a JSON request."""
 
-    def __init__(self, path: str, name: str, form: str):
+    def __init__(self, path: str, name: str, form: str, mapping: Mapping[str, str] = NOTHING):
         self.mapping: dict[str, str] = {}
         self.given: dict[str, Any] = {}
         self._ground = Ground()
@@ -87,7 +87,7 @@ class Reading:
             self.given, self._people = _request(Path(path))
             self._rows = self._of_objects
         else:
-            self.mapping, self._lines = lines(open(path, "rb"), name)  # noqa: SIM115  open until the process or the object ends
+            self.mapping, self._lines = lines(open(path, "rb"), name, mapping)  # noqa: SIM115  open until the process or the object ends
             self._rows = self._of_lines
         self._seen = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._seen.execute(f"PRAGMA cache_size=-{CACHE}")

@@ -11,13 +11,15 @@ own directory says how large the files are, and no more than that is unpacked.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, NamedTuple
 
 from relay.audience.cells import armed
 from relay.audience.columns import CLEANED, EMAIL, LEFT, kind, listed, meaning
@@ -27,11 +29,15 @@ PIECE = 262_144  # octets read at a time
 COLUMNS = 500
 FIELD = 65_536  # characters of a field
 LINE = 1_000_000  # characters of a line
+EXAMPLE = 60  # characters of a cell that is shown
 FILES = 20  # of a ZIP
 UNPACKED = 2_000_000_000  # octets of all files of a ZIP
 RATIO = 100  # times a ZIP may grow; lists of people grow tenfold
 SMALL = 10_000_000  # octets that any ZIP may hold, however well they were packed
 csv.field_size_limit(LINE)
+
+NO_EMAIL = "the file has no column email; its first line names the columns"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _BAD_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError)
 
@@ -51,30 +57,63 @@ class Line:
     error: str = ""
 
 
-def lines(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
-    """What each column means, by the name it has, and the rows. Raises Invalid("file") when no column holds addresses, or for what is no such file."""
+class Column(NamedTuple):
+    """A column by its name, what that says it means, and what its first row has."""
+
+    name: str
+    meaning: str
+    example: str
+
+
+def lines(file: IO[bytes], name: str, given: Mapping[str, str] = NOTHING) -> tuple[dict[str, str], Iterator[Line]]:
+    """What each column means, by the name it has, and the rows. Raises Invalid("file") when no column holds addresses, or for what is no such file.
+
+    given  what columns mean where that is not what their names say
+    """
+    sheets: list[tuple[str, Iterator[Line]]] = []
+    found: dict[str, str] = {}
+    wrong: Invalid | None = None
+    for title, opened, called in _files(file, name):
+        try:
+            mapping, rows = _sheet(opened, called, given)
+        except Invalid as error:  # a list of something else beside the people
+            wrong = error
+            continue
+        found |= mapping
+        sheets.append((title, rows))
+    if wrong is not None and not sheets:
+        raise wrong
+    return found, _numbered(sheets)
+
+
+def columns(file: IO[bytes], name: str) -> list[Column]:
+    """All columns, addresses among them or not, each name once. Raises Invalid("file")."""
+    found: dict[str, Column] = {}
+    for _, opened, called in _files(file, name):
+        text, reader, header = _head(opened, called)
+        first: list[str] = []
+        with contextlib.suppress(StopIteration, csv.Error, *_BAD_ZIP):
+            first = next(reader)
+        for place, each in enumerate(header[:COLUMNS]):
+            cell = armed(first[place]) if place < len(first) and not text.cut else ""
+            found.setdefault(each, Column(each, meaning(each), cell[:EXAMPLE]))
+    if not found:
+        raise Invalid("file", NO_EMAIL)
+    return list(found.values())
+
+
+def _files(file: IO[bytes], name: str) -> Iterator[tuple[str, IO[bytes], str]]:
+    """The CSV files of an upload: what their rows are said to be of, the file, its name. Raises Invalid."""
     start = file.read(4)
     file.seek(0)
     if start.startswith((b"\xd0\xcf\x11\xe0", b"%PDF")):
         raise Invalid("file", "the file is no CSV file; save it as CSV (UTF-8)")
     if not start.startswith(b"PK"):
-        mapping, rows = _sheet(file, name)
-        return mapping, _numbered([("", rows)])
-    sheets: list[tuple[str, Iterator[Line]]] = []
-    found: dict[str, str] = {}
-    wrong: Invalid | None = None
+        yield "", file, name
+        return
     archive, entries = _entries(file)
     for entry in entries:
-        try:
-            mapping, rows = _sheet(_opened(archive, entry), entry.filename)
-        except Invalid as error:  # a list of something else beside the people
-            wrong = error
-            continue
-        found |= mapping
-        sheets.append((entry.filename.rpartition("/")[2], rows))
-    if wrong is not None and not sheets:
-        raise wrong
-    return found, _numbered(sheets)
+        yield entry.filename.rpartition("/")[2], _opened(archive, entry), entry.filename
 
 
 def _numbered(sheets: Sequence[tuple[str, Iterator[Line]]]) -> Iterator[Line]:
@@ -120,7 +159,8 @@ def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes]:
 # CSV.
 
 
-def _sheet(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
+def _head(file: IO[bytes], name: str) -> tuple[_Text, Any, list[str]]:
+    """The text of a CSV file, what reads its rows, and the names of its columns."""
     try:
         text = _Text(io.TextIOWrapper(file, _encoding(file), errors="replace", newline=""))
         first = next(text, "")
@@ -132,17 +172,21 @@ def _sheet(file: IO[bytes], name: str) -> tuple[dict[str, str], Iterator[Line]]:
         while first.count('"') % 2 and len(first) < FIELD and (following := next(text, None)) is not None:
             first += following  # a name in the header has a line break
         reader = csv.reader(_joined(first, text), delimiter=delimiter or _delimiter(first), skipinitialspace=True)
-        header = [armed(name) for name in next(reader, [])]
+        return text, reader, [armed(name) for name in next(reader, [])]
     except csv.Error:
-        header = []
+        raise Invalid("file", NO_EMAIL) from None
     except _BAD_ZIP:
         raise Invalid("file", f"{name.rpartition('/')[2] or 'the file'} cannot be read: it is damaged") from None
-    columns = [meaning(each) for each in header]
-    if EMAIL not in columns:
-        raise Invalid("file", "the file has no column email; its first line names the columns")
-    if len(columns) > COLUMNS:
+
+
+def _sheet(file: IO[bytes], name: str, given: Mapping[str, str]) -> tuple[dict[str, str], Iterator[Line]]:
+    text, reader, header = _head(file, name)
+    meant = [given.get(each, meaning(each)) for each in header]
+    if EMAIL not in meant:
+        raise Invalid("file", NO_EMAIL)
+    if len(meant) > COLUMNS:
         raise Invalid("file", f"the file has more than {COLUMNS} columns")
-    return dict(zip(header, columns, strict=True)), _rows(reader, text, columns, kind(name, header))
+    return dict(zip(header, meant, strict=True)), _rows(reader, text, meant, kind(name, header))
 
 
 class _Text:

@@ -45,6 +45,21 @@ def figures(answer):
     return {name: answer[name] for name in ("imported", "updated", "skipped", "errors")}
 
 
+@pytest.mark.parametrize("padding", [0, SMALL], ids=["in a thread", "in a process"])
+def test_columns_mean_what_the_request_says(tenant, padding):
+    mapping = '{"Wer": "email", "Stufe": "properties.plan", "Notiz": ""}'
+    data = "Wer,Stufe,Notiz,Land\nada@example.com,pro,secret,DK\n" + "\n" * padding
+    assert upload(tenant, data, 422)["error"] == "the file has no column email; its first line names the columns"
+    answer = upload(tenant, data, mapping=mapping)
+    assert tenant.get("/contacts/by-email/ada@example.com")["properties"] == {"plan": "pro", "Land": "DK"}
+    assert [each["id"] for each in tenant.get("/contacts/imports")["imports"]] == [answer["id"]]
+
+
+@pytest.mark.parametrize("mapping", ["{", "[]", '{"Wer": "emial"}', '{"Wer": 1}', '{"Wer": "properties."}'])
+def test_a_mapping_that_is_none_is_refused(tenant, mapping):
+    assert upload(tenant, "Wer\nada@example.com\n", 422, mapping=mapping)["field"] == "mapping"
+
+
 def test_a_file_creates_and_updates(tenant):
     tenant.post("/contacts", {"email": "bob@example.com", "first_name": "Bob", "properties": {"plan": "free", "seats": 3}}, 201)
     answer = upload(tenant, "email,first_name,last_name,plan\nalice@example.com,Alice,Smith,pro\nBOB@example.com,,Jones,\nnobody,,,\n")

@@ -15,7 +15,7 @@ from tests.support.visitor import held, visiting, words
 
 ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
 FILE = "Email Address,First Name,plan,=cmd\nada@example.com,Ada,pro,1\nbob@example.com,,free,2\nBOB@example.com,,free,2\nnobody,,,\nx@nowhere.example,,,\n"
-START = "/dashboard/contacts/import/start"
+START, AGAIN = "/dashboard/contacts/import/start", "/dashboard/contacts/import/preview"
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -39,10 +39,14 @@ def previewed(visitor, data=FILE, name="contacts.csv", **fields):
     return visitor.submit("/contacts/import", "/dashboard/contacts/import", files={"file": (name, data)}, **fields)
 
 
-def pressed(visitor, page):
+def filled(page):
+    """The form of a preview as it stands."""
+    return held(next(form for form in LexborHTMLParser(page.text).css("form") if form.attributes["action"] == AGAIN))
+
+
+def pressed(visitor, page, **fields):
     """Where the start of a previewed import leads."""
-    form = next(form for form in LexborHTMLParser(page.text).css("form") if form.attributes["action"] == START)
-    return visitor.http.post(START, data=held(form))
+    return visitor.http.post(START, data={**filled(page), **fields})
 
 
 def ended(tenant, place):
@@ -60,7 +64,9 @@ def test_a_file_is_previewed_imported_and_taken_back(served, tenant, visitor):
     page = previewed(visitor, tags="fair, 2026")
     said = words(page.text)
     assert all(part in said for part in ("5 Rows", "1 New contacts", "1 There already", "1 Twice in the file", "1 No address", "1 Domain takes no mail"))
-    assert all(part in said for part in ("Email Address email", "First Name first name", "plan the property plan", "Import 2 contacts"))
+    becomes = {each.parent.parent.parent.css_first("th").text(): each.text() for each in LexborHTMLParser(page.text).css("td.column > select option[selected]")}
+    assert becomes == {"Email Address": "Address", "First Name": "First name", "plan": "a property plan", "=cmd": "a property =cmd"}
+    assert all(part in said for part in ("Import 2 contacts", "The first errors", "5 nobody", "6 x@nowhere.example"))
     assert tenant.get("/contacts")["pagination"]["total"] == 1
     place = pressed(visitor, page).headers["location"]
     told = ended(tenant, place)
@@ -72,6 +78,52 @@ def test_a_file_is_previewed_imported_and_taken_back(served, tenant, visitor):
     assert "1 contacts are gone, 1 are as they were" in words(visitor.submit(place, f"{place}/undo").text)
     assert tenant.get("/contacts/by-email/bob@example.com")["properties"] == {"plan": "trial"}
     assert waiting(served) == before
+
+
+STRANGE = "Wer,Kunde seit,Stufe,Umsatz,Notiz\nada@example.com,2026-01-15,pro,12.5,secret\nbob@example.com,soon,free,3,\n"
+
+
+def test_columns_of_any_name_become_what_the_visitor_says(tenant, visitor):
+    tenant.post("/contact-properties", {"name": "plan", "label": "Plan", "type": "text"}, 201)
+    page = previewed(visitor, STRANGE)
+    assert (page.status_code, "no column email" in words(page.text)) == (422, True)
+    assert "Import " not in [each.text() for each in LexborHTMLParser(page.text).css("button")]
+    chosen = {"column.0": "email", "column.1": "new", "property.1": "since", "type.1": "date", "column.2": "properties.plan", "column.4": ""}
+    again = visitor.http.post(AGAIN, data={**filled(page), **chosen})
+    said = words(again.text)
+    assert all(part in said for part in ("Import 1 contact", "3 bob@example.com properties.since is a date", "1 New contacts"))
+    assert [each["name"] for each in tenant.get("/contact-properties")["properties"]] == ["plan"]  # nothing happens before the start
+    assert "secret" not in said.partition("The first rows")[2]
+    told = ended(tenant, pressed(visitor, again).headers["location"])
+    assert (told["imported"], told["errors"]) == (1, 1)
+    assert tenant.get("/contacts/by-email/ada@example.com")["properties"] == {"since": "2026-01-15", "plan": "pro", "Umsatz": "12.5"}
+    assert {each["name"]: each["type"] for each in tenant.get("/contact-properties")["properties"]} == {"plan": "text", "since": "date"}
+
+
+@pytest.mark.parametrize(("chosen", "said"), [
+    ({"column.0": ""}, "no column email"), ({"column.0": "nonsense"}, "there is no 'nonsense'"),
+    ({"column.1": "new", "property.1": 'a"b', "type.1": "text"}, "a property's name has"), ({"column.1": "new", "property.1": ""}, "a property's name has"),
+    ({"column.1": "new", "property.1": "1st", "type.1": "number"}, "begins with a letter"), ({"column.1": "new", "type.1": "blob"}, "a property is text"),
+], ids=["no address", "no meaning", "odd name", "no name", "a name no definition has", "no type"])
+def test_what_columns_cannot_mean_is_said_beside_them(tenant, visitor, chosen, said):
+    page = previewed(visitor, "email,plan\nada@example.com,pro\n")
+    answer = pressed(visitor, page, **chosen)
+    assert (answer.status_code, said in words(answer.text)) == (422, True)
+    assert tenant.get("/contacts")["pagination"]["total"] == 0
+    assert tenant.get("/contact-properties")["properties"] == []
+
+
+def test_imports_are_listed_newest_first_with_their_files(served, tenant, visitor):
+    for name in ("first.csv", "<b>second.csv"):
+        page = previewed(visitor, "email\nada@example.com\nnobody\n", name=name)
+        place = pressed(visitor, page).headers["location"]
+        ended(tenant, place)
+    rows = [words(each.html) for each in visitor.see("/contacts/imports").css("tbody tr")]
+    assert [row.split(" ")[0] for row in rows] == ["<b>second.csv", "first.csv"]
+    assert "completed" in rows[0]
+    assert "3 nobody" in visitor.text(place)
+    assert [each["name"] for each in tenant.get("/contacts/imports")["imports"]] == ["<b>second.csv", "first.csv"]
+    assert visiting(served.tenant()).text("/contacts/imports").count("first.csv") == 0
 
 
 def test_a_file_goes_into_an_audience_and_a_list_and_leaves_those_there_alone(tenant, visitor):
@@ -117,7 +169,7 @@ def test_what_a_file_holds_is_never_run(visitor):
 @pytest.mark.parametrize("change", [lambda text: text[:-1] + ("a" if text[-1] != "a" else "b"), lambda _: "", lambda _: "../../relay.db"],
                          ids=["changed", "none", "a path"])
 def test_only_a_form_of_ours_starts_a_file(visitor, change):
-    form = held(next(form for form in LexborHTMLParser(previewed(visitor).text).css("form") if form.attributes["action"] == START))
+    form = filled(previewed(visitor))
     answer = visitor.http.post(START, data={**form, "upload": change(form["upload"])})
     assert (answer.status_code, "choose it once more" in words(answer.text)) == (422, True)
 
@@ -125,7 +177,7 @@ def test_only_a_form_of_ours_starts_a_file(visitor, change):
 def test_a_stranger_starts_and_sees_nothing_of_ours(served, tenant, visitor):
     stranger = visiting(served.tenant())
     page = previewed(visitor)
-    form = held(next(form for form in LexborHTMLParser(page.text).css("form") if form.attributes["action"] == START))
+    form = filled(page)
     token = stranger.see("/contacts/import").css_first("form.narrow input[name=token]").attributes["value"]
     assert stranger.http.post(START, data={**form, "token": token}).status_code == 422
     place = pressed(visitor, page).headers["location"]

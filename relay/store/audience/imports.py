@@ -10,9 +10,10 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from relay.errors import NotFound
 from relay.mail import ids
-from relay.store import bulk, suppressions
+from relay.store import bulk, pages, suppressions
 from relay.store.audience.schema import audience_members, contacts, import_changes, import_errors, segment_members
 from relay.store.audience.schema import imports as table
+from relay.store.pages import Found, Page
 
 RUNNING, COMPLETED, FAILED, UNDONE = "running", "completed", "failed", "undone"
 ERRORS = 100_000  # rows of one import whose errors are kept; more are counted only
@@ -68,6 +69,12 @@ def get(conn: Connection, project: int, number: int) -> Import:
     if row is None:
         raise NotFound("Import not found")
     return Import(*row)
+
+
+def paged(conn: Connection, project: int, which: Page) -> Found:
+    """A project's imports, newest first."""
+    found = pages.take(conn, select(*_COLUMNS).where(table.c.project_id == project), table.c.id, which)
+    return Found([Import(*row) for row in found.rows], found.total, found.last, found.exact)
 
 
 def running(conn: Connection) -> list[Import]:
