@@ -51,7 +51,7 @@ class Dkim:
         if not keys:
             _UNSIGNED()
             return (message.noted("dkim", "skipped", "the From domain has no key"),)
-        digest = self._hash(message)
+        digest = await self._hash(message)
         try:
             with SECONDS.time():
                 fields = await self._sign(message.header, digest, keys)
@@ -76,13 +76,14 @@ class Dkim:
             name = name.partition(".")[2]
         return []
 
-    def _hash(self, message: Message) -> bytes:
-        """The canonical hash of the body, computed once for all recipients whose copies have this body."""
+    async def _hash(self, message: Message) -> bytes:
+        """The canonical hash of the body, computed once for all recipients whose copies have this body; of a large one in a thread."""
         body = message.body
         key = (message.id, len(body), hash(body))
         digest = self._hashes.get(key)
         if digest is None:
-            digest = dkim.body_hash(body)
+            large = len(body) > dkim.PIECE
+            digest = await asyncio.get_running_loop().run_in_executor(self._pool, dkim.body_hash, body) if large else dkim.body_hash(body)
             if len(self._hashes) >= HASHES:
                 del self._hashes[next(iter(self._hashes))]
             self._hashes[key] = digest

@@ -23,7 +23,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from relay import entrance, heap, housekeeping, log, metrics, policy, settings, systemd
+from relay import bounces, entrance, heap, housekeeping, log, metrics, policy, settings, systemd
 from relay.audience.bulk import Bulk
 from relay.audience.following import Following
 from relay.audience.imports import Imports
@@ -31,6 +31,7 @@ from relay.broadcasts import tally
 from relay.broadcasts.feeder import Feeder
 from relay.capture import Capture
 from relay.clock import Clock
+from relay.consent import Terms
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
 from relay.delivery.connect import Connector
@@ -116,7 +117,7 @@ class Relay:
         self._stack.push_async_callback(self.bulk.close)
         self.control = Control(
             self.store, config, vault(self.secrets, "dkim"), self.resolver, self.leader, self.clock, self.maker, self.changed, self.status,
-            self.imports, self.bulk, tokens=self.tools.services.tokens, door=lambda: self.door)
+            self.imports, self.bulk, tokens=self.tools.services.tokens, door=lambda: self.door, rules=self.runner.outcomes.rules)
         await self._start_listeners()
         await self._start_local()
         await self._start_http()
@@ -187,9 +188,9 @@ class Relay:
 
     async def _start_inbound(self, inherited: socket.socket | None) -> None:
         """Mail to us; always in this process, since what comes back is written to the store."""
-        checks = Checks(self.resolver)
-        self._stack.callback(checks.close)
-        listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners, checks)
+        self.checks = Checks(self.resolver)
+        self._stack.callback(self.checks.close)
+        listener = entrance.inbound(self.config, self.tools, self.store, self.leader.forget, self.maker, self.listeners, self.checks)
         await listener.start(inherited or entrance.named("smtp.inbound", self.config.smtp.inbound))
         self.listeners[entrance.INBOUND] = listener
 
@@ -229,7 +230,7 @@ class Relay:
     def _for_people(self) -> list[BaseRoute]:
         """What mail readers follow: unsubscribe links and preferences, signup forms, tracked links, pixels."""
         services = self.tools.services
-        people = People(self.store, services, self.maker, lambda: self.door, self.leader.forget, self.hooks.occurred)
+        self.people = people = People(self.store, services, self.maker, lambda: self.door, self.leader.forget, self.hooks.occurred)
         pages = (Leaving(people), Fresh(people), Preferences(people), Signup(people), Tracking(self.store, services.tokens, self.clock, self.hooks.occurred))
         return [route for page in pages for route in page.routes()]
 
@@ -311,13 +312,17 @@ class Relay:
         """SIGHUP: the new configuration where it can be used, the old one where it is wrong; workers are replaced one by one."""
         systemd.reloading()
         try:
-            fresh = settings.load(self.path, os.environ)
+            loaded = settings.load(self.path, os.environ)
+            fresh = settings.applied(self.started_with, loaded)
             tools = entrance.tools(fresh, self.store, self.secrets, self.clock, self.tools.services.counters)
             door = entrance.door(fresh, tools, self.intake.commit, self.maker, self.intake.commit_each)
             copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
             depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
             router = Router(fresh, self.resolver, self.runner.shaping.provider)
             listeners = entrance.listeners(fresh, self.desks[0], self.maker, Guard(self.clock))
+            rules = bounces.read(fresh.suppress.rules)
+            if entrance.INBOUND in self.listeners:
+                listeners[entrance.INBOUND] = entrance.inbound(fresh, tools, self.store, self.leader.forget, self.maker, self.listeners, self.checks)
         except RelayError as error:
             LOG.error("reload refused, the old configuration goes on", error=error.text)
             metrics.CONFIG_RELOADS.labels("refused").inc()
@@ -326,11 +331,17 @@ class Relay:
                 desk.door = door
             for name in listeners.keys() & self.listeners.keys():
                 self.listeners[name].reconfigure(listeners[name].options)
+            if entrance.INBOUND in listeners:
+                self.listeners[entrance.INBOUND].desk = listeners[entrance.INBOUND].desk
+            self.control.settings, self.control.rules, self.people.services = fresh, rules, tools.services
+            if self.api:
+                self.api.services = tools.services
+            self.runner.outcomes.judge_by(rules, Terms.of(fresh.suppress))
             self.runner.copy, self.runner.depart = copy, depart
             self.runner.reroute(router)
             self.config, self.tools, self.door = fresh, tools, door
             log.start(fresh.log.level, fresh.log.format)
-            live, fixed = settings.changed(self.started_with, fresh)
+            live, fixed = settings.changed(self.started_with, loaded)
             LOG.info("reloaded", changed=live, needs_restart=fixed)
             metrics.CONFIG_RELOADS.labels("ok").inc()
             metrics.CONFIG_EPOCH.set(self.clock.now())

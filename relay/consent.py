@@ -92,7 +92,8 @@ def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> 
 
 
 def _gone_from(conn: Any, addressee: Addressee, wide: str, act: Act, maker: Maker) -> Done:
-    evidence = {"source": act.source, "client": act.client, "agent": act.agent[:200], "message_id": addressee.message_id, "recipient_id": addressee.id}
+    evidence = {"source": act.source, "client": act.client, "agent": act.agent[:200], "message_id": addressee.message_id, "recipient_id": addressee.id,
+                **act.more}
     entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, LEFT, wide,
                         {name: value for name, value in evidence.items() if value}, act.at)
     new = suppressions.add(conn, entry)

@@ -28,6 +28,7 @@ from relay.mail.ids import Maker
 from relay.mail.message import Wishes
 from relay.mail.tokens import Tokens
 from relay.policy import Chain, Services
+from relay.scoring import Scorer
 from relay.services import Doorkeeper, StoredDomains, StoredKeys, StoredSenders, StoredSuppressions
 from relay.settings import Settings
 from relay.shaping import Shaping
@@ -90,7 +91,7 @@ def door(settings: Settings, tools: Tools, commit: Commit, maker: Maker, commit_
     """The door with the chains of relay.toml; raises ConfigError for a policy that cannot be loaded."""
     services = tools.services
     system = policy.load("policies.submit", [{"use": "policies.headers"}], services)
-    return Door(admit(settings, services), system, commit, maker, services.clock, tools.fill, commit_each)
+    return Door(admit(settings, services), system, commit, maker, services.clock, tools.fill, commit_each, services.tokens)
 
 
 def admit(settings: Settings, services: Services) -> Chain:
@@ -117,20 +118,25 @@ def listeners(settings: Settings, desk: SubmissionDesk, maker: Maker, guard: Gua
 
 
 def inbound(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, beside: Mapping[str, Listener], checks: Checks) -> Listener:
-    """The listener for mail to us; it takes from the same limits as those beside it."""
-    smtp, services = settings.smtp, tools.services
-    boxes = Mailboxes(services.tokens, hosts(settings))
-    hearing = Hearing(bounces.read(settings.suppress.rules), Terms.of(settings.suppress))
-    returning = Returning(store, services.tokens, hearing, Shaping.load(settings.delivery.connections).provider, services.clock, forget)
-    desk = InboundDesk(store, boxes, settings.suppress.unsubscribe, services.clock, maker, forget, returning, Receiving(
-        store, checks, Pace(settings.inbound.per_sender), services.clock, maker, settings.hostname, settings.domains.require_verified,
-        settings.inbound.dmarc == "reject"))
+    """The listener for mail to us; it takes from the same limits as those beside it. Raises ConfigError for bounce rules that cannot be read."""
+    smtp, desk = settings.smtp, inbound_desk(settings, tools, store, forget, maker, checks)
     shared = next((each.options for each in beside.values()), ListenerOptions(INBOUND, settings.hostname))
     return Listener(desk, ListenerOptions(
         INBOUND, settings.hostname, max_size=smtp.max_size, certificate=Certificate(smtp.tls_cert, smtp.tls_key) if smtp.tls_cert else None,
         plaintext_auth=(), proxy_from=[str(n) for n in smtp.proxy_from], recipients_unknown=FEW, budget=shared.budget, connections=shared.connections,
         guard=shared.guard, ids=maker,
     ))
+
+
+def inbound_desk(settings: Settings, tools: Tools, store: Store, forget: Forget, maker: Maker, checks: Checks) -> InboundDesk:
+    services, proven, rspamd = tools.services, settings.domains.require_verified, settings.rspamd
+    hearing = Hearing(bounces.read(settings.suppress.rules), Terms.of(settings.suppress))
+    returning = Returning(store, services.tokens, hearing, Shaping.load(settings.delivery.connections).provider, services.clock, forget, proven)
+    pace = Pace(settings.inbound.per_sender, services.counters if store.dialect == "postgresql" else None)
+    scorer = Scorer(services.fetch, services.clock, rspamd.url, rspamd.timeout)
+    receiving = Receiving(
+        store, services.tokens, checks, pace, services.clock, maker, settings.hostname, proven, settings.inbound.dmarc == "reject", scorer, rspamd.block)
+    return InboundDesk(store, Mailboxes(services.tokens, hosts(settings)), settings.suppress.unsubscribe, services.clock, maker, forget, returning, receiving)
 
 
 async def desk(the_door: Door, keeper: Doorkeeper, store: Store, large: Large | None = None) -> SubmissionDesk:

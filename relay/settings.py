@@ -24,9 +24,9 @@ from typing import Any
 from relay import kinds
 from relay.errors import ConfigError
 from relay.kinds import Network
-from relay.tables import built, changed, key, overlay, parsed, rows, section, table
+from relay.tables import applied, built, changed, key, overlay, parsed, rows, section, table
 
-__all__ = ["Settings", "changed", "load", "rows"]
+__all__ = ["Settings", "applied", "changed", "load", "rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,9 @@ class Suppress:
     unsubscribe: str = key("all", kinds.one_of("all", "marketing"),
                            'What a one-click without topic stops: "all" mail to the address or only "marketing".')
     rules: str = key("", kinds.TEXT, "A file of bounce rules of your own, asked before the shipped ones (config/bounces.toml says how they look). "
-                     "After a change: relay bounces replay.", restart=True)
-    hard_for: float = key("0s", kinds.DURATION, "How long a hard bounce suppresses its address; 0s = until somebody lifts it.", restart=True)
-    soft_for: float = key("14d", kinds.DURATION, "How long an address rests that bounced softly on 5 different days within 30 without a delivery; 0s = never.",
-                          restart=True)
+                     "SIGHUP reads it again; then: relay bounces replay.")
+    hard_for: float = key("0s", kinds.DURATION, "How long a hard bounce suppresses its address; 0s = until somebody lifts it.")
+    soft_for: float = key("14d", kinds.DURATION, "How long an address rests that bounced softly on 5 different days within 30 without a delivery; 0s = never.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class Limit:
 class Rspamd:
     url: str = key("", kinds.URL, 'Where rspamd listens: "http://127.0.0.1:11333"; /checkv2 is appended. Empty = no scoring.')
     warn: float = key(5.0, kinds.NUMBER, "Score from which a message carries warnings.")
-    block: float = key(10.0, kinds.NUMBER, "Score from which a message is refused.")
+    block: float = key(10.0, kinds.NUMBER, "Score from which a message is refused; mail to inbound domains is kept, with spam_verdict \"spam\".")
     timeout: float = key("2s", kinds.DURATION, "How long an answer may take; without one the message goes on unscored.")
 
 
@@ -141,9 +140,9 @@ class Dsn:
 @dataclass(frozen=True, slots=True)
 class Inbound:
     dmarc: str = key("mark", kinds.one_of("mark", "reject"), 'Mail to inbound domains that fails DMARC where its author\'s domain asks for "reject": '
-                     '"mark" = kept, with spam_verdict "spam"; "reject" = 550 5.7.26.', restart=True)
-    per_sender: int = key(600, kinds.COUNT, "Recipients at inbound domains that a sender may write to in an hour (a client where it is null); then 450. "
-                          "0 = no limit.", restart=True)
+                     '"mark" = kept, with spam_verdict "spam"; "reject" = 550 5.7.26.')
+    per_sender: int = key(600, kinds.COUNT, "Recipients at inbound domains that a sender may write to in an hour (a client where it is null), whichever of "
+                          "several relays it writes to; then 450. 0 = no limit.")
     attachments: int = key("10MB", kinds.SIZE, "How much of a message's files a webhook call carries; the others are named and can be fetched.", restart=True)
 
 
@@ -215,7 +214,7 @@ class Settings:
     domains: Domains = section(Domains, "Sending domains.")
     suppress: Suppress = section(Suppress, "Suppressed recipients.")
     limit: Limit = section(Limit, "Sending limits, none by default; over SMTP a 4xx, so nothing is lost.")
-    rspamd: Rspamd = section(Rspamd, "Spam scoring by rspamd.")
+    rspamd: Rspamd = section(Rspamd, "Spam scoring by rspamd: of mail that we send, at the door, and of mail to inbound domains.")
     dsn: Dsn = section(Dsn, "Delivery status notifications (RFC 3464).")
     inbound: Inbound = section(Inbound, "Mail to domains with inbound switched on (relay domain set NAME --inbound).")
     retention: Retention = section(Retention, "How long what is kept.")

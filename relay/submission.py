@@ -17,12 +17,12 @@ from msgspec import Struct
 
 from relay import eager, log
 from relay.clock import Clock
-from relay.errors import Defer, RelayError
-from relay.mail import header, ids
+from relay.errors import Defer, Refuse, RelayError
+from relay.mail import header, ids, traces
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
 from relay.metrics import counter, histogram
-from relay.policy import Chain
+from relay.policy import Chain, Tokens
 from relay.wishes import take
 
 PATIENCE = 3.5  # seconds for all policies together; common mail libraries give up 5 s after the final dot
@@ -59,6 +59,7 @@ class Door:
     system  the chain for our own mail (`headers` only): a DSN is not judged by the customer's policies
     fill    header and body of a message that names a template by X-Relay-Template-Id
     commit  makes the messages durable, all or none; gives the id of the first, or of the message that had its idempotency key before
+    tokens  know our own traces: mail that loops through us is refused
 
     commit_each  the same for submissions that came together, for each its id or its error; without it `commit` is asked once for each
     """
@@ -70,6 +71,7 @@ class Door:
     clock: Clock
     fill: Fill | None = None
     commit_each: CommitEach | None = None
+    tokens: Tokens | None = None
 
     async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:
         """The refusal of this recipient before any octet is read, or None."""
@@ -100,6 +102,8 @@ class Door:
         now = self.clock.now()
         fields, body = header.split(content) if isinstance(content, bytes) else content
         fields, said = take(fields, wishes is None and principal.kind in OBEYED, now)
+        if self.tokens is not None and traces.looped(self.tokens.read, fields):
+            raise Refuse(traces.LOOP)
         if said.template and self.fill is not None:
             fields, body = await self.fill(principal.project, fields, said)
         return await self._admit(Message(

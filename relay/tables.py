@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import Field, field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +177,15 @@ def _compare(old: Any, new: Any, at: str, live: list[str], fixed: list[str]) -> 
             _compare(before, after, name, live, fixed)
         elif before != after:
             (fixed if f.metadata.get("restart") else live).append(name)
+
+
+def applied(old: Any, new: Any) -> Any:
+    """`new` as far as a reload applies it: what needs a restart stays as in `old`."""
+    kept = {}
+    for f in fields(old):
+        before = getattr(old, f.name)
+        if is_dataclass(before):
+            kept[f.name] = applied(before, getattr(new, f.name))
+        elif f.metadata.get("restart"):
+            kept[f.name] = before
+    return replace(new, **kept)

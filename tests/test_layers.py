@@ -17,7 +17,7 @@ RELAY = ROOT / "relay"
 LAYERS = (
     # what needs nothing; these may import each other
     {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "shipped", "systemd", "words"},
-    {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "delivery.dns"},  # the wire, the disk, the rules
+    {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "scoring", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks", "capture"},
@@ -46,7 +46,7 @@ ONLY = {  # a library is imported in these rooms alone
     "dkim": {"mail"},
     "flufl": {"mail"},
 }
-POLICIES = {"mail", "policy", "errors", "metrics"}
+POLICIES = {"mail", "policy", "errors", "metrics", "scoring"}
 SENDMAIL = {"mail", "cli", "kinds"}  # a start of 300 ms for each cron mail is a defect: the standard library and these
 
 SOURCES = sorted(path for path in (*RELAY.rglob("*.py"), *(ROOT / "policies").rglob("*.py")) if "_config" not in path.parts)

@@ -26,7 +26,7 @@ router = APIRouter(tags=["Inbound"])
 THREAD = 10  # Message-IDs in References, the last ones
 SUBJECT = 900  # characters of a subject that is repeated
 _ID = re.compile(r"[!-;=?-~]{1,250}")  # that we repeat in a field of ours
-_RE, _FWD = re.compile(r"\s*(?:re|aw|sv|antw)\s*:", re.IGNORECASE), re.compile(r"\s*(?:fwd?|wg)\s*:", re.IGNORECASE)
+RE, _FWD = re.compile(r"\s*(?:re|aw|sv|antw)\s*:", re.IGNORECASE), re.compile(r"\s*(?:fwd?|wg)\s*:", re.IGNORECASE)
 
 Addresses = list[str]
 
@@ -54,29 +54,29 @@ class ForwardInput(Input):
 @router.post("/inbound/{inbound_id}/reply", status_code=202)
 async def reply_to_inbound(here: Core, who: Owner, request: Request, inbound_id: str, given: ReplyInput) -> Any:
     """Answer a message, at its Reply-To or its author; the answer is in its thread."""
-    each, read = await _opened(here, who, inbound_id)
+    each, read = await opened(here, who, inbound_id)
     thread = [f"<{number}>" for number in (*read.references, each.message_id) if _ID.fullmatch(number)][-THREAD:]
     headers = {"In-Reply-To": thread[-1], "References": " ".join(thread)} if thread and _ID.fullmatch(each.message_id) else None
-    email = {"to": [_author(each, read)], "subject": _marked("Re: ", each.subject, _RE), "html": given.html, "text": given.text, "headers": headers}
+    email = {"to": [author_of(each, read)], "subject": marked("Re: ", each.subject, RE), "html": given.html, "text": given.text, "headers": headers}
     return await _sent(here, who, request, given, email)
 
 
 @router.post("/inbound/{inbound_id}/forward", status_code=202)
 async def forward_inbound(here: Core, who: Owner, request: Request, inbound_id: str, given: ForwardInput) -> Any:
     """Pass a message on with its files, below `message`; suppressed recipients are left out as for any email."""
-    each, read = await _opened(here, who, inbound_id)
+    each, read = await opened(here, who, inbound_id)
     files = [{"filename": file.filename or f"file-{number}", "content": base64.b64encode(file.content).decode(), "content_type": _type(file.content_type),
               "content_id": file.content_id if file.content_id and read.html else None} for number, file in enumerate(read.attachments[:mime.FILES])]
     facts = (("From", f"{each.from_name} <{each.from_address}>".strip()), ("Subject", each.subject), ("To", ", ".join(each.to_addresses)))
     head = "\n".join(f"{name}: {value}" for name, value in facts)
-    email = {"to": given.to, "subject": _marked("Fwd: ", each.subject, _FWD), "attachments": files,
+    email = {"to": given.to, "subject": marked("Fwd: ", each.subject, _FWD), "attachments": files,
              "text": f"{given.message}\n\n---------- Forwarded message ----------\n{head}\n\n{read.text}"}
     if read.html:
         email["html"] = f"<p>{_lines(given.message)}</p><p>---------- Forwarded message ----------<br>{_lines(head)}</p>{read.html}"
     return await _sent(here, who, request, given, email)
 
 
-async def _opened(here: Relay, who: Principal, inbound_id: str) -> tuple[Inbound, Reading]:
+async def opened(here: Relay, who: Principal, inbound_id: str) -> tuple[Inbound, Reading]:
     each = await here.store.read(mail.get, who.project, number_of(inbound_id))
     return each, await asyncio.to_thread(reading.read, await here.store.read(mail.octets, who.project, each.id))
 
@@ -86,7 +86,7 @@ async def _sent(here: Relay, who: Principal, request: Request, given: ReplyInput
     return await outbox.send(here, who, outbox.asked(sending.shaped(told)), request.client.host if request.client else "")
 
 
-def _author(each: Inbound, read: Reading) -> str:
+def author_of(each: Inbound, read: Reading) -> str:
     """Whom an answer goes to; raises Invalid where nobody can be answered."""
     try:
         wanted = [box.address for box in mailbox.mailboxes(read.header.value(b"reply-to")[:2_000])]
@@ -98,7 +98,7 @@ def _author(each: Inbound, read: Reading) -> str:
     return found
 
 
-def _marked(mark: str, subject: str, already: re.Pattern[str]) -> str:
+def marked(mark: str, subject: str, already: re.Pattern[str]) -> str:
     flat = " ".join(subject.split())[:SUBJECT]
     return flat if already.match(flat) else f"{mark}{flat}"
 

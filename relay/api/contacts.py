@@ -14,7 +14,6 @@ from relay.audience.contacts import By, Changed
 from relay.audience.grammars import read
 from relay.clock import iso
 from relay.consent import Act
-from relay.control import suppress
 from relay.errors import Invalid, NotFound
 from relay.mail import ids
 from relay.mail.message import Principal
@@ -23,6 +22,7 @@ from relay.store.audience.contacts import Contact, Filter
 from relay.store.audience.history import Entry
 from relay.store.audience.topics import Subscription
 from relay.store.engine import JOBS
+from relay.store.suppressions import said
 
 router = APIRouter(tags=["Contacts"])
 
@@ -228,4 +228,4 @@ def subscription(each: Subscription) -> dict[str, Any]:
 
 def _entry(entry: Entry) -> dict[str, Any]:
     evidence = {name: value for name, value in entry.evidence.items() if name != "source"}
-    return {"type": entry.act, "source": entry.source, "at": iso(entry.at), "evidence": suppress.said(evidence)}
+    return {"type": entry.act, "source": entry.source, "at": iso(entry.at), "evidence": said(evidence)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from relay.store.events import Event
 from relay.store.pages import Page
 
 SENDING = "sending"  # seen only by the runner: it is on the wire just now
+QUICK = 65_536  # octets of a message that is read on the loop, in a millisecond
 STATUSES = (*messages.STATUS, SENDING)
 OPEN = frozenset((messages.QUEUED, messages.DEFERRED, messages.SCHEDULED))
 
@@ -114,7 +116,7 @@ def _to(email: Email) -> list[str]:
 async def get_email(here: Core, who: Sender, email_id: str) -> Any:
     """Retrieve a single email by id, with its texts, delivery events and metadata."""
     whole = await here.store.read(emails.whole, who.project, number_of(email_id))
-    out = shown(whole)
+    out = await aside(whole, shown, whole)
     if out["status"] in (messages.QUEUED, messages.DEFERRED) and sending(here, whole.email):
         out["status"] = SENDING
     return out
@@ -137,15 +139,20 @@ def shown(whole: Whole) -> dict[str, Any]:
     return out
 
 
+async def aside(whole: Whole, work: Callable[..., Any], *told: Any) -> Any:
+    """What `work` makes of a message, in a thread where it is large: reading it may take half a second."""
+    return await asyncio.to_thread(work, *told) if len(whole.octets or b"") > QUICK else work(*told)
+
+
 def texts(octets: bytes | None) -> tuple[str | None, str | None]:
     """HTML and text of a message, as they were written; None for what it has not or what is no longer kept."""
     if octets is None:
         return None, None
     try:
-        plain, rich = reading.texts(octets)
+        read = reading.read(octets)
     except RelayError:
         return None, None
-    return tuple(text.replace("\r\n", "\n").removesuffix("\n") or None for text in (rich, plain))  # type: ignore[return-value]
+    return tuple(text.replace("\r\n", "\n").removesuffix("\n") or None for text in (read.html, read.text))  # type: ignore[return-value]
 
 
 def _first(events: list[Event], *types: str) -> float | None:

@@ -34,7 +34,7 @@ def row(each: Inbound) -> dict[str, Any]:
         "from_name": each.from_name, "to_address": each.recipients[0], "recipients": each.recipients, "to_addresses": each.to_addresses,
         "cc_addresses": each.cc_addresses, "subject": each.subject, "message_id": each.message_id, "in_reply_to": each.in_reply_to or None,
         "email_id": ids.public("em", each.answers) if each.answers else None, "mailbox_hash": each.mailbox_hash or None, "size": each.size,
-        "spam_score": None, "spam_verdict": each.spam_verdict or None, "authentication": each.authentication,
+        "spam_score": each.spam_score, "spam_verdict": each.spam_verdict or None, "authentication": each.authentication,
         "attachments": [{"id": number, **file} for number, file in enumerate(each.attachments)], "created_at": iso(each.created_at),
     }
 
@@ -68,7 +68,7 @@ async def get_inbound_attachment(here: Core, who: Owner, inbound_id: str, number
     files = (await _read(here, who, number_of(inbound_id))).attachments
     if not 0 <= number < len(files):
         raise NotFound("Attachment not found")
-    return _file(files[number])
+    return await asyncio.to_thread(_file, files[number])
 
 
 @router.get("/inbound/{inbound_id}/raw", response_class=Response)

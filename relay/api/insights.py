@@ -208,15 +208,21 @@ def links(document: str | None) -> tuple[str, ...]:
 
 async def of_email(here: Relay, who: Principal, whole: Whole) -> Sequence[Warning]:
     """The warnings of an email of the ledger, with what DNS showed of its domain last."""
-    from relay.api.emails import texts
+    from relay.api.emails import aside, texts
 
     row = whole.email.row
-    rich, plain = texts(whole.octets)
+    rich, plain = await aside(whole, texts, whole.octets)
     bulk = row.stream == MARKETING or bool(row.topic)
-    listed = bool(row.wishes.get("unsubscribe") or row.topic) or b"list-unsubscribe:" in (whole.octets or b"").partition(b"\r\n\r\n")[0].lower()
+    listed = bool(row.wishes.get("unsubscribe") or row.topic) or b"list-unsubscribe:" in _head(whole.octets or b"").lower()
     domain = await _domain(here, who, row.domain)
-    return list(of(Subject(rich, plain, row.size, domain, row.domain, bulk, listed, row.facts.get("spam_score"), links(rich),
-                           await nameless(here))))
+    subject = Subject(rich, plain, row.size, domain, row.domain, bulk, listed, row.facts.get("spam_score"), await aside(whole, links, rich),
+                      await nameless(here))
+    return await aside(whole, lambda: list(of(subject)))
+
+
+def _head(octets: bytes) -> bytes:
+    end = octets.find(b"\r\n\r\n")
+    return octets[:end] if end >= 0 else octets
 
 
 async def _domain(here: Relay, who: Principal, name: str) -> Domain | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 from fastapi import APIRouter
@@ -16,6 +14,7 @@ from relay.errors import Invalid
 from relay.mail import header, ids, mime
 from relay.mail.message import Principal
 from relay.mail.mime import Draft, Texts
+from relay.scoring import Score, Scorer
 
 SKIPPED = {"score": None, "action": "no_action", "symbols": [], "skipped": True}
 
@@ -63,18 +62,10 @@ def _built(here: Relay, given: PreviewInput, texts: Texts) -> tuple[bytes, str]:
 async def _scored(here: Relay, who: Principal, author: str, to: list[str], content: bytes) -> dict[str, Any]:
     """What rspamd says; skipped when there is none or it does not answer."""
     settings = here.settings.rspamd
-    if not settings.url:
-        return SKIPPED
     headers = {"From": author, "Rcpt": ",".join(draft.bare(to, "to")), "User": who.name or f"key {who.key_id}"}
     if any(not value.isprintable() for value in headers.values()):
         raise Invalid("to", "to cannot be read")
-    try:
-        async with asyncio.timeout(settings.timeout + 1.0):
-            status, body = await here.services.fetch.post(f"{settings.url}/checkv2", content, headers, settings.timeout)
-        answer = json.loads(body) if status == 200 else {}
-        score = float(answer["score"])
-    except (OSError, ValueError, KeyError, TypeError):
+    found = await Scorer(here.services.fetch, here.clock, settings.url, settings.timeout).score(content, headers)
+    if not isinstance(found, Score):
         return SKIPPED
-    found = answer.get("symbols") or {}
-    symbols = [{"name": name, "score": symbol.get("score", 0), "description": symbol.get("description", "")} for name, symbol in found.items()]
-    return {"score": round(score, 2), "action": str(answer.get("action", "no_action")).replace(" ", "_"), "symbols": symbols, "skipped": False}
+    return {"score": found.score, "action": (found.action or "no action").replace(" ", "_"), "symbols": found.symbols, "skipped": False}

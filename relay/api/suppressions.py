@@ -13,7 +13,7 @@ from relay.control import suppress
 from relay.errors import Invalid, NotFound
 from relay.mail import address, ids
 from relay.store import suppressions
-from relay.store.suppressions import SEVERITY, Suppression
+from relay.store.suppressions import SEVERITY, Suppression, said
 
 router = APIRouter(tags=["Suppressions"])
 
@@ -75,7 +75,7 @@ def _key(email: str) -> str:
 
 
 def shown(entry: Suppression) -> dict[str, Any]:
-    return {"id": ids.public("sup", entry.id), "email": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": suppress.said(entry.evidence),
+    return {"id": ids.public("sup", entry.id), "email": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": said(entry.evidence),
             "created_at": iso(entry.created_at), "expires_at": iso(entry.expires_at)}
 
 

@@ -32,6 +32,7 @@ from relay.audience.grammars import read
 from relay.mail import ids
 from relay.store.audience import exports as store
 from relay.store.engine import Store
+from relay.store.suppressions import said
 
 CSV, JSON = "csv", "json"
 CONTACTS = "contacts"
@@ -232,7 +233,7 @@ KINDS: dict[str, Kind] = {
     "subscriptions": Kind(("email", "topic", "subscribed", "updated_at"), _nested(
         store.of_topics, store.of_topic, lambda topic, one: (one[1], topic[1], bool(one[2]), iso(one[3])) if one else None)),
     "suppressions": Kind(("email", "reason", "scope", "evidence", "created_at"), _flat(
-        store.of_suppressions, lambda row: (row[1], row[2], row[3], row[4], iso(row[5])))),
+        store.of_suppressions, lambda row: (row[1], row[2], row[3], said(row[4]), iso(row[5])))),
     "properties": Kind(("name", "label", "type", "options", "required"), _flat(
         store.of_properties, lambda row: (row[1], row[2], row[3], row[4], bool(row[5])))),
 }

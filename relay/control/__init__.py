@@ -21,6 +21,7 @@ from relay.mail.ids import Maker
 if TYPE_CHECKING:
     from relay.audience.bulk import Bulk
     from relay.audience.imports import Imports
+    from relay.bounces import Rules
     from relay.delivery.dns import Resolver
     from relay.leader import Leader
     from relay.mail.tokens import Tokens
@@ -45,6 +46,7 @@ class Control:
     imports   the imports at work in this process; bulk the acts on many contacts
     tokens    make the addresses that reports about a domain are sent to
     door      gives the door of the running relay; None when none runs in this process
+    rules     what refusals mean to the running relay; None reads [suppress] rules
     """
 
     store: Store
@@ -60,6 +62,7 @@ class Control:
     bulk: Bulk | None = None
     tokens: Tokens | None = None
     door: Callable[[], Door] | None = None
+    rules: Rules | None = None
 
     async def act(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """The JSON-able result of an act; raises Invalid for an act or argument that does not exist, and what the act raises."""

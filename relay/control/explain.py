@@ -9,13 +9,13 @@ from relay import bounces
 from relay.bounces import Rules
 from relay.clock import iso
 from relay.control import Control
-from relay.control.suppress import said
 from relay.errors import Invalid, NotFound
 from relay.mail import address as mail_address
 from relay.mail import ids
 from relay.store import messages, projects, suppressions
 from relay.store.attempts import Attempt
 from relay.store.messages import Timeline
+from relay.store.suppressions import said
 
 SHOWN = 20  # messages in one answer, newest first; an address may have thousands
 
@@ -28,7 +28,7 @@ async def explain(control: Control, what: str, project: str = "", limit: int = S
     stopped = await _suppressions(control, text, owner)
     if not found and not stopped:
         raise NotFound(f"nothing is known of {what}; messages are kept for {control.settings.retention.messages / 86_400:.0f} days after they ended")
-    names, rules = {p.id: p.name for p in await control.store.read(projects.every)}, bounces.read(control.settings.suppress.rules)
+    names, rules = {p.id: p.name for p in await control.store.read(projects.every)}, control.rules or bounces.read(control.settings.suppress.rules)
     told = [await control.store.read(messages.timeline, number, owner) for number in found]
     return {"messages": [message(control, each, names, rules) for each in told], "suppressions": stopped}
 

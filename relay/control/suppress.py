@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from relay import consent
@@ -13,7 +13,7 @@ from relay.errors import Invalid, NotFound
 from relay.mail import address as mail_address
 from relay.mail import ids
 from relay.store import projects, suppressions
-from relay.store.suppressions import Filter, Suppression
+from relay.store.suppressions import Filter, Suppression, said
 
 PAGE = 1000  # entries in one answer or one slice of an import
 SLICE = 500  # entries removed in one transaction, so that mail gets its turn between
@@ -94,13 +94,6 @@ async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "
         total += gone
     control.changed("suppressions")
     return {"removed": total}
-
-
-def said(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Evidence as people and programs see it: `email_id` for our own numbers, which are more than JavaScript can count to."""
-    told = {name: value for name, value in evidence.items() if name not in ("message_id", "recipient_id")}
-    number = evidence.get("message_id")
-    return {**told, "email_id": ids.public("em", number)} if isinstance(number, int) else told
 
 
 def shown(entry: Suppression) -> dict[str, Any]:

@@ -75,10 +75,7 @@ async def html(visit: Visit) -> Response:
 
 
 async def source(visit: Visit) -> Response:
-    whole = await visit.here.store.read(stored.whole, visit.who.project, emails.number_of(visit.number("email_id")))
-    if whole.octets is None:
-        raise NotFound("its octets are kept no longer; [retention] bodies says for how long they are")
-    return plain(whole.octets)
+    return plain(await visit.here.store.read(stored.source, visit.who.project, emails.number_of(visit.number("email_id"))))
 
 
 async def insights(visit: Visit) -> Response:

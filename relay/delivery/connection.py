@@ -79,7 +79,7 @@ class Connection:
         begun = time.monotonic()
         try:
             offered = offer(job, self._client.extensions)
-            content = _begun(wire.pieces(job.content))
+            content = _begun(wire.pieces(job.content) if not job.body else wire.parted(job.content, job.body))
         except Refuse as refusal:
             return await self._elsewhere(job, refusal.reply)
         except Invalid as error:

@@ -28,10 +28,10 @@ class Offer(Struct, frozen=True):
 
 def offer(job: Job, peer: Extensions) -> Offer:
     """The commands; raises Refuse with what all recipients get."""
-    if peer.size and len(job.content) > peer.size:
-        raise Refuse(Reply(552, "5.3.4", f"the message has {len(job.content)} octets, the server takes {peer.size}"))
-    parameters = f" SIZE={len(job.content)}" if peer.size else ""
-    if not job.content.isascii():
+    if peer.size and job.size > peer.size:
+        raise Refuse(Reply(552, "5.3.4", f"the message has {job.size} octets, the server takes {peer.size}"))
+    parameters = f" SIZE={job.size}" if peer.size else ""
+    if not (job.content.isascii() and job.body.isascii()):
         if not peer.eightbit:
             raise Refuse(Reply(554, "5.6.3", "the message has 8-bit content and the server does not offer 8BITMIME"))
         parameters += " BODY=8BITMIME"

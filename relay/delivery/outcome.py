@@ -21,6 +21,8 @@ from relay.mail.reply import Reply
 from relay.schedule import OTP
 from relay.smtp.client import Transcript
 
+LARGE = 1_000_000  # octets of a body that is not copied to stand behind its header
+
 DELIVERED, TEMPFAIL, PERMFAIL, AMBIGUOUS, CONN_ERROR = "delivered", "tempfail", "permfail", "ambiguous", "conn_error"
 
 
@@ -29,6 +31,7 @@ class Job(Struct, frozen=True):
 
     sender      reverse-path, "" = null
     content     header, empty line and body, lines ending in CRLF, not dot-stuffed
+    body        of a large message its body, apart from `content`, so that it is in memory once
     smtputf8    the envelope or header may need it (RFC 6531)
     ret, envid  DSN wishes as they came: "FULL" | "HDRS" | "", xtext
     hurried     worthless in an hour: who is put off is tried at the next host, from the next source, at once
@@ -41,12 +44,19 @@ class Job(Struct, frozen=True):
     ret: str = ""
     envid: str = ""
     hurried: bool = False
+    body: bytes = b""
 
     @classmethod
     def of(cls, message: Message) -> Self:
         """The job of a message to all its recipients."""
         envelope = message.envelope
-        return cls(envelope.sender, envelope.recipients, message.octets(), envelope.smtputf8, envelope.ret, envelope.envid, message.wishes.retry == OTP)
+        content, body = message.pieces() if len(message.body) > LARGE else (message.octets(), b"")
+        return cls(envelope.sender, envelope.recipients, content, envelope.smtputf8, envelope.ret, envelope.envid, message.wishes.retry == OTP, body)
+
+    @property
+    def size(self) -> int:
+        """Octets of header and body."""
+        return len(self.content) + len(self.body)
 
 
 class Outcome(Struct, frozen=True):

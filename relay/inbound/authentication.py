@@ -62,6 +62,10 @@ class Authentication:
             "dmarc": {"result": self.dmarc.result, "domain": self.dmarc.author or None, "policy": self.dmarc.policy or None},
         }
 
+    def results(self) -> dict[str, Any]:
+        """The bare results, for a line of the log."""
+        return {"spf": self.spf.result, "dkim": [each.result for each in self.dkim], "dmarc": self.dmarc.result}
+
 
 class Checks:
     """Checks mail against DNS. `resolver` is the relay's own; `close` when no more comes."""

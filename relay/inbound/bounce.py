@@ -57,11 +57,12 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A report as it came in: `client` IP address, `at` UTC seconds."""
+    """A report as it came in: `client` IP address, `at` UTC seconds, `checked` what SPF, DKIM and DMARC say of who sent it."""
 
     report: Report
     client: str
     at: float
+    checked: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,6 @@ def _words(addressee: Addressee, told: Told, found: Classification) -> dict[str,
 
 def _evidence(told: Told, letter: Letter, found: Classification) -> Act:
     said = {"rule": found.rule, "reply": str(told.reply)[:READ], "mx": told.mx, "phase": returns.PHASE, "reporter": letter.report.reporter,
-            "final_recipient": told.final}
+            "final_recipient": told.final, "authentication": letter.checked}
     return Act(SOURCE, letter.client, at=letter.at, more=said)
 

@@ -46,7 +46,7 @@ def _carried(told: dict[str, Any], octets: bytes, limit: int) -> bytes:
     except RelayError:
         files = ()
     for entry, file in zip(told["data"]["attachments"], files, strict=False):
-        fits = file.size <= limit
-        limit -= file.size if fits else 0
+        fits = entry["size"] <= limit
+        limit -= entry["size"] if fits else 0
         entry["content"] = base64.b64encode(file.content).decode() if fits else None
     return orjson.dumps(told)

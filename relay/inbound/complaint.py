@@ -13,7 +13,7 @@ failure too): then the end of the recipient stays as it was, and all else is don
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay import consent
@@ -39,24 +39,24 @@ class Taken:
     stopped: tuple[int, ...] = ()
 
 
-def record(conn: Any, complaint: Complaint, marks: Sequence[Mark], project: int | None, client: str, at: float) -> list[Taken]:
+def record(conn: Any, complaint: Complaint, marks: Sequence[Mark], project: int | None, act: Act) -> list[Taken]:
     """Take a complaint to its end in one transaction; empty when it is about nobody of ours.
 
     project  the one whose mail it may be about, None where the address that it came to is nobody's
-    client   IP address that it came from; `at` UTC seconds
+    act      what is known of the mail that brought it, of source SOURCE
     """
     about = matching.find(conn, marks, complaint.named, complaint.message_id, project)
-    return [_one(conn, recipients.get(conn, number), complaint, client, at) for number in about]
+    return [_one(conn, recipients.get(conn, number), complaint, act) for number in about]
 
 
-def _one(conn: Any, addressee: Addressee, complaint: Complaint, client: str, at: float) -> Taken:
+def _one(conn: Any, addressee: Addressee, complaint: Complaint, act: Act) -> Taken:
     mx = recipients.delivered_by(conn, addressee.id)
     if not complaint.complains:
         return Taken(addressee.message_id, complaint.kind if complaint.kind in KINDS else "other", mx)
-    if not returns.complained(conn, addressee.id, at) and _heard(conn, addressee):
+    if not returns.complained(conn, addressee.id, act.at) and _heard(conn, addressee):
         return Taken(addressee.message_id, "known", mx)
-    act = Act(SOURCE, client, at=at, more={"feedback_type": complaint.kind, "reporter": complaint.reporter})
-    done = consent.complained(conn, addressee, act, conn.info["ids"])
+    said = {"feedback_type": complaint.kind, "reporter": complaint.reporter}
+    done = consent.complained(conn, addressee, replace(act, more={**act.more, **said}), conn.info["ids"])
     return Taken(addressee.message_id, COMPLAINED, mx, done.stopped)
 
 

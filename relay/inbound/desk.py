@@ -4,8 +4,9 @@
     RCPT    only addresses of ours (relay.inbound.mailboxes); everything else 550 5.7.1. Who brings too much without a token hears 450
     DATA    acts, and answers 250 after the commit; a fault of the store is 451 and the sender comes again, which does no harm
 
-An address with a token of ours is its own proof. Where the sender counts, in mail to domains and in reports about them, SPF, DKIM and DMARC are checked first
-(relay.inbound.receiving). Nothing is ever answered by mail, so nothing can loop. It runs in the main process, since all it does is write.
+SPF, DKIM and DMARC are checked first, once for a message. An address with a token of ours is its own proof, so there the results are evidence and decide
+nothing; in mail to domains and in reports about them the sender counts (relay.inbound.receiving). Nothing is ever answered by mail, so nothing can loop. It
+runs in the main process, since all it does is write.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 from relay import log
 from relay.clock import Clock
+from relay.consent import Act
 from relay.inbound import mailboxes, unsubscribe
+from relay.inbound.authentication import Authentication
 from relay.inbound.mailboxes import DOMAIN, FEEDBACK, Mailbox, Mailboxes
 from relay.inbound.receiving import TAKEN, Receiving
 from relay.inbound.returning import Returning
@@ -60,27 +63,30 @@ class InboundDesk:
     async def recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> Reply | None:
         mailbox = self.mailboxes.read(recipient)
         await self.store.read(mailboxes.check, mailbox, self.receiving.proven, self.mailboxes.hosts)
-        return None if mailbox.signed else self.receiving.refusal(session, envelope)
+        return None if mailbox.signed else await self.receiving.refusal(session, envelope)
 
     async def message(self, session: Session, envelope: Envelope, content: bytes) -> Reply:
         boxes = list(dict.fromkeys(self.mailboxes.read(each) for each in envelope.recipients))
+        found = await self.receiving.check(session, envelope, content)
         for mailbox in boxes:
             if mailbox.kind == UNSUBSCRIBE:
-                await self._leave(session, mailbox)
+                await self._leave(session, mailbox, found)
             elif mailbox.kind == BOUNCE:
-                await self.returning.bounced(session, mailbox.number, content)
+                await self.returning.bounced(session, mailbox.number, content, found)
             elif mailbox.kind == FEEDBACK:
-                await self.returning.feedback(session, content)
+                await self.returning.feedback(session, content, found)
         rest = [mailbox for mailbox in boxes if mailbox.kind not in (UNSUBSCRIBE, BOUNCE, FEEDBACK)]
         people = [mailbox for mailbox in rest if mailbox.kind == DOMAIN]
-        if people and await self.returning.about_ours(session, envelope, content, people, self.receiving.proven):
+        if people and await self.returning.about_ours(session, envelope, content, people, found):
             rest = [mailbox for mailbox in rest if mailbox.kind != DOMAIN]
         if rest:
-            await self.receiving.take(session, envelope, content, rest)
+            await self.receiving.take(session, envelope, content, rest, found)
         return Reply(250, "2.0.0", "done")
 
-    async def _leave(self, session: Session, mailbox: Mailbox) -> None:
-        done = await unsubscribe.leave(self.store, mailbox.number, self.native, session.client, self.clock.now(), self.maker)
+    async def _leave(self, session: Session, mailbox: Mailbox, found: Authentication) -> None:
+        act = Act(unsubscribe.SOURCE, session.client, at=self.clock.now(), more={"authentication": found.shown()})
+        done = await unsubscribe.leave(self.store, mailbox.number, self.native, act, self.maker)
         self.forget(done.stopped)
         TAKEN.labels(mailbox.kind, "new" if done.new else "known").inc()
-        LOG.info("unsubscribed by mail", id=ids.public("em", done.addressee.message_id), new=done.new, client=session.client)
+        LOG.info("unsubscribed by mail", id=ids.public("em", done.addressee.message_id), new=done.new, client=session.client,
+                 **found.results())

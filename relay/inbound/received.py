@@ -2,6 +2,7 @@
 
     a program's answer (relay.mail.automatic)     taken and dropped: it causes nothing
     fails DMARC, and the author asks for reject   `[inbound] dmarc`: kept as spam, or 550 5.7.26
+    rspamd calls it spam                          kept as spam, with its score
     anything else                                 kept once for each domain that it is to, with our trace on top
 
 What is kept is what came, byte for byte, below Return-Path, Received and our Authentication-Results; others' claims to be us are taken out (RFC 8601 §5).
@@ -24,12 +25,14 @@ from relay.mail.header import Field, Header, split
 from relay.mail.quoting import stripped
 from relay.mail.reading import Reading
 from relay.mail.reply import Reply
+from relay.scoring import Score, Unscored
 from relay.smtp.desk import Session
 from relay.store.domains import Domain
 from relay.store.inbound import mail
 from relay.store.inbound.mail import Inbound
 
 SPAM, CLEAN = "spam", "clean"
+MARKED = frozenset({"add header", "rewrite subject", "reject"})  # what rspamd advises for spam; "greylist" and "soft reject" only ask to wait
 WORDS = 10_000  # characters of a text that the event carries; the whole is at /inbound/{id}
 
 DISOWNED = Reply(550, "5.7.26", "the author's domain asks for mail like this to be rejected (DMARC)")
@@ -37,17 +40,24 @@ DISOWNED = Reply(550, "5.7.26", "the author's domain asks for mail like this to 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A message as it came: `content` header and body, `sender` the reverse-path, `at` UTC seconds, `found` what the checks said."""
+    """A message as it came: `content` header and body, `sender` the reverse-path, `at` UTC seconds, `found` what the checks said, `score` what rspamd said."""
 
     session: Session
     sender: str
     content: bytes
     at: float
     found: Authentication
+    score: Score | Unscored
+
+    @property
+    def points(self) -> float | None:
+        return self.score.score if isinstance(self.score, Score) else None
 
 
-def verdict(found: Authentication, reject: bool) -> str:
-    """SPAM, CLEAN, or "" where nobody vouches for the author. Raises Refuse for what the author's domain wants rejected, if we do that.
+def verdict(found: Authentication, reject: bool, score: Score | Unscored, block: float) -> str:
+    """SPAM, CLEAN, or "" where nobody says. Raises Refuse for what the author's domain wants rejected, if we do that.
+
+    block  score from which rspamd's answer means spam whatever it advises; without an answer DMARC alone says whether somebody vouches for the author
 
     RFC 9989 §7.4: a failure alone is no reason to reject, since forwarders and lists break signatures.
     """
@@ -56,22 +66,25 @@ def verdict(found: Authentication, reject: bool) -> str:
         raise Refuse(DISOWNED)
     if asked in ("reject", "quarantine"):
         return SPAM
+    if isinstance(score, Score):
+        return SPAM if score.action in MARKED or score.score >= block else CLEAN
     return CLEAN if found.dmarc.result == "pass" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a transaction needs to know of a message: all that takes time is done before. `own` the reply without what it answers."""
+    """What a transaction needs to know of a message, all that takes time done before: `own` the reply without what it answers, `files` as lists show them."""
 
     read: Reading
     own: str
     digest: str
+    files: list[dict[str, Any]]
 
 
 def opened(content: bytes) -> Opened:
     """Runs in a thread, as it may take a second; raises Refuse for MIME nested too deeply."""
     read = reading.read(content)
-    return Opened(read, stripped(read.text)[:WORDS], hashlib.sha256(content).hexdigest())
+    return Opened(read, stripped(read.text)[:WORDS], hashlib.sha256(content).hexdigest(), [each.shown() for each in read.attachments])
 
 
 def keep(conn: Any, boxes: Iterable[Mailbox], letter: Letter, what: Opened, spam: str, hostname: str, proven: bool, numbers: Iterable[int]) -> list[Inbound]:
@@ -98,8 +111,8 @@ def _row(number: int, domain: Domain, boxes: list[Mailbox], letter: Letter, what
     digest = hashlib.sha256("\0".join((letter.sender, *to, what.digest)).encode("utf-8", "replace")).hexdigest()
     return Inbound(
         number, domain.project_id, domain.id, domain.name, digest, letter.session.client, letter.sender, to, read.from_address, read.from_name, list(read.to),
-        list(read.cc), read.subject, read.message_id, read.in_reply_to, None, boxes[0].local.partition("+")[2], len(letter.content), spam,
-        letter.found.shown(), [each.shown() for each in read.attachments], letter.at, read.references)
+        list(read.cc), read.subject, read.message_id, read.in_reply_to, None, boxes[0].local.partition("+")[2], len(letter.content), letter.points, spam,
+        letter.found.shown(), what.files, letter.at, read.references)
 
 
 def told(row: Inbound, what: Opened) -> dict[str, Any]:
@@ -107,7 +120,7 @@ def told(row: Inbound, what: Opened) -> dict[str, Any]:
     return {
         "domain": row.domain, "from": row.from_address, "from_name": row.from_name, "to": row.recipients, "to_addresses": row.to_addresses,
         "cc_addresses": row.cc_addresses, "subject": row.subject, "message_id": row.message_id, "in_reply_to": row.in_reply_to or None,
-        "mailbox_hash": row.mailbox_hash or None, "spam_verdict": row.spam_verdict or None, "authentication": row.authentication,
+        "mailbox_hash": row.mailbox_hash or None, "spam_score": row.spam_score, "spam_verdict": row.spam_verdict or None, "authentication": row.authentication,
         "text": what.read.text[:WORDS], "stripped_reply": what.own,
         "attachments": [{"id": number, **each} for number, each in enumerate(row.attachments)],
     }

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from relay import log
 from relay.clock import Clock
+from relay.consent import Act
 from relay.inbound import complaint, mailboxes, matching
+from relay.inbound.authentication import Authentication
 from relay.inbound.bounce import Heard, Hearing, Letter
 from relay.inbound.mailboxes import Mailbox
 from relay.inbound.matching import Mark
@@ -46,7 +48,7 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Returning:
-    """`provider` names who runs an MX host, None for nobody known; `forget` tells the runner whose copies no longer wait."""
+    """`provider` names who runs an MX host, None for nobody known; `forget` tells the runner whose copies no longer wait; `proven` as in Receiving."""
 
     store: Store
     tokens: Tokens
@@ -54,27 +56,29 @@ class Returning:
     provider: Callable[[Sequence[str]], str | None]
     clock: Clock
     forget: Callable[[Iterable[int]], None]
+    proven: bool
 
-    async def bounced(self, session: Session, number: int, content: bytes) -> None:
+    async def bounced(self, session: Session, number: int, content: bytes, checked: Authentication) -> None:
         """Mail to the return path of this recipient's copy."""
         read = await self.read(content)
         if read.complaint is not None:
-            await self._complained(session, read.complaint, [(number, b"")])
+            await self._complained(session, read.complaint, [(number, b"")], checked)
             return
-        self._heard(session, read.report, [await self.store.write(
-            self.hearing.record, number, self._letter(session, read.report))])
+        heard = await self.store.write(self.hearing.record, number, self._letter(session, read.report, checked))
+        self._heard(session, read.report, [heard], checked)
 
-    async def feedback(self, session: Session, content: bytes) -> None:
+    async def feedback(self, session: Session, content: bytes, checked: Authentication) -> None:
         """Mail to the address for feedback loops."""
         read = await self.read(content)
         if read.complaint is not None:
-            if not await self._complained(session, read.complaint, read.marks):
+            if not await self._complained(session, read.complaint, read.marks, checked):
                 REPORTS.labels(OTHER, UNMATCHED).inc()
-                LOG.info("complaint about nobody of ours", kind=read.complaint.kind, reporter=read.complaint.reporter, client=session.client)
+                LOG.info("complaint about nobody of ours", kind=read.complaint.kind, reporter=read.complaint.reporter, client=session.client,
+                         **checked.results())
         else:
-            self._heard(session, read.report, await self._sought(session, read, None))
+            self._heard(session, read.report, await self._sought(session, read, None, checked), checked)
 
-    async def about_ours(self, session: Session, envelope: Envelope, content: bytes, boxes: Iterable[Mailbox], proven: bool) -> bool:
+    async def about_ours(self, session: Session, envelope: Envelope, content: bytes, boxes: Iterable[Mailbox], checked: Authentication) -> bool:
         """Whether mail to these mailboxes of domains was a report about the mail of their projects, and is dealt with; else it is somebody's mail.
 
         What a person writes about a bounce reads like one: free text counts from the null reverse-path alone.
@@ -84,11 +88,11 @@ class Returning:
         if read.complaint is None and (read.report.kind != dsn.REPORT or (guess and envelope.sender)):
             return False
         found = False
-        for project in await self.store.read(_owners, boxes, proven):
+        for project in await self.store.read(_owners, boxes, self.proven):
             if read.complaint is not None:
-                found |= await self._complained(session, read.complaint, read.marks, project)
-            elif heard := await self._sought(session, read, project):
-                self._heard(session, read.report, heard)
+                found |= await self._complained(session, read.complaint, read.marks, checked, project)
+            elif heard := await self._sought(session, read, project, checked):
+                self._heard(session, read.report, heard, checked)
                 found = True
         return found
 
@@ -97,13 +101,13 @@ class Returning:
         report, found, marks = await asyncio.to_thread(lambda: (dsn.read(content), arf.read(content), traces.marks(content)))
         return Read(report, found, matching.believed(self.tokens, marks))
 
-    def _letter(self, session: Session, report: Report) -> Letter:
-        return Letter(report, session.client, self.clock.now())
+    def _letter(self, session: Session, report: Report, checked: Authentication) -> Letter:
+        return Letter(report, session.client, self.clock.now(), checked.shown())
 
-    async def _sought(self, session: Session, read: Read, project: int | None) -> list[Heard]:
-        return await self.store.write(self.hearing.seek, read.marks, self._letter(session, read.report), project)
+    async def _sought(self, session: Session, read: Read, project: int | None, checked: Authentication) -> list[Heard]:
+        return await self.store.write(self.hearing.seek, read.marks, self._letter(session, read.report, checked), project)
 
-    def _heard(self, session: Session, report: Report, heard: Sequence[Heard]) -> None:
+    def _heard(self, session: Session, report: Report, heard: Sequence[Heard], checked: Authentication) -> None:
         for each in heard:
             self.forget(each.stopped)
             for result in each.results or (each.kind,):
@@ -111,21 +115,23 @@ class Returning:
             for category in each.ended:
                 BOUNCES.labels(category).inc()
             LOG.info("report", id=ids.public("em", each.message_id), kind=each.kind, results=list(each.results), reporter=report.reporter,
-                     client=session.client)
+                     client=session.client, **checked.results())
         if not heard:
             TAKEN.labels("bounce", UNMATCHED).inc()
-            LOG.info("report about nobody of ours", kind=report.kind, reporter=report.reporter, client=session.client)
+            LOG.info("report about nobody of ours", kind=report.kind, reporter=report.reporter, client=session.client, **checked.results())
 
-    async def _complained(self, session: Session, found: Complaint, marks: Sequence[Mark], project: int | None = None) -> bool:
+    async def _complained(self, session: Session, found: Complaint, marks: Sequence[Mark], checked: Authentication, project: int | None = None) -> bool:
         """Whether it was about anybody of ours."""
-        taken = await self.store.write(complaint.record, found, marks, project, session.client, self.clock.now())
+        act = Act(complaint.SOURCE, session.client, at=self.clock.now(), more={"authentication": checked.shown()})
+        taken = await self.store.write(complaint.record, found, marks, project, act)
         for each in taken:
             self.forget(each.stopped)
             provider = self.provider([each.mx]) or OTHER if each.mx else OTHER
             REPORTS.labels(provider, each.result).inc()
             if each.result == complaint.COMPLAINED:
                 COMPLAINTS.labels(provider).inc()
-            LOG.info("complaint", id=ids.public("em", each.message_id), kind=found.kind, result=each.result, reporter=found.reporter, client=session.client)
+            LOG.info("complaint", id=ids.public("em", each.message_id), kind=found.kind, result=each.result, reporter=found.reporter, client=session.client,
+                     **checked.results())
         return bool(taken)
 
 

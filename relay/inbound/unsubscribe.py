@@ -13,10 +13,10 @@ from relay.store.engine import Store
 SOURCE = "mailto"
 
 
-async def leave(store: Store, number: int, native: str, client: str, at: float, maker: Maker) -> Done:
+async def leave(store: Store, number: int, native: str, act: Act, maker: Maker) -> Done:
     """The recipient of this id is out when this returns; a second time changes nothing. Raises NotFound, StoreError.
 
     native  settings.suppress.unsubscribe
-    client  IP address that the mail came from; `at` UTC seconds
+    act     what is known of the mail, of source SOURCE
     """
-    return await store.write(consent.unsubscribe, number, native, Act(SOURCE, client, at=at), maker)
+    return await store.write(consent.unsubscribe, number, native, act, maker)

@@ -43,6 +43,7 @@ COVERED = (
 _ROWS = tuple((name, name.decode(), name in OVERSIGNED) for name in (*OVERSIGNED, *COVERED))
 _FOLD = re.compile(rb"\r\n(?=[ \t])")
 _SPACES = re.compile(rb"[ \t]+")
+PIECE = 1_000_000  # octets of a body that are made canonical at once
 _TABS = bytes.maketrans(b"\t", b" ")
 
 
@@ -107,9 +108,28 @@ def canonical_body(body: bytes) -> bytes:
     return body + b"\r\n" if body else b""
 
 
-def body_hash(body: bytes) -> bytes:
-    """SHA-256 of the canonical body, 32 octets."""
-    return hashlib.sha256(canonical_body(body)).digest()
+def body_hash(body: bytes, piece: int = PIECE) -> bytes:
+    """SHA-256 of the canonical body, 32 octets; of one larger than `piece` octets piece by piece, so that no copy of it is made."""
+    if len(body) <= piece:
+        return hashlib.sha256(canonical_body(body)).digest()
+    digest, blank, begin = hashlib.sha256(), b"", 0
+    while begin < len(body):
+        end = body.find(b"\n", begin + piece) + 1 or len(body)  # lines stay whole, and all but trailing empty ones are canonical by themselves
+        lines = canonical_body(body[begin:end])
+        if lines:
+            digest.update(blank + lines)
+            blank = b""
+        blank += b"\r\n" * _empty(body, begin, end)
+        begin = end
+    return digest.digest()
+
+
+def _empty(body: bytes, begin: int, end: int) -> int:
+    """How many empty lines, as relaxed has it, body[begin:end] ends in; all of them where it has no other."""
+    piece = body[begin:end]
+    text = piece.rstrip(b" \t\r\n")
+    after = piece[len(text):].count(b"\n")
+    return after - 1 if text else after
 
 
 def sign(header: Header, digest: bytes, keys: Sequence[Key], now: float) -> tuple[Field, ...]:

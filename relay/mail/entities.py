@@ -28,16 +28,23 @@ DEEP = Reply(554, "5.6.0", f"the message nests more than {DEPTH} multiparts")
 
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
 _ODD = re.compile(r"[\x00-\x1f\x7f/\\]+")
-_FOREIGN = re.compile(rb"[^A-Za-z0-9+/=]+")
+_FOREIGN = bytes(sorted(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")))
 
 
 class Entity(NamedTuple):
-    """`kind` such as "text/plain", `charset` in lower case or "", `disposition` "attachment" | "inline" | "", `raw` its body as it stands."""
+    """`kind` such as "text/plain", `charset` in lower case or "", `disposition` "attachment" | "inline" | ""; it stands at message[start:end]."""
 
     header: Header
     kind: str
     charset: str
-    raw: bytes
+    message: bytes
+    start: int
+    end: int
+
+    @property
+    def raw(self) -> bytes:
+        """Its body as it stands."""
+        return self.message[self.start:self.end]
 
     @property
     def disposition(self) -> str:
@@ -69,7 +76,7 @@ class Entity(NamedTuple):
 
 
 def _unbased(raw: bytes) -> bytes:
-    letters = _FOREIGN.sub(b"", raw).partition(b"=")[0]
+    letters = raw.translate(None, _FOREIGN).partition(b"=")[0]
     letters = letters[:-1] if len(letters) % 4 == 1 else letters
     return binascii.a2b_base64(letters + b"=" * (-len(letters) % 4))
 
@@ -92,7 +99,7 @@ class _Walk:
         kind, parameters = content_type(fields.value(b"content-type")[:10_000])
         boundary = parameters.get("boundary", "")[:200]
         if not (kind.startswith("multipart/") and boundary):
-            yield Entity(fields, kind if _TYPE.fullmatch(kind) else OCTETS, parameters.get("charset", "").lower(), self.body[start:end])
+            yield Entity(fields, kind if _TYPE.fullmatch(kind) else OCTETS, parameters.get("charset", "").lower(), self.body, start, end)
             return
         if depth == DEPTH:
             raise Refuse(DEEP)

@@ -27,13 +27,21 @@ _ID = re.compile(r"<([^<>\s]{1,995})>")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file of a message: `content` decoded, `size` in octets."""
+    """A file of a message; decoded each time its content or size is asked for, which takes long where it is large."""
 
     filename: str
     content_type: str
     content_id: str
-    size: int
-    content: bytes = field(repr=False)
+    entity: Entity = field(repr=False)
+
+    @property
+    def content(self) -> bytes:
+        return self.entity.content()
+
+    @property
+    def size(self) -> int:
+        """Octets."""
+        return len(self.content)
 
     def shown(self) -> dict[str, Any]:
         return {"filename": self.filename, "content_type": self.content_type, "content_id": self.content_id or None, "size": self.size}
@@ -62,7 +70,7 @@ class Reading:
 
 
 def read(content: bytes) -> Reading:
-    """The message, its lines ending in CRLF. Raises Refuse for parts nested too deeply, Invalid for a header too large."""
+    """The message, its lines ending in CRLF, its files not looked into. Raises Refuse for parts nested too deeply, Invalid for a header too large."""
     fields, _ = split(content)
     texts: dict[str, list[str]] = {"text/plain": [], "text/html": []}
     files: list[Attachment] = []
@@ -76,15 +84,6 @@ def read(content: bytes) -> Reading:
         fields, author[0][1] if author else "", author[0][0] if author else "", tuple(spec for _, spec in _boxes(fields, b"to")),
         tuple(spec for _, spec in _boxes(fields, b"cc")), decode(fields.value(b"subject")[:5_000]), *_thread(fields),
         _joined(texts["text/plain"]), _joined(texts["text/html"]), tuple(files))
-
-
-def texts(content: bytes) -> tuple[str, str]:
-    """Text and HTML as `read` gives them, without a look into files, which takes seconds where they are large. Raises as `read`."""
-    found: dict[str, list[str]] = {"text/plain": [], "text/html": []}
-    for each in entities.leaves(content):
-        if _said(each):
-            found[each.kind].append(_text(each))
-    return _joined(found["text/plain"]), _joined(found["text/html"])
 
 
 def _said(entity: Entity) -> bool:
@@ -107,8 +106,7 @@ def _joined(texts: list[str]) -> str:
 
 
 def _file(entity: Entity) -> Attachment:
-    octets = entity.content()
-    return Attachment(entity.filename or ("message.eml" if entity.kind == "message/rfc822" else ""), entity.kind, entity.identity, len(octets), octets)
+    return Attachment(entity.filename or ("message.eml" if entity.kind == "message/rfc822" else ""), entity.kind, entity.identity, entity)
 
 
 def _boxes(fields: Header, name: bytes) -> list[tuple[str, str]]:

@@ -45,6 +45,11 @@ class Outcomes:
         self.recorder = Recorder(runner.store, self._committed, Evidence(rules, terms).record, runner.forget)
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
 
+    def judge_by(self, rules: Rules, terms: Terms) -> None:
+        """What outcomes mean from now on (SIGHUP)."""
+        self.rules = rules
+        self.recorder.record = Evidence(rules, terms).record
+
     async def recorder_room(self) -> None:
         if not self.recorder.ready:
             await self.recorder.room()

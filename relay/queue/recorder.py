@@ -33,14 +33,15 @@ WAITING = gauge("queue_outcomes_unwritten", "Delivery outcomes that are not comm
 class Recorder:
     """Writes settlements; `committed(settlements)` is called for each group that is on disk.
 
-    record(conn, settlements)  what writes a group, relay.queue.evidence: gives other recipients that it stopped, of which `stopped` is told
+    record(conn, settlements)  what writes a group, relay.queue.evidence: gives other recipients that it stopped, of which `stopped` is told;
+                               may be replaced
     """
 
     def __init__(
         self, store: Store, committed: Callable[[Sequence[Settlement]], None], record: Callable[[Any, Sequence[Settlement]], Iterable[int]],
         stopped: Callable[[Iterable[int]], None],
     ):
-        self._store, self._committed, self._record, self._stopped = store, committed, record, stopped
+        self._store, self._committed, self.record, self._stopped = store, committed, record, stopped
         self._pending: list[Settlement] = []
         self._writing = 0
         self._failing = False
@@ -123,7 +124,7 @@ class Recorder:
         """Those that are on disk: all, but for one that no database takes, whose recipient stays where it is until somebody looks."""
         while True:
             try:
-                stopped = await self._store.write(self._record, batch, lane=OUTCOMES, rows=len(batch))
+                stopped = await self._store.write(self.record, batch, lane=OUTCOMES, rows=len(batch))
             except StoreError as error:
                 self._failing = True
                 LOG.error("outcomes cannot be recorded, deliveries stopped", outcomes=len(batch), error=error.text)

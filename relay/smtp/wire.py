@@ -37,6 +37,12 @@ def pieces(content: bytes, piece: int = PIECE) -> Iterator[bytes]:
     yield _stuffed(last, fresh) + (DOT if last.endswith(b"\n") or not content else b"\r\n.\r\n")
 
 
+def parted(head: bytes, body: bytes) -> Iterator[bytes]:
+    """As `pieces`, of a message whose body stands apart from `head`, its header with the empty line."""
+    yield _stuffed(head, True)
+    yield from pieces(body)
+
+
 def _stuffed(piece: bytes, fresh: bool) -> bytes:
     """A piece with its leading dots doubled; `fresh`: it begins a line."""
     if not clean(piece):

@@ -6,8 +6,9 @@ Up to INLINE they are in the row, above in a segment file (relay.store.segments)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, LargeBinary, func, select
 
 from relay.errors import NotFound
 from relay.store import bulk
@@ -52,6 +53,19 @@ def get(conn: Connection, number: int) -> bytes:
         return segments.read(row.segment, row.offset, row.size, row.crc)
 
 
+def parted(conn: Connection, number: int) -> tuple[bytes, bytes]:
+    """The octets as header with its empty line, and body, or whole with b"" behind them where they are small; raises as `get` does."""
+    row = _row(conn, number, _WHOLE)
+    if row.data is not None:
+        return bytes(row.data), b""
+    segments: Segments = conn.info["segments"]
+    try:
+        return segments.parted(row.segment, row.offset, row.size, row.crc)
+    except FileNotFoundError:  # its segment was compacted after we read the row
+        row = _row(conn, number, _PLACE)
+        return segments.parted(row.segment, row.offset, row.size, row.crc)
+
+
 def pieces(conn: Connection, number: int) -> Iterator[bytes]:
     """The octets in pieces of 256 kB, for bodies that should not be in memory at once; raises as get does.
 
@@ -63,6 +77,16 @@ def pieces(conn: Connection, number: int) -> Iterator[bytes]:
         return segments.pieces(row.segment, row.offset, row.size, row.crc)
     octets = get(conn, number)
     return (octets[start:start + PIECE] for start in range(0, len(octets), PIECE))
+
+
+def beginning(conn: Connection, number: int, most: int) -> bytes:
+    """The first octets, at most `most` and what the last piece has beyond; all of a smaller body, then as `get` gives it. Raises as `get` does."""
+    row = _row(conn, number, _PLACE)
+    if row.size <= most:
+        return get(conn, number)
+    if row.segment is None:
+        return bytes(conn.scalar(select(func.substr(bodies.c.data, 1, most, type_=LargeBinary)).where(bodies.c.id == number)) or b"")
+    return b"".join(islice(pieces(conn, number), -(-most // PIECE)))
 
 
 def drop(conn: Connection, numbers: Iterable[int]) -> None:

@@ -19,6 +19,7 @@ from relay.store.pages import Found, Page
 from relay.store.schema import messages, recipients
 from relay.store.search import Filter
 
+BEGINNING = 32_000_000  # octets read of one to show it: all that SMTP brings; what the API makes larger has its texts before its files
 RECIPIENTS = 1_000  # of one email that are shown
 
 
@@ -37,7 +38,7 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An email with its octets (None once retention has dropped them) and its events, oldest first."""
+    """An email with the first BEGINNING of its octets (None once retention has dropped them) and its events, oldest first."""
 
     email: Email
     octets: bytes | None
@@ -78,10 +79,15 @@ def whole(conn: Connection, project: int, number: int) -> Whole:
     """Raises NotFound, for another project's too."""
     email = get(conn, project, number)
     try:
-        octets = bodies.get(conn, email.row.body_id)
+        octets = bodies.beginning(conn, email.row.body_id, BEGINNING)
     except NotFound:
         octets = None
     return Whole(email, octets, events.of_message(conn, number))
+
+
+def source(conn: Connection, project: int, number: int) -> bytes:
+    """All octets of an email; raises NotFound, for another project's too and once retention has dropped them."""
+    return bodies.get(conn, get(conn, project, number).row.body_id)
 
 
 def history(conn: Connection, project: int, number: int) -> list[Event]:

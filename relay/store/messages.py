@@ -218,7 +218,7 @@ def load(conn: Connection, number: int, waiting_only: bool = True) -> Message:
     Raises NotFound when it, or its octets, are no longer kept.
     """
     row = get(conn, number)
-    return rebuilt(row, _people(conn, number, waiting_only), bodies.get(conn, row.body_id))
+    return rebuilt(row, _people(conn, number, waiting_only), *bodies.parted(conn, row.body_id))
 
 
 def load_many(conn: Connection, numbers: Sequence[int], waiting_only: bool = True) -> dict[int, Message]:
@@ -231,7 +231,7 @@ def load_many(conn: Connection, numbers: Sequence[int], waiting_only: bool = Tru
     found = {}
     for row in rows:
         try:
-            found[row.id] = rebuilt(row, people.get(row.id, ()), bodies.get(conn, row.body_id))
+            found[row.id] = rebuilt(row, people.get(row.id, ()), *bodies.parted(conn, row.body_id))
         except NotFound:
             continue
     return found
@@ -244,9 +244,10 @@ def _people(conn: Connection, number: int, waiting_only: bool) -> tuple[Recipien
     return tuple(Recipient(r.id, r.address, r.key, r.domain, r.notify, r.orcpt) for r in conn.execute(statement))
 
 
-def rebuilt(row: Row[Any], people: Sequence[Recipient], octets: bytes) -> Message:
-    """The frozen Message of a ledger row, its recipients and its octets."""
+def rebuilt(row: Row[Any], people: Sequence[Recipient], octets: bytes, apart: bytes = b"") -> Message:
+    """The frozen Message of a ledger row, its recipients and its octets; `apart` what of the body does not stand in them."""
     fields_, body = header.split(octets)
+    body = body or apart
     if row.send_at is not None and row.send_at > row.created_at:
         fields_ = fields_.dated(row.send_at)  # it may have been given another time since it was accepted
     envelope, origin = row.envelope, row.origin

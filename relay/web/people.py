@@ -34,10 +34,11 @@ Fields = dict[str, list[str]]
 Page = Callable[[Request, int], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class People:
     """What the pages need of a relay.
 
+    services  SIGHUP puts new ones here
     door      gives the door of now: SIGHUP makes a new one
     forget    tells the runner whose copies no longer wait
     occurred  tells the webhooks task that there are events

@@ -99,3 +99,20 @@ def test_a_suppressed_recipient_may_be_accepted_and_ends_with_its_event(tmp_path
         assert {each["email"]: each["status"] for each in whole["recipients"]} == {"blocked@example.com": "suppressed", "user@example.com": "delivered"}
         assert [each["to"] for each in whole["events"] if each["type"] == "suppressed"] == ["blocked@example.com"]
         assert {recipient for each in relay.sink.messages for recipient in each.recipients} == {"user@example.com"}
+
+
+def test_mail_that_comes_back_a_second_time_loops(served, tenant):
+    """A forwarder sends what it got from us back to us: once may be a forward, the next round is refused (B25)."""
+    fields, codes = ["Subject: round and round"], []
+    for _ in range(3):
+        code, text = submit(served, tenant, *fields)
+        codes.append(code)
+        if code == 250:
+            came = arrived(served, tenant, text.split()[-1])
+            fields = [f"{name}: {value}" for name, value in came.items() if name in ("Relay-Trace", "Subject")]
+    assert codes == [250, 250, 554]
+    assert "5.4.6" in text
+
+
+def test_another_relays_traces_are_no_loop(served, tenant):
+    sent(served, tenant, *(f"Relay-Trace: {letter * 47}" for letter in "abcdef"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.rspamd import REQUESTS
+from relay.scoring import REQUESTS
 from tests.broadcasts.mailing import Mailing
 from tests.support.rspamd import rspamd
 from tests.support.served import Served

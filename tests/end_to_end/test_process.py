@@ -157,6 +157,32 @@ def test_hup_takes_new_routes(tmp_path, sink):
         sink.wait(2)
 
 
+RULE = 'rules = [{name = "shut", category = "hard", code = "550", text = ["closed for good"]}]'
+
+
+def test_hup_takes_new_bounce_rules_or_keeps_the_old(tmp_path, sink):
+    """What a refusal means is read anew with the file, from the next refusal on."""
+    sink.script.rcpt = {f"{name}@example.net": "550 5.7.1 closed for good" for name in "abc"}
+    config, rules = tmp_path / "relay.toml", tmp_path / "rules.toml"
+    config.write_text("")
+    rules.write_text(RULE)
+    with running(tmp_path, sink, RELAY_CONFIG=str(config)) as relay:
+        refused_for_good(relay, "a@example.net")
+        reload(relay, config, f'[suppress]\nrules = "{rules}"\n', "reloaded")
+        refused_for_good(relay, "b@example.net")
+        rules.write_text(RULE.replace("hard", "harsh"))
+        reload(relay, config, f'[suppress]\nrules = "{rules}"\n', "reload refused")
+        assert "harsh" in relay.log.rpartition("reload refused")[2]
+        refused_for_good(relay, "c@example.net")
+        found = {entry["address"]: entry["evidence"]["rule"] for entry in relay.command("suppress", "list")}
+    assert found == {"b@example.net": "shut", "c@example.net": "shut"}
+
+
+def refused_for_good(relay: Running, to: str) -> None:
+    send(relay, to)
+    until(lambda: any(event["type"] == "email.bounced" for told in relay.command("explain", to)["messages"] for event in told["events"]))
+
+
 def route(port: int) -> str:
     return f'[[delivery.route]]\ndomain = "*"\nhost = "127.0.0.1:{port}"\n'
 

@@ -3,6 +3,7 @@
 import asyncio
 import smtplib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import trustme
@@ -46,18 +47,24 @@ class Receiving(Served):
             return line.data(content)
 
 
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory):
-    directory = tmp_path_factory.mktemp(f"inbound-{request.param}")
+@contextmanager
+def receiving(request, directory, **options):
+    """A relay on the database that the fixture's parameter names."""
     if request.param == "sqlite":
-        with Receiving(directory, f"sqlite:///{directory / 'relay.db'}") as relay:
+        with Receiving(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
             yield relay
         return
     server = request.getfixturevalue("postgres_server")
     url = _apart(server.create())
-    with Receiving(directory, url) as relay:
+    with Receiving(directory, url, **options) as relay:
         yield relay
     _apart(server.drop(url))
+
+
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory):
+    with receiving(request, tmp_path_factory.mktemp(f"inbound-{request.param}")) as relay:
+        yield relay
 
 
 @pytest.fixture

@@ -67,3 +67,28 @@ def test_another_project_finds_nothing_to_answer(served, tenant):
     other = served.tenant()
     assert other.http.post(f"/inbound/{found['id']}/reply", json={"from": "a@b.test", "text": "x"}).status_code == 404
     assert other.http.post(f"/inbound/{found['id']}/forward", json={"from": "a@b.test", "to": ["a@b.test"]}).status_code == 404
+
+
+@pytest.mark.parametrize(("language", "tone", "first", "close"), [
+    pytest.param("en", None, "Hello Joe,", "Best wishes,", id="without-a-tone"),
+    pytest.param("en", "formal", "Dear Joe,", "Kind regards,", id="formal"),
+    pytest.param("de", "casual", "Hi Joe,", "Bis bald,", id="in-the-projects-language"),
+])
+def test_a_draft_is_a_frame_to_write_in(served, tenant, language, tone, first, close):
+    tenant.patch("/project", {"name": "Ann & Sons", "language": language})
+    found, name, far = come(served, tenant, body="When?\r\n\r\nOn Mon, 3 Mar 2025, Help <help@home> wrote:\r\n> soon <b>\r\n")
+    draft = tenant.post(f"/inbound/{found['id']}/draft-reply", {"tone": tone} if tone else None)
+    lines = draft["text"].splitlines()
+    assert (lines[0], lines[4:6], lines[-1]) == (first, [close, "Ann & Sons"], "> When?")
+    assert (draft["to"], draft["subject"], draft["tone"]) == (f"joe@{far.name}", "Re: hello", tone or "friendly")
+    assert "Ann &amp; Sons" in draft["html"]
+    assert "soon" not in draft["html"]
+    sent = tenant.post(f"/inbound/{found['id']}/reply", {"from": f"help@{name}", "text": draft["text"], "html": draft["html"]}, status=202)
+    assert arrived(served, tenant, sent)[0]["To"] == f"joe@{far.name}"
+
+
+def test_a_draft_knows_three_tones_and_no_other_projects_mail(served, tenant):
+    found, _, _ = come(served, tenant)
+    answer = tenant.http.post(f"/inbound/{found['id']}/draft-reply", json={"tone": "rude"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "tone")
+    assert served.tenant().http.post(f"/inbound/{found['id']}/draft-reply").status_code == 404

@@ -4,11 +4,17 @@ import smtplib
 
 import pytest
 
+from relay.clock import Clock
 from relay.inbound.pace import SENDERS, Pace, source
+from relay.mail import traces
+from relay.mail.tokens import TRACE, pack
+from relay.services import StoredCounters
+from relay.store.engine import Store
 from tests.inbound.conftest import Receiving
 from tests.inbound.letters import Stranger, home
 from tests.inbound.test_received import refusal, told
 from tests.mail.test_reading import nested
+from tests.support.services import Kept
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +73,21 @@ def test_what_is_made_to_break_the_reader_is_refused(served, tenant, content, co
     assert told(tenant) == []
 
 
+def trace(served, number):
+    """A trace field that this relay has put on a message."""
+    return traces.field(served.relay.tools.services.tokens.make(TRACE, pack(number))).raw.decode().strip()
+
+
+@pytest.mark.parametrize(("rounds", "code"), [(1, 250), (2, 554)], ids=["an-answer-or-a-forward", "a-loop"])
+def test_a_letter_that_we_sent_on_twice_loops(served, tenant, rounds, code):
+    name, _ = home(tenant)
+    far = Stranger(served)
+    letter = far.letter(f"help@{name}", *(trace(served, number) for number in range(rounds)), "Relay-Trace: " + "a" * 40, "Relay-Trace: " + "b" * 40)
+    answer = served.post(f"help@{name}", letter, f"joe@{far.name}")
+    assert (answer[0], b"5.4.6" in answer[1]) == (code, code == 554)
+    assert len(told(tenant)) == (code == 250)
+
+
 def test_a_message_above_the_limit_is_refused_by_its_declared_size(strict):
     with strict.dial() as line:
         line.ehlo()
@@ -119,18 +140,38 @@ def test_more_recipients_than_mail_to_us_has_hear_452(served, tenant):
 
 
 class TestPace:
-    def test_a_window_ends(self):
+    async def test_a_window_ends(self):
         pace = Pace(2)
-        assert [pace.take("a", 0.0), pace.take("a", 10.0), pace.take("a", 20.0), pace.take("a", 3_600.0)] == [True, True, False, True]
+        assert [await pace.take("a", at) for at in (0.0, 10.0, 20.0, 3_600.0)] == [True, True, False, True]
 
-    def test_no_limit(self):
-        assert all(Pace(0).take("a", 0.0) for _ in range(5))
+    async def test_no_limit(self):
+        pace = Pace(0)
+        assert all([await pace.take("a", 0.0) for _ in range(5)])
 
-    def test_memory_is_bounded(self):
+    async def test_memory_is_bounded(self):
         pace = Pace(1)
         for number in range(SENDERS + 10):
-            pace.take(str(number), 0.0)
+            await pace.take(str(number), 0.0)
         assert len(pace._seen) == SENDERS
+
+    @pytest.mark.parametrize("limit", [3, 100])
+    async def test_several_relays_on_one_store_share_a_limit(self, postgres_url, tmp_path, limit):
+        clock = Clock(now=lambda: 1_790_000_000.0)
+        stores = [await Store.open(postgres_url, tmp_path / name) for name in ("one", "two")]
+        paces = [Pace(limit, StoredCounters(store, clock)) for store in stores]
+        taken = [await paces[turn % 2].take("joe@far.test", 0.0) for turn in range(3 * limit)]
+        assert sum(taken) == limit
+        assert await paces[0].take("ann@far.test", 0.0)
+        for store in stores:
+            await store.close()
+
+    async def test_who_has_used_all_is_not_asked_about_again(self):
+        kept = Kept()
+        pace = Pace(20, kept)
+        assert sum([await pace.take("a", 0.0) for _ in range(50)]) == 20
+        kept.used.clear()
+        assert not await pace.take("a", 1.0)
+        assert kept.used == {}
 
     @pytest.mark.parametrize(("client", "counted"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::1:2:3:4", "2001:db8::/64"), ("uid:7", "uid:7")])
     def test_an_ipv6_customer_is_one(self, client, counted):

@@ -1,5 +1,7 @@
 """DKIM: what we sign, other people's verifiers accept, and what somebody changes on the way, they refuse."""
 
+import hashlib
+
 import dkim as peer
 import pytest
 from hypothesis import example, given, settings
@@ -127,6 +129,12 @@ def test_the_same_input_gives_the_same_octets():
 
 
 @settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["", " ", "\t ", "a", "a  b ", ".c\t"]), max_size=12), st.integers(1, 20), st.booleans())
+def test_a_large_body_is_hashed_by_pieces_as_by_itself(lines, piece, ended):
+    body = "\r\n".join(lines).encode() + b"\r\n" * ended
+    assert dkim.body_hash(body, piece) == hashlib.sha256(dkim.canonical_body(body)).digest()
+
+
 @given(st.lists(st.text("ab \t.\xe9", max_size=12), max_size=8))
 @example(["", " ", ""])
 def test_the_canonical_body_is_dkimpys(lines):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.errors import Refuse, RelayError
 from relay.mail import entities
-from relay.mail.reading import read, texts
+from relay.mail.reading import read
 
 
 def mime(*parts, kind="mixed", boundary="b"):
@@ -126,11 +126,3 @@ def test_any_pieces_of_mime_are_read_or_refused(pieces):
     for each in found.attachments:
         assert "/" not in each.filename
         assert "\n" not in each.filename
-
-
-def test_texts_alone_are_those_of_the_whole():
-    content = (b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\nhello\r\n"
-               b"--x\r\nContent-Type: text/html\r\n\r\n<p>hello\r\n"
-               b"--x\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\na file\r\n--x--\r\n")
-    whole = read(content)
-    assert texts(content) == (whole.text, whole.html) == ("hello", "<p>hello")

@@ -12,7 +12,7 @@ import pytest
 from policies import rspamd as policy_module
 from relay.errors import ConfigError, Refuse
 from relay.fetch import Fetch
-from relay.mail.message import Origin, replace
+from relay.mail.message import Decision, Origin, replace
 from tests.support.rspamd import rspamd as running
 from tests.support.services import KEY, SYSTEM, Kept, message, services
 
@@ -189,10 +189,15 @@ async def test_what_it_is_told(fetch):
     assert {"From: joe@example.com", "Rcpt: a@example.org,jürgen@example.org", "Ip: 192.0.2.7", "Helo: app.example.com", "User: app"} <= set(lines)
 
 
-async def test_our_own_reports_and_an_empty_url_are_not_scored():
-    for policy, principal in ((built("http://127.0.0.1:1", None), SYSTEM), (built("", None), KEY)):
-        given = message(CLEAN, principal=principal)
-        assert await policy.apply(given) == (given,)
+async def test_our_own_reports_are_not_scored():
+    given = message(CLEAN, principal=SYSTEM)
+    assert await built("http://127.0.0.1:1", None).apply(given) == (given,)
+
+
+async def test_without_a_url_the_trace_says_that_it_is_off():
+    (out,) = await built("", None).apply(message(CLEAN))
+    assert out.trace == (Decision("rspamd", "skipped", "off"),)
+    assert "spam_score" not in out.facts
 
 
 def test_a_bad_option_names_itself():

@@ -36,6 +36,12 @@ def test_pieces_are_cut_anywhere_and_join_to_the_same(lines, size):
     assert all(len(piece) <= 2 * size + 5 for piece in cut)
 
 
+@given(st.lists(st.sampled_from([b"a", b".", b".b", b""]), max_size=9))
+def test_a_body_that_stands_apart_is_sent_as_behind_its_header(lines):
+    head, body = b"Subject: x\r\n\r\n", b"".join(line + b"\r\n" for line in lines)
+    assert b"".join(wire.parted(head, body)) == b"".join(wire.pieces(head + body))
+
+
 @given(st.binary())
 def test_any_octets_are_sent_safely_or_refused(content):
     try:

@@ -47,6 +47,7 @@ class Inbound:
     answers: int | None
     mailbox_hash: str
     size: int
+    spam_score: float | None
     spam_verdict: str
     authentication: dict[str, Any]
     attachments: list[dict[str, Any]]

@@ -31,6 +31,7 @@ inbound = Table(
     Column("answers", Id),  # the message of ours that it answers
     Column("mailbox_hash", String(64), nullable=False),  # what follows the plus in the local part
     Column("size", Integer, nullable=False),
+    Column("spam_score", Float),  # rspamd's; NULL where nobody was asked or nobody answered
     Column("spam_verdict", String(8), nullable=False),  # "spam" | "clean" | "" = nobody said
     Column("authentication", Json, nullable=False),
     Column("attachments", Json, nullable=False),  # [{filename, content_type, content_id, size}, ...]
