@@ -1,23 +1,27 @@
-"""Mail: found by recipient, subject, tag, status, id or Message-ID; one message's whole way, its source and its HTML; cancel and retry."""
+"""Mail: found by recipient, subject, tag, status, day, id or Message-ID; one message's whole way, its source and its HTML; cancel and retry."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 from starlette.responses import Response
 
 from relay.api import emails
+from relay.api.core import known
 from relay.control import explain, queue
 from relay.dashboard.captured import framed, plain
-from relay.dashboard.visit import SENDER, Visit, get, post
+from relay.dashboard.visit import ROWS, SENDER, Visit, get, post
 from relay.errors import Invalid, NotFound
 from relay.mail import address, ids
 from relay.store import emails as stored
 from relay.store import messages, substrings
+from relay.store.pages import Page
 from relay.store.search import Filter
 
 FOUND = 1_000  # messages with one Message-ID
+LOOKS = 50  # at subjects that follow one another by themselves; then somebody has to ask
 ENDED = frozenset((messages.DELIVERED, "bounced", "failed", "suppressed", "cancelled", "complained"))
 KINDS = (("", "Recipient, id or subject"), ("to", "Recipient"), ("subject", "Part of the subject"), ("tag", "Tag"), ("id", "Id or Message-ID"))
 
@@ -25,18 +29,23 @@ KINDS = (("", "Recipient, id or subject"), ("to", "Recipient"), ("subject", "Par
 async def every(visit: Visit) -> Response:
     """The list; a search for one email's id leads to it at once."""
     text, kind, status = visit.asked("q"), visit.asked("in"), visit.asked("status")
-    error, found = None, {"emails": [], "pagination": {"total": 0, "page": 1, "total_pages": 0}}
+    error, found, further = None, {"emails": [], "pagination": {"total": 0, "page": 1, "total_pages": 0}}, None
     try:
         if kind not in dict(KINDS):
             raise Invalid("in", "look for a recipient, subject, tag or id")
         if ids.internal(text, "em") is not None and kind in ("", "id"):
             await visit.here.store.read(stored.get, visit.who.project, emails.number_of(text))
             return visit.go(f"/dashboard/mail/{text}")
-        wanted = await _wanted(visit, text, kind or _kind(text), status)
-        found = await emails.found(visit.here, visit.who, wanted, visit.page(), status == emails.SENDING)
+        kind = kind or _kind(text)
+        wanted = await _wanted(visit, text, kind, status)
+        if text and kind == "subject":
+            found, further = await _looked(visit, text, wanted, status == emails.SENDING)
+        else:
+            found = await emails.found(visit.here, visit.who, wanted, visit.page(), status == emails.SENDING)
     except (Invalid, NotFound) as wrong:
         error = wrong
-    return visit.show("mail/list.html", error=error, **found, q=text, kind=kind, kinds=KINDS, status=status, statuses=emails.STATUSES)
+    return visit.show("mail/list.html", error=error, **found, q=text, kind=visit.asked("in"), kinds=KINDS, status=status, statuses=emails.STATUSES,
+                      further=further, walked=bool(text) and kind == "subject", since=visit.asked("since"), until=visit.asked("until"))
 
 
 def _kind(text: str) -> str:
@@ -47,17 +56,39 @@ def _kind(text: str) -> str:
 
 
 async def _wanted(visit: Visit, text: str, kind: str, status: str) -> Filter:
-    """The filter of a search; raises Invalid."""
+    """The filter of a search, but for a part of the subject; raises Invalid."""
     tag = text if kind == "tag" and text else None
     to = address.key(text) if kind == "to" and text else None
-    wanted = await emails.filtered(visit.here, visit.who, status or None, None, to, tag, None, None)
-    if not text or kind in ("tag", "to"):
+    wanted = await emails.filtered(visit.here, visit.who, status or None, None, to, tag, _day(visit, "since", 0), _day(visit, "until", 1))
+    if not text or kind != "id":
         return wanted
-    if kind == "id":
-        among = frozenset(await visit.here.store.read(messages.find, text, visit.who.project, FOUND))
-    else:
-        among = await visit.here.store.read(substrings.among, visit.who.project, {"subject": text}, visit.here.clock.now())
+    among = frozenset(await visit.here.store.read(messages.find, text, visit.who.project, FOUND))
     return replace(wanted, among=among if wanted.among is None else among & wanted.among)
+
+
+def _day(visit: Visit, name: str, more: int) -> str | None:
+    """The day of a field, or so many days later, None without one; raises Invalid."""
+    text = visit.asked(name)
+    try:
+        return (date.fromisoformat(text) + timedelta(more)).isoformat() if text else None
+    except (ValueError, OverflowError):
+        raise Invalid(name, f"{name} is a day such as 2026-03-23") from None
+
+
+async def _looked(visit: Visit, text: str, wanted: Filter, on_wire: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What one look at subjects finds, from `before` back, and where to look further: `by_itself` until a page is full, and LOOKS times at most."""
+    before = visit.asked("before")
+    after = known("cur", before, "Page") if before else None
+    look = await visit.here.store.read(substrings.look, visit.who.project, text, wanted, after)
+    among = look.found if wanted.among is None else look.found & wanted.among
+    found = await emails.found(visit.here, visit.who, replace(wanted, among=among), Page(1, ROWS), on_wire)
+    had, looks = (int(asked) if (asked := visit.asked(name)).isascii() and asked.isdigit() and len(asked) < 6 else 0 for name in ("had", "looks"))
+    had += len(found["emails"])
+    edge = found["pagination"].get("next_cursor") or (ids.public("cur", look.last) if look.last is not None else None)
+    if edge is None:
+        return found, None
+    further = {"path": visit.at(before=edge, had=had, looks=looks + 1), "by_itself": had < ROWS and looks < LOOKS, "at": look.at}
+    return found, further
 
 
 async def one(visit: Visit) -> Response:

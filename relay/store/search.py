@@ -97,9 +97,9 @@ def _ways(conn: Connection, project: int, wanted: Filter) -> list[Way]:
     if wanted.domain is not None:
         names = _domains(conn, project, wanted.domain)
         where = messages.c.domain == names[0] if len(names) == 1 else messages.c.domain.in_(names)
-        found.append(Way(select(_id).where(messages.c.project_id == project, where, *_dates(wanted)).order_by(*_NEWEST), _id))
+        found.append(Way(select(_id).where(messages.c.project_id == project, where, *dates(wanted)).order_by(*_NEWEST), _id))
     elif not found or wanted.since is not None or wanted.until is not None:
-        found.append(Way(select(_id).where(messages.c.project_id == project, *_dates(wanted)).order_by(*_NEWEST), _id))
+        found.append(Way(select(_id).where(messages.c.project_id == project, *dates(wanted)).order_by(*_NEWEST), _id))
     return found
 
 
@@ -140,7 +140,7 @@ def _walked(conn: Connection, project: int, wanted: Filter, way: Way, which: Pag
     total, exact = _total(conn, project, wanted, query)
     walk = query.limit(which.size + 1)
     if which.after is not None:
-        walk = walk.where(_after(conn, which.after) if own else way.key < which.after)
+        walk = walk.where(after(conn, which.after) if own else way.key < which.after)
     elif which.number > 1:
         walk = walk.offset((which.number - 1) * which.size)
     found = list(conn.scalars(walk))
@@ -162,7 +162,7 @@ def _total(conn: Connection, project: int, wanted: Filter, query: Select[Any]) -
     return min(counted, MOST), counted <= MOST
 
 
-def _after(conn: Connection, number: int) -> ColumnElement[bool]:
+def after(conn: Connection, number: int) -> ColumnElement[bool]:
     """What comes after this email, also when retention has taken it: an id begins with its milliseconds."""
     at = conn.scalar(select(messages.c.created_at).where(_id == number))
     return tuple_(messages.c.created_at, _id) < tuple_(((number >> 21) + EPOCH) / 1000 if at is None else at, number)
@@ -170,7 +170,7 @@ def _after(conn: Connection, number: int) -> ColumnElement[bool]:
 
 def _conditions(conn: Connection, project: int, wanted: Filter) -> list[ColumnElement[bool]]:
     """What a row of messages must have."""
-    parts = _dates(wanted)
+    parts = dates(wanted)
     if wanted.status is not None:
         parts.append(_status(wanted.status))
     if wanted.domain is not None:
@@ -182,7 +182,8 @@ def _conditions(conn: Connection, project: int, wanted: Filter) -> list[ColumnEl
     return parts
 
 
-def _dates(wanted: Filter) -> list[ColumnElement[bool]]:
+def dates(wanted: Filter) -> list[ColumnElement[bool]]:
+    """What a row of messages must have to be of the time asked for."""
     parts: list[ColumnElement[bool]] = []
     if wanted.since is not None:
         parts.append(messages.c.created_at >= wanted.since)

@@ -31,10 +31,25 @@ def message_id(visitor, name):
     ({"q": "rare SUB"}, True), ({"q": "rare", "in": "subject"}, True), ({"q": "common"}, False), ({"q": "invoice", "in": "tag"}, True),
     ({"q": "invoic", "in": "tag"}, False), ({"status": "delivered"}, True), ({"status": "queued"}, False), ({"q": "rare", "status": "delivered"}, True),
     ({"q": "rare", "status": "sending"}, False), ({"q": "100%_", "in": "subject"}, False),
+    ({"since": "2020-01-01"}, True),
+    ({"until": "2020-01-01"}, False), ({"since": "2999-01-01", "q": "rare"}, False), ({"since": "2020-01-01", "q": "rare"}, True),
 ], ids=str)
 def test_mail_is_found(visitor, email, query, hit):
     page = visitor.see("/mail", **query)
     assert bool(page.css_first(f'a[href="/dashboard/mail/{email}"]')) is hit
+
+
+def test_subjects_are_looked_at_page_by_page(visitor, tenant):
+    for number in range(27):
+        tenant.send(to=["ada@search.example"], subject=f"Receipt {number}")
+    first = visitor.see("/mail", q="receipt")
+    assert len(first.css("tbody tr")) == 25
+    further = first.css_first("#further a").attributes["href"]
+    assert "hx-get" not in first.css_first("#further").attributes  # the page is full
+    second = visitor.see(further)
+    assert [row.css("td")[3].text() for row in second.css("tbody tr")] == ["Receipt 1", "Receipt 0"]
+    assert "These are all that there are." in second.css_first("#further").text()
+    assert "No mail here that matches." in visitor.text("/mail", q="receipts")
 
 
 def test_an_id_leads_to_the_message_and_a_message_id_finds_it(visitor, email):
@@ -46,8 +61,9 @@ def test_an_id_leads_to_the_message_and_a_message_id_finds_it(visitor, email):
 
 @pytest.mark.parametrize(("query", "said"), [
     ({"status": "lost"}, "status is one of"), ({"in": "everything", "q": "x"}, "look for a recipient"), ({"in": "to", "q": "@@"}, ""),
-    ({"q": "x" * 600}, "at most 500"), ({"q": "em_0000000000000"}, ""),
-], ids=["status", "kind", "address", "long", "no such id"])
+    ({"q": "x" * 600}, "at most 500"), ({"q": "em_0000000000000"}, ""), ({"since": "monday"}, "a day such as"),
+    ({"until": "9999-12-31"}, "a day such as"), ({"q": "x", "before": "cur_"}, "not found"), ({"q": "x", "had": "-1", "looks": "x"}, "No mail here"),
+], ids=["status", "kind", "address", "long", "no such id", "no day", "no day after", "no place", "no number"])
 def test_a_search_that_means_nothing_says_so(visitor, query, said):
     answer = visitor.get("/mail", **query)
     assert answer.status_code in (404, 422, 200)

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from relay.mail import header, ids
-from relay.store import messages, projects, retention, search, totals
+from relay.store import messages, projects, retention, search, substrings, totals
 from relay.store.pages import Page
 from relay.store.retention import Keep
 from relay.store.schema import queue, recipients
@@ -120,3 +120,28 @@ async def test_totals_follow_what_comes_and_goes(store, time):
     await retention.sweep(store, Keep(messages=0.0), ids.EPOCH / 1000 + (MAKER.next() >> 21) / 1000 + 10)
     assert [await read(totals.ALL), await read(totals.TAG, "welcome"), await store.read(totals.names, PROJECT, totals.DOMAIN)] == [0, 0, []]
     assert (await store.read(search.find, PROJECT, Filter(tag="welcome"), Page())).total == 0
+
+
+@pytest.mark.parametrize("window", [1, 7, 1_000])
+@pytest.mark.parametrize("wanted", [Filter(), Filter(since=NOW + 20, until=NOW + 50)], ids=["any time", "between"])
+async def test_looks_at_subjects_follow_one_another_to_the_end(store, window, wanted):
+    """Windows of any length together find what is there, once; another project's never."""
+    await store.write(projects.add, projects.Project(OTHER, "other", {}, NOW))
+    written = []
+    for number in range(70):
+        message = made("ann@example.net", now=NOW + number, project=PROJECT if number % 7 else OTHER)
+        message = message.with_header(message.header.without(b"subject").prepend(header.make("Subject", f"Receipt {number % 3} 100%")))
+        await store.write_many(messages.add_many, message)
+        if number % 7 and number % 3 == 1 and (wanted.since or 0) <= NOW + number < (wanted.until or NOW + 99):
+            written.append(message.id)
+    found, after = [], None
+    for _ in range(80):
+        look = await store.read(substrings.look, PROJECT, "RECEIPT 1 100%", wanted, after, window)
+        assert len(look.found) <= window
+        found += look.found
+        after = look.last
+        if after is None:
+            break
+        assert look.at >= (wanted.since or NOW)
+    assert (after, sorted(found)) == (None, sorted(written))
+    assert (await store.read(substrings.look, PROJECT, "1_0", wanted)).found == frozenset()
