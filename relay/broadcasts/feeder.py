@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from relay import log
 from relay.audience.grammars import read
 from relay.broadcasts import contest, start
-from relay.broadcasts.slices import COPIES, LONGEST, Progress, Room, Slices, stop
+from relay.broadcasts.slices import COPIES, LONGEST, STOPPED, Progress, Room, Slices, stop
 from relay.clock import Clock
 from relay.errors import Defer, RelayError, StoreError
 from relay.mail.ids import Maker
@@ -36,6 +36,7 @@ FULL = 0.1  # seconds until rooms are looked at again
 
 LOG = log.get("broadcasts")
 SENDING_NOW = gauge("broadcasts_sending", "Broadcasts under way")
+STALLED = gauge("broadcast_stalled_seconds", "Since the last copy of the broadcast that has waited longest for its next one, though contacts wait for theirs")
 
 
 class Feeder:
@@ -69,6 +70,7 @@ class Feeder:
 
     def close(self) -> None:
         """Give up what is being rendered; it is rendered again when the broadcast goes on."""
+        STALLED.set(0)
         for progress in self._under_way.values():
             stop(progress)
         self._slices.close()
@@ -96,8 +98,13 @@ class Feeder:
         SENDING_NOW.set(len(under_way))
         for number in self._under_way.keys() - {each.id for each in under_way}:
             stop(self._under_way.pop(number))
-        moved = [await self._safely(each, self._under_way.setdefault(each.id, Progress(since=self._clock.elapsed()))) for each in under_way]
+        moved = [await self._safely(each, self._under_way.setdefault(each.id, self._fresh())) for each in under_way]
+        STALLED.set(max((self._clock.elapsed() - each.moved for each in self._under_way.values()), default=0.0))
         return 0.0 if any(moved) else FULL if under_way else LOOK
+
+    def _fresh(self) -> Progress:
+        now = self._clock.elapsed()
+        return Progress(since=now, moved=now)
 
     # begin and end
 
@@ -114,6 +121,7 @@ class Feeder:
             raise
         except RelayError as refusal:
             await self._store.write(broadcasts.fail, each.id, refusal.text, now, lane=JOBS)
+            STOPPED.labels("failed").inc()
             LOG.warning("broadcast refused", id=each.public_id, project=each.project_id, reason=refusal.text)
             return
         if begun:
@@ -152,6 +160,7 @@ class Feeder:
 
     async def _pause(self, each: Broadcast, why: str) -> None:
         await self._store.write(broadcasts.pause, each.id, why, self._clock.now(), lane=JOBS)
+        STOPPED.labels("paused").inc()
         LOG.warning("broadcast paused", id=each.public_id, project=each.project_id, reason=why)
 
     async def _advance(self, each: Broadcast, progress: Progress) -> bool:
@@ -160,12 +169,15 @@ class Feeder:
             return False
         gathered = not each.gathered and await self._gather(each)
         fed = await self._slices.feed(each, progress)
+        if gathered or fed:
+            progress.moved = self._clock.elapsed()
         if gathered or fed or not each.gathered:
             return gathered or fed
         left = await self._store.read(ledger.left, each.id)
         if not left:
             await self._finish(each)
         elif TURN not in left:
+            progress.moved = self._clock.elapsed()
             if each.testing and RESERVED in left:
                 return await self._test(each)
             progress.rest = self._clock.elapsed() + LOOK  # only answers of remote servers are awaited

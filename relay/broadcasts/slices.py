@@ -38,6 +38,7 @@ STOPS = frozenset({"domain_not_verified"})  # refusals that are about the broadc
 
 LOG = log.get("broadcasts")
 COPIES = counter("broadcast_copies_total", "Contacts of broadcasts that left the ledger's waiting, by what became of them", "state")
+STOPPED = counter("broadcasts_stopped_total", "Broadcasts that Relay itself stopped, with the reason in their `error`, by the status they have since", "status")
 
 
 class Room(Protocol):
@@ -58,6 +59,7 @@ class Progress:
     ahead     the slice that is being rendered
     rest      elapsed() until which it rests
     granted   copies that its speed limit allows, as of `since`
+    moved     elapsed() when something of it last went on, or nobody waited for a turn
     """
 
     letters: dict[int, tuple[Letter, dict[str, Any]]] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Progress:
     rest: float = 0.0
     granted: float = 1.0
     since: float = 0.0
+    moved: float = 0.0
 
 
 class Slices:
@@ -101,6 +104,7 @@ class Slices:
             return False
         except Refuse as refusal:
             await self._store.write(broadcasts.pause, each.id, refusal.text, self._clock.now(), lane=JOBS)
+            STOPPED.labels("paused").inc()
             LOG.warning("broadcast paused", id=each.public_id, project=each.project_id, reason=refusal.text)
             return False
         return bool(made)

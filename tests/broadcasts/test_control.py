@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.control import queue
+from relay.metrics import REGISTRY
 from tests.broadcasts.test_sending import addresses, expected
 
 
@@ -200,3 +201,22 @@ def test_lists_filter_by_status_and_words(tenant):
     assert [b["id"] for b in tenant.get("/broadcasts", search="SPRING")["broadcasts"]] == numbers[:1]
     assert tenant.get("/broadcasts", status="sent")["pagination"]["total"] == 0
     assert tenant.http.get("/broadcasts", params={"status": "odd"}).status_code == 422
+
+
+def test_a_broadcast_that_stalls_is_seen_by_its_metric(tenant):
+    """The queue is held, as after a restore: contacts wait for their turn and none comes. What only waits for remote servers does not stall."""
+    def stalled():
+        return REGISTRY.get_sample_value("relay_broadcast_stalled_seconds")
+
+    runner, people = tenant.served.relay.runner, tenant.people(2)
+    tenant.served.sink.script.rcpt[people[0].email] = "451 4.3.0 later"
+    runner.held = True
+    try:
+        number = tenant.draft()
+        tenant.post(f"/broadcasts/{number}/send")
+        tenant.until(f"/broadcasts/{number}", lambda _: stalled() > 0.2)
+    finally:
+        runner.held = False
+    tenant.until(f"/broadcasts/{number}", lambda b: b["delivered"] == 1)
+    tenant.until(f"/broadcasts/{number}", lambda _: stalled() < 0.2)
+    tenant.post(f"/broadcasts/{number}/cancel")
