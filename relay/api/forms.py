@@ -197,7 +197,8 @@ def shown(here: Relay, form: Form) -> dict[str, Any]:
         "id": form.public_id, "name": form.name, "active": form.active, "segment_id": ids.public("seg", form.segment_id) if form.segment_id else None,
         "topic_id": topics.public(form.topic_id) if form.topic_id else None, "fields": form.fields, "success_message": form.success_message,
         "redirect_url": form.redirect_url or None, "double_opt_in": form.double_opt_in, "from": form.sender or None, "url": f"{public}/f/{form.public_id}",
-        "submit_url": f"{public}/signup-forms/{form.public_id}/submit", "created_at": iso(form.created_at), "updated_at": iso(form.updated_at),
+        "submit_url": f"{public}/signup-forms/{form.public_id}/submit", "submission_count": form.submissions,
+        "created_at": iso(form.created_at), "updated_at": iso(form.updated_at),
     }
 
 

@@ -32,7 +32,6 @@ from relay.store.audience.taking import Plan
 
 router = APIRouter(tags=["Contacts"])
 
-PATIENCE = 25.0  # seconds a request waits for its import; clients give up at 30
 ERRORS = 1_000  # rows of a page of errors
 
 FULL = Reply(452, "4.3.1", "the file could not be kept on disk, try again later")
@@ -67,7 +66,7 @@ async def _import(here: Relay, who: Principal, request: Request, preview: bool) 
             return await mine.preview(order)
         work = await mine.start(order)
     assert work.task is not None
-    finished, _ = await asyncio.wait({work.task}, timeout=PATIENCE)
+    finished, _ = await asyncio.wait({work.task}, timeout=here.settings.http.patience)
     return Json(_answer(work, form), 200 if finished else 202)
 
 

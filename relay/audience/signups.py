@@ -177,6 +177,7 @@ class Signups:
 def enrol(conn: Any, number: int, given: Mapping[str, Any], by: By, proven: bool) -> Changed:
     """The contact, changed or made, on the form's list and with its consent; raises NotFound when the form takes nobody any more, Invalid."""
     form = forms.living(conn, number)
+    forms.count(conn, number)
     changed = contacts.upsert(conn, given, by)
     contact = changed.contact
     if form.segment_id is not None and stored.get(conn, form.project_id, form.segment_id).rules is None:

@@ -19,7 +19,7 @@ from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.mail.ids import Maker
 from relay.store import events, projects, suppressions
-from relay.store.audience import activity, audiences, changes, contacts, memberships, segments, topics
+from relay.store.audience import activity, audiences, changes, contacts, growth, memberships, segments, topics
 from relay.store.audience.audiences import Audience
 from relay.store.audience.rules import DAY
 from relay.store.audience.segments import Segment
@@ -348,6 +348,7 @@ def test_a_segment_that_is_not_tracked_is_counted_once_a_day(town):
     today = NOW // DAY * DAY
     assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(today - 3 * DAY, 1), (today - DAY, 3)]
     assert town.stored.read(segments.daily, town.project, plain.id, 2, town.now) == [(today - DAY, 3)]
+    assert town.stored.read(growth.latest, [plain.id, 1]) == {plain.id: 3}
     town.stored.call(sizes.count(town.stored.store, NOW + 500 * DAY))
     assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(NOW // DAY * DAY + 500 * DAY, 4)]
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +84,26 @@ def test_a_project_goes_out_as_a_directory_and_comes_in_elsewhere(relay, tmp_pat
     relay.text("export", str(tmp_path / "again"), "--project", "other")
     for name in sorted(path.name for path in (tmp_path / "all").iterdir()):
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "all" / name).read_text(), name
+
+
+def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path, dns):
+    """A bar on standard error; what comes out on standard output stays the same, and without a terminal there is none."""
+    where, file = Running(tmp_path / "relay", {"RELAY_DNS__NAMESERVERS": dns.address}), tmp_path / "people.csv"
+    file.write_text("email\n" + "".join(f"p{n}@example.com\n" for n in range(2_000)))
+    with where:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "relay", "contacts", "import", str(file), "--json"]
+        process = subprocess.Popen(command, env={**where.environ, "TERM": "xterm"}, cwd=where.directory, stdout=subprocess.PIPE, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # a terminal whose last user has gone
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        told = json.loads(process.stdout.read())
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert told["imported"] == 2_000
+        assert b"importing" in shown
+        assert b"2001/2001" in shown
+        assert "/2001" not in where.run("contacts", "import", str(file)).stderr

@@ -253,6 +253,27 @@ def test_templates(live, template):
     assert live.templates.delete(copy.public_id)["success"] is True
 
 
+def test_signup_forms(live, stranger, tenant):
+    segment, topic = live.segments.create({"name": "List"})["segment"], live.subscription_topics.create({"name": "News"})["topic"]
+    fields = [{"name": "email", "type": "email", "label": "Email", "required": True},
+              {"name": "plan", "type": "select", "label": "Plan", "options": ["a", "b"]}]
+    given = {"name": "Join", "segment_id": segment["publicId"], "topic_id": topic["publicId"], "fields": fields, "redirect_url": "https://example.com/ok"}
+    made = types.SignupForm.model_validate(live.signup_forms.create(given)["signupForm"])
+    assert (made.public_id[:3], made.segment_id, made.topic_id, made.submission_count, made.active) == ("sf_", segment["id"], topic["id"], 0, True)
+    told = live.signup_forms.submit(made.public_id, {"email": "visitor@example.com", "plan": "a"})
+    assert (told["success"], told["redirect_url"]) == (True, "https://example.com/ok")
+    assert live.contacts.get_by_email("visitor@example.com")["contact"]["properties"] == {"plan": "a"}
+    got = types.SignupForm.model_validate(live.signup_forms.get(made.public_id)["signupForm"])
+    assert (got.submission_count, [field.options for field in got.fields]) == (1, [[], ["a", "b"]])
+    found = live.signup_forms.list({"per_page": 5})
+    assert (meta(found).total, types.SignupForm.model_validate(found["data"][0]).id) == (1, made.id)
+    assert meta(stranger.signup_forms.list()).total == 0
+    assert refused(stranger.signup_forms.update, made.public_id, {"active": False}).status_code == 404
+    assert types.SignupForm.model_validate(live.signup_forms.update(made.public_id, {"active": False})["signupForm"]).active is False
+    assert refused(live.signup_forms.submit, made.public_id, {"email": "late@example.com"}).status_code == 404
+    assert live.signup_forms.delete(made.public_id)["success"] is True
+
+
 def test_presets(live):
     presets = [types.TemplatePreset.model_validate(each) for each in live.templates.get_presets()["data"]]
     assert "welcome" in {each.id for each in presets}

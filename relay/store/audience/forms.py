@@ -33,6 +33,7 @@ class Form:
     sender: str
     created_at: float
     updated_at: float
+    submissions: int = 0
 
     @property
     def public_id(self) -> str:
@@ -81,6 +82,11 @@ def change(conn: Connection, project: int, number: int, changes: dict[str, Any])
     get(conn, project, number)
     conn.execute(update(table).where(table.c.id == number).values(changes))
     return get(conn, project, number)
+
+
+def count(conn: Connection, number: int) -> None:
+    """One more has signed up by the form."""
+    conn.execute(update(table).where(table.c.id == number).values(submissions=table.c.submissions + 1))
 
 
 def remove(conn: Connection, project: int, number: int) -> None:

@@ -69,6 +69,14 @@ def sizes(conn: Connection, number: int, days: int, now: float) -> list[tuple[fl
     return [(row[0] * DAY, row[1]) for row in conn.execute(query.where(segment_sizes.c.day > math.floor(now / DAY) - days).order_by(segment_sizes.c.day))]
 
 
+def latest(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
+    """The last counts of these segments, without those that were never counted."""
+    mine = segment_sizes.c.segment_id.in_(list(numbers))
+    last = select(segment_sizes.c.segment_id, func.max(segment_sizes.c.day).label("day")).where(mine).group_by(segment_sizes.c.segment_id).subquery()
+    same = (segment_sizes.c.segment_id == last.c.segment_id) & (segment_sizes.c.day == last.c.day)
+    return {row[0]: row[1] for row in conn.execute(select(segment_sizes.c.segment_id, segment_sizes.c.members).join(last, same))}
+
+
 def prune(conn: Connection, now: float) -> int:
     """Drop what is older than KEPT days; how many."""
     return conn.execute(delete(segment_sizes).where(segment_sizes.c.day < math.floor(now / DAY) - KEPT)).rowcount

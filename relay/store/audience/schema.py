@@ -206,6 +206,7 @@ signup_forms = Table(
     Column("sender", Text, nullable=False),  # From of the letter that asks for the confirmation; "" without one
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("submissions", Integer, nullable=False, server_default="0"),  # that made or changed a contact
 )
 
 bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs to go on after a crash

@@ -186,6 +186,6 @@ def shown(here: Relay, form: Form, segment: Segment | None) -> dict[str, Any]:
                 "emailPlaceholder": email.get("placeholder") or None, "from": form.sender or None}
     listed = None if segment is None else {"id": segment.public_id, "name": segment.name, "type": "STATIC"}
     return {"id": form.public_id, "publicId": form.public_id, "name": form.name, "slug": slug(form.name), "fields": questions, "settings": settings,
-            "segmentId": listed["id"] if listed else None, "segment": listed, "enabled": form.active,
+            "segmentId": listed["id"] if listed else None, "segment": listed, "enabled": form.active, "submissions": form.submissions,
             "url": f"{here.settings.http.public_url.rstrip('/')}/f/{form.public_id}", "projectId": ids.public("prj", form.project_id),
             "createdAt": iso(form.created_at), "updatedAt": iso(form.updated_at)}

@@ -184,6 +184,14 @@ TOPICS = (
     Route("POST", "/subscription-topics/contacts/{ct}/subscriptions", one("subscription", shapes.subscription)),
     Route("DELETE", "/subscription-topics/contacts/{ct}/subscriptions/{top}", one("subscription", shapes.subscription)),
 )
+FORMS = (
+    Route("GET", "/signup-forms", page("signup_forms", shapes.FORM.of)),
+    Route("POST", "/signup-forms", one("signupForm", shapes.FORM.of)),
+    Route("GET", "/signup-forms/{sf}", one("signupForm", shapes.FORM.of)),
+    Route("PATCH", "/signup-forms/{sf}", one("signupForm", shapes.FORM.of)),
+    Route("DELETE", "/signup-forms/{sf}", done),
+    Route("POST", "/signup-forms/{sf}/submit"),
+)
 SUPPRESSIONS = (
     Route("GET", "/suppressions", page("suppressions", shapes.SUPPRESSION.of)),
     Route("POST", "/suppressions", success),
@@ -240,7 +248,7 @@ VALIDATIONS = (
     Route("POST", "/email-validations", shapes.validation),
     Route("POST", "/email-validations/batch", every("results", "results", shapes.validation)),
 )
-ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Broadcasts": BROADCASTS, "Subscription topics": TOPICS,
+ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Broadcasts": BROADCASTS, "Subscription topics": TOPICS, "Signup forms": FORMS,
           "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES, "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Email validations": VALIDATIONS}
 
 ABSENT = (("POST", "/domains/{dom}/ip"), ("DELETE", "/domains/{dom}/ip"), ("GET", "/domains/{dom}/placement"))  # a relay of one's own has neither

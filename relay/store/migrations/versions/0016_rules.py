@@ -1,7 +1,7 @@
-"""Rules on recipients, the size of segments by day, and broadcasts that are not all marketing."""
+"""Rules on recipients, the size of segments by day, forms that count, and broadcasts that are not all marketing."""
 
 from alembic import op
-from sqlalchemy import Column, String, inspect
+from sqlalchemy import Column, Integer, String, inspect
 
 revision = "0016"
 down_revision = "0011"
@@ -11,8 +11,10 @@ def upgrade() -> None:
     from relay.store.audience.schema import segment_sizes
     from relay.store.schema import suppression_rules
 
-    there = {column["name"] for column in inspect(op.get_bind()).get_columns("broadcasts")}
-    if "kind" not in there:  # 0008 makes the tables of broadcasts as they are today
+    there = inspect(op.get_bind())
+    if not any(column["name"] == "submissions" for column in there.get_columns("signup_forms")):  # 0011 makes the table as it is today
+        op.add_column("signup_forms", Column("submissions", Integer, nullable=False, server_default="0"))
+    if not any(column["name"] == "kind" for column in there.get_columns("broadcasts")):  # as 0008 makes those of broadcasts
         op.add_column("broadcasts", Column("description", String(500), nullable=False, server_default=""))
         op.add_column("broadcasts", Column("kind", String(16), nullable=False, server_default="marketing"))
     suppression_rules.create(op.get_bind(), checkfirst=True)
