@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from relay import events, webhooks
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, whole
 from relay.clock import iso
 from relay.errors import Invalid
+from relay.fetch import private
 from relay.mail import ids
 from relay.store import webhooks as stored
 from relay.store.webhooks import Delivery, Webhook
@@ -60,7 +62,8 @@ def number_of(text: str) -> int:
     return known("wh", text, "Webhook")
 
 
-def _url(text: str) -> str:
+def _url(here: Relay, text: str) -> str:
+    """An endpoint that could be called; a name that leads to a private address is found out when it is called."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and not parts.username and text.isprintable() and " " not in text
@@ -69,7 +72,24 @@ def _url(text: str) -> str:
         good = False
     if not good:
         raise Invalid("url", "url is an http or https URL")
+    if not here.settings.webhooks.allow_private and _local(str(parts.hostname)):
+        raise Invalid("url", f"{parts.hostname} is not a public address; name a host of the internet, or let the operator set [webhooks] allow_private = true")
     return text
+
+
+def _local(host: str) -> bool:
+    """Whether this is a private address as it stands, in any form that resolvers read, or this machine's own name (RFC 6761 §6.3)."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return private(name)
+    except ValueError:
+        pass
+    try:
+        return private(socket.inet_ntoa(socket.inet_aton(name)))  # 127.1, 0x7f000001, 2130706433
+    except (OSError, UnicodeError):
+        return False
 
 
 def shown(webhook: Webhook) -> dict[str, Any]:
@@ -90,10 +110,11 @@ def _seal(here: Relay, number: int, text: str) -> str:
 async def create_webhook(here: Core, who: Owner, given: WebhookInput) -> Any:
     """Register an endpoint; `signing_secret` is in this answer and nowhere else."""
     wanted, secret, number, now = events.checked(given.events), webhooks.new_secret(), here.maker.next(), here.clock.now()
+    url = _url(here, given.url)
     if len(await here.store.read(stored.by_project, who.project)) >= ENDPOINTS:
         raise Invalid("url", f"a project has at most {ENDPOINTS} webhooks")
     webhook = await here.store.write(stored.add, Webhook(
-        number, who.project, _url(given.url), wanted, given.description, True, _seal(here, number, secret), "", None, None, "0.0", 0, None, None, None, None,
+        number, who.project, url, wanted, given.description, True, _seal(here, number, secret), "", None, None, "0.0", 0, None, None, None, None,
         None, now))
     here.occurred()
     return {**shown(webhook), "signing_secret": secret}
@@ -116,7 +137,7 @@ async def change_webhook(here: Core, who: Owner, webhook_id: str, given: Webhook
     """Change an endpoint; `enabled: true` switches one on again that was switched off."""
     changes = {name: value for name, value in given.model_dump(exclude_unset=True).items() if value is not None}
     if "url" in changes:
-        _url(changes["url"])
+        _url(here, changes["url"])
     if "events" in changes:
         changes["events"] = events.checked(changes["events"])
     number = number_of(webhook_id)

@@ -19,12 +19,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, not_, or_, select, text, tuple_
 
+from relay.errors import Invalid
 from relay.mail.ids import EPOCH
 from relay.store import totals
 from relay.store.messages import DELIVERED, QUEUED, STATUS
 from relay.store.pages import Page
 from relay.store.schema import email_tags, messages, queue, recipients
 
+DEEP = 10_000  # emails that may be passed over to a page by number where all were not counted; a cursor goes on from any of them
 MOST = 10_000  # emails that are looked at one by one; beyond it a total may say "at least"
 
 _id = messages.c.id
@@ -138,6 +140,8 @@ def _walked(conn: Connection, project: int, wanted: Filter, way: Way, which: Pag
     elif len(wanted.names) > 1 or wanted.status is not None:
         query = query.where(exists().where(_id == way.key, *conditions)).distinct()
     total, exact = _total(conn, project, wanted, query)
+    if not exact and which.after is None and (which.number - 1) * which.size >= DEEP:
+        raise Invalid("page", f"pages by number end at {DEEP:,} emails where more match than are counted; go on with `cursor` (`next_cursor` of a page)")
     walk = query.limit(which.size + 1)
     if which.after is not None:
         walk = walk.where(after(conn, which.after) if own else way.key < which.after)

@@ -8,6 +8,7 @@ import random
 import pytest
 from sqlalchemy import update
 
+from relay.errors import Invalid
 from relay.mail import header, ids
 from relay.store import messages, projects, retention, search, substrings, totals
 from relay.store.pages import Page
@@ -100,6 +101,19 @@ async def test_pages_by_number_and_by_cursor_are_the_same(store, ledger, wanted,
             break
         after = other.ids[-1]
     assert by_number == by_cursor == right
+
+
+async def test_a_page_by_number_is_not_looked_for_where_it_may_be_far(store, ledger, monkeypatch):
+    """Where not all were counted, nobody walks over more than DEEP emails; a cursor goes on."""
+    monkeypatch.setattr(search, "MOST", 3)
+    monkeypatch.setattr(search, "DEEP", 7)
+    wanted = Filter(status="delivered", since=NOW)
+    right = expected(ledger, PROJECT, wanted)
+    with pytest.raises(Invalid, match="cursor") as refused:
+        await store.read(search.find, PROJECT, wanted, Page(2, 7))
+    assert refused.value.field == "page"
+    assert (await store.read(search.find, PROJECT, wanted, Page(2, 7, right[6]))).ids == right[7:14]
+    assert (await store.read(search.find, PROJECT, Filter(), Page(9, 7))).ids == expected(ledger, PROJECT, Filter())[56:63]
 
 
 async def test_a_cursor_whose_email_has_gone_goes_on_by_the_time_in_its_id(store, ledger, monkeypatch):
