@@ -15,21 +15,25 @@ from relay.errors import StoreError
 
 
 class Hot:
-    """`Hot(select)(conn, name=value, ...)` gives the rows; the names are those of the statement's bindparams."""
+    """`Hot(select)(conn, name=value, ...)` gives the rows; the names are those of the statement's bindparams.
+
+    Values that the statement or the dialect brings itself, as SQLite the OFFSET of a LIMIT, need no caller.
+    """
 
     __slots__ = ("_compiled", "_statement")
 
     def __init__(self, statement: Select[Any]):
         self._statement = statement
-        self._compiled: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._compiled: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {}
 
     def __call__(self, conn: Connection, **values: Any) -> list[tuple[Any, ...]]:
         name = conn.dialect.name
         if name not in self._compiled:
             compiled = self._statement.compile(dialect=conn.dialect)
-            self._compiled[name] = str(compiled), tuple(compiled.positiontup or ())
-        sql, order = self._compiled[name]
-        arguments = tuple(values[each] for each in order)
+            order = tuple(compiled.positiontup or ())
+            self._compiled[name] = str(compiled), order, {each: compiled.params[each] for each in order if compiled.binds[each].value is not None}
+        sql, order, own = self._compiled[name]
+        arguments = tuple(values[each] if each in values else own[each] for each in order)
         if name != "sqlite":
             return [tuple(row) for row in conn.exec_driver_sql(sql, arguments)]
         try:
