@@ -107,6 +107,19 @@ def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> se
     return found
 
 
+def take(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> set[int]:
+    """Delete the rows whose `key` is one of `keys`; those that there were."""
+    if conn.dialect.name != "sqlite":  # locked in order first
+        found = present(conn, table, key, keys)
+        delete(conn, table, key, found)
+        return found
+    taken: set[int] = set()
+    for part in _slices(keys):
+        rows = raw(conn).execute(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)} RETURNING {key}", _args(conn, part))  # noqa: S608
+        taken.update([number for number, in rows])
+    return taken
+
+
 def _chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
     """Pieces of CHUNK rows, and the rest."""
     return (rows[start:start + CHUNK] for start in range(0, len(rows), CHUNK))

@@ -89,9 +89,11 @@ class Settlement:
 
 def settle_many(conn: Connection, settlements: Sequence[Settlement]) -> list[bool]:
     """Record what became of these recipients; False for one that no longer waits, of which only the attempt is recorded."""
-    waiting = bulk.present(conn, queue, "recipient_id", [s.recipient_id for s in settlements])
+    first = {s.recipient_id: s.state in ENDS for s in reversed(settlements)}  # a second settlement of the same recipient in one batch finds it gone
+    waiting = bulk.take(conn, queue, "recipient_id", [number for number, ends in first.items() if ends])
+    waiting |= bulk.present(conn, queue, "recipient_id", [number for number, ends in first.items() if not ends])
     following = conn.info["ids"].next
-    tries, deferred, told, ended, happened, wanted, results = [], [], [], [], [], [], []
+    tries, deferred, told, happened, wanted, results = [], [], [], [], [], []
     for s in settlements:
         if s.attempt is not None:
             tries.append(attempts_.row(s.attempt, s.attempt.id or following(), s.recipient_id, s.message_id))
@@ -99,11 +101,10 @@ def settle_many(conn: Connection, settlements: Sequence[Settlement]) -> list[boo
         results.append(live)
         if not live:
             continue
-        waiting.discard(s.recipient_id)  # a second settlement of the same recipient in one batch finds it gone
+        waiting.discard(s.recipient_id)
         reply = s.reply
         words = (reply.code, reply.enhanced[:12], clean(reply.text, WORDS))
         if s.state in ENDS:
-            ended.append(s.recipient_id)
             told.append((s.recipient_id, s.state, *words, s.at))
         else:
             deferred.append((s.recipient_id, s.due, s.attempts, s.retry, s.warned))
@@ -117,7 +118,6 @@ def settle_many(conn: Connection, settlements: Sequence[Settlement]) -> list[boo
     bulk.update(conn, recipients, "id", ("state", "code", "enhanced", "text", "ended_at"), told)
     events.append_rows(conn, happened)
     reports.add_rows(conn, wanted)
-    bulk.delete(conn, queue, "recipient_id", ended)
     return results
 
 
