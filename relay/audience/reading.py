@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ FILE, JSON = "file", "json"
 ALIASES = {"firstName": "first_name", "lastName": "last_name", "customFields": "properties", "custom_fields": "properties", "data": "properties"}
 
 _NAMES = ("first_name", "last_name")
+_TIMES = (c.CREATED, c.UPDATED, c.ACTIVE)
+_CONSENT = {c.UNSUBSCRIBED, c.SUBSCRIBED, c.LEFT_AT, c.CLEANED_AT, c.OPTIN_AT, c.CONFIRM_AT}  # columns that say whether mail may be sent
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -88,6 +91,8 @@ class Reading:
             self._rows = self._of_objects
         else:
             self.mapping, self._lines = lines(open(path, "rb"), name, mapping)  # noqa: SIM115  open until the process or the object ends
+            there = set(self.mapping.values())
+            self._times, self._asks = [name for name in _TIMES if name in there], bool(there & _CONSENT)
             self._rows = self._of_lines
         self._seen = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._seen.execute(f"PRAGMA cache_size=-{CACHE}")
@@ -130,7 +135,7 @@ class Reading:
         self._shown += len(some)
         cleaned = sum(row.cleaned_at is not None for row in rows)
         told = any(row.left_at is not None or row.evidence for row in rows)
-        return Part(self._through, b"\n".join(map(self._encoded, rows)), len(rows), faults, self._figures, cleaned, told), some
+        return Part(self._through, [self._told(row) for row in rows], len(rows), faults, self._figures, cleaned, told), some
 
     def _first(self, some: list[Row | Fault]) -> list[Row | Fault]:
         """The rows without those whose address came before."""
@@ -146,15 +151,16 @@ class Reading:
         self._figures["duplicates"] = self._figures["skipped"] = len(some) - len(kept)
         return kept
 
-    def _encoded(self, row: Row) -> bytes:
-        """The row as JSON array of taking.COLUMNS."""
-        given, tags = row.properties, [*row.tags, *self._ground.tags]
-        wiped = {name: None for name, value in given.items() if value is None or isinstance(value, dict)}
-        kept = {name: value for name, value in given.items() if value is not None}
-        return bulk.json((
-            row.number, row.email, row.key, row.first_name, row.last_name, searched(row.key, row.first_name, row.last_name), kept or None, wiped or None,
-            list(dict.fromkeys(tags))[:values.TAGS] or None, row.left_at, row.cleaned_at, row.created_at, row.updated_at, row.last_active_at, row.evidence,
-            [history.hashed(row.key, each) for each in self._ground.secrets] or None)).encode()
+    def _told(self, row: Row) -> tuple[Any, ...]:
+        """The row as merging.COLUMNS."""
+        given = row.properties
+        wiped = {name: None for name, value in given.items() if value is None or type(value) is dict}
+        kept = {name: value for name, value in given.items() if value is not None} if wiped else given
+        hashes = [history.hashed(row.key, each) for each in self._ground.secrets]
+        return (row.number, row.email, row.key, row.first_name, row.last_name, searched(row.key, row.first_name, row.last_name),
+                bulk.json(kept) if kept else None, bulk.json(wiped) if wiped else None, _together(tuple(row.tags), tuple(self._ground.tags)),
+                row.left_at, row.cleaned_at, row.created_at, row.updated_at, row.last_active_at, bulk.json(row.evidence) if row.evidence else None,
+                bulk.json(hashes) if hashes else None)
 
     # Rows of a file.
 
@@ -178,11 +184,12 @@ class Reading:
                 setattr(row, name, values.text(cells[name], name))
         row.properties = _properties(cells, self._ground.definitions)
         if c.TAGS in cells:
-            row.tags = values.tags(_tags(cells[c.TAGS]))
-        for name in (c.CREATED, c.UPDATED, c.ACTIVE):
+            row.tags = list(_tagged(cells[c.TAGS]))
+        for name in self._times:
             if name in cells:
                 setattr(row, name, _time(cells[name], self._ground.now))
-        self._consent(row, line)
+        if line.kind or self._asks:
+            self._consent(row, line)
         return row
 
     def _consent(self, row: Row, line: Line) -> None:
@@ -225,7 +232,7 @@ class Reading:
             values.merged({}, row.properties)
         if given.get("tags"):
             row.tags = values.tags(given["tags"])
-        for name in (c.CREATED, c.UPDATED, c.ACTIVE):
+        for name in _TIMES:
             if isinstance(given.get(name), str):
                 setattr(row, name, _time(given[name], self._ground.now))
         if given.get("unsubscribed") is True:
@@ -284,7 +291,8 @@ def _properties(cells: Mapping[str, str], definitions: Mapping[str, Property]) -
                     found[name] = value
     if found:
         found = values.properties(found, definitions)
-        values.merged({}, found)
+        if exact or sum(map(len, cells.values())) > values.SIZE // 8:  # a character is six octets of JSON at most, a short cell is small
+            values.merged({}, found)
     return found
 
 
@@ -312,6 +320,19 @@ def _tags(cell: str) -> list[str]:
     if " ::: " in cell or cell.startswith("* "):
         return [each.strip().removeprefix("* ") for each in cell.split(" ::: ") if each.strip()]
     return [tag for each in _split(cell) if (tag := each.strip())]
+
+
+@lru_cache(1_024)
+def _tagged(cell: str) -> tuple[str, ...]:
+    """The tags of a cell, checked."""
+    return tuple(values.tags(_tags(cell)))
+
+
+@lru_cache(1_024)
+def _together(tags: tuple[str, ...], more: tuple[str, ...]) -> str | None:
+    """A row's tags and those for everybody, as JSON."""
+    found = list(dict.fromkeys((*tags, *more)))[:values.TAGS]
+    return bulk.json(found) if found else None
 
 
 def _split(cell: str) -> Iterable[str]:

@@ -17,9 +17,10 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Any, NamedTuple
+
+import msgspec
 
 from relay.audience.cells import armed
 from relay.audience.columns import CLEANED, EMAIL, LEFT, kind, listed, meaning
@@ -42,8 +43,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 _BAD_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError, NotImplementedError, EOFError, OSError, ValueError)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct):
     """A row of a file: its number among all rows, where it stands ("line 3", in a ZIP with the file's name), its cells by what their columns mean.
 
     kind   CLEANED | LEFT | "", of the whole file
@@ -123,7 +123,8 @@ def _numbered(sheets: Sequence[tuple[str, Iterator[Line]]]) -> Iterator[Line]:
         last = 1
         for row in rows:
             last = row.number
-            yield Line(before + last, f"{name}, line {last}" if name else f"line {last}", row.cells, row.kind, row.error)
+            row.number, row.place = before + last, f"{name}, line {last}" if name else f"line {last}"
+            yield row
         before += last
 
 
@@ -242,9 +243,9 @@ def _rows(reader: Any, text: _Text, columns: list[str], which: str) -> Iterator[
 def _line(number: int, row: Sequence[str], columns: Sequence[str], which: str) -> Line:
     cells: dict[str, str] = {}
     for name, cell in zip(columns, row, strict=False):
-        if name and cell and name not in cells and (kept := armed(cell)):
+        if name and cell and name not in cells and (kept := armed(cell) if cell[0] == "'" else cell.strip()):
             cells[name] = kept
-    long = next((name for name, cell in cells.items() if len(cell) > FIELD), "")
+    long = next((name for name, cell in cells.items() if len(cell) > FIELD), "") if sum(map(len, row)) > FIELD else ""
     return Line(number, "", cells, which, f"{long} has more than {FIELD} characters" if long else "")
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any
 
 from relay.errors import Invalid
@@ -52,7 +53,7 @@ def text(value: Any, field: str) -> str | None:
 
 def tags(given: Any, field: str = "tags") -> list[str]:
     """Tags without repetitions, case kept."""
-    if not isinstance(given, Sequence) or isinstance(given, str):
+    if type(given) is not list and (not isinstance(given, Sequence) or isinstance(given, str)):
         raise Invalid(field, f"{field} is a list of texts")
     for tag in given:
         if not isinstance(tag, str) or not 0 < len(tag) <= TAG or not tag.isprintable():
@@ -65,17 +66,23 @@ def tags(given: Any, field: str = "tags") -> list[str]:
 
 def properties(given: Any, definitions: Mapping[str, Property], field: str = "properties") -> dict[str, Any]:
     """Properties whose names and values may be stored; null stays, and says that the property goes."""
-    if not isinstance(given, Mapping):
+    if type(given) is not dict and not isinstance(given, Mapping):
         raise Invalid(field, f"{field} is an object")
     found = {}
     for name, value in given.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if type(name) is not str or not _named(name):
             raise Invalid(field, f"a property's name has 1 to {PROPERTY} characters, no quotation mark, backslash or control character")
-        _checked(value, f"{field}.{name}", DEPTH)
+        if type(value) is not str:
+            _checked(value, f"{field}.{name}", DEPTH)
         if value is not None and name in definitions:
             value = typed(value, definitions[name], f"{field}.{name}")
         found[name] = value
     return found
+
+
+@lru_cache(1_024)
+def _named(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any], field: str = "properties") -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]], tai
             conn.exec_driver_sql(_insert_sql(table, 0, tail), list(rows))
         return
     execute = raw(conn).execute
-    for part in _chunks(rows):
+    for part in chunks(rows):
         execute(_insert_sql(table, len(part), tail), tuple(chain.from_iterable(part)))
 
 
@@ -85,7 +85,7 @@ def update(conn: Connection, table: Table, key: str, columns: tuple[str, ...], r
             conn.exec_driver_sql(_update_sql(table, key, columns, 0), list(rows))
         return
     execute = raw(conn).execute
-    for part in _chunks(rows):
+    for part in chunks(rows):
         execute(_update_sql(table, key, columns, len(part)), tuple(chain.from_iterable(part)))
 
 
@@ -120,7 +120,7 @@ def take(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> set[i
     return taken
 
 
-def _chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
+def chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
     """Pieces of CHUNK rows, and the rest."""
     return (rows[start:start + CHUNK] for start in range(0, len(rows), CHUNK))
 

@@ -16,7 +16,7 @@ from relay.audience.cells import armed, defused
 from relay.audience.columns import named
 from relay.audience.reading import FILE, JSON, Ground, Reading
 from relay.errors import RelayError
-from relay.store.audience.merging import COLUMNS
+from relay.store.audience import merging
 from relay.store.audience.properties import Property
 
 NOW = datetime(2026, 9, 21, tzinfo=UTC).timestamp()
@@ -32,7 +32,8 @@ def taken(tmp_path, data, name="people.csv", form=FILE, **ground):
     rows, faults = [], []
     while reading.domains() is not None:
         part, _ = reading.part({})
-        rows += [{name: value for name, value in zip(COLUMNS, orjson.loads(row), strict=True) if value is not None} for row in part.rows.splitlines()]
+        rows += [{name: orjson.loads(value) if name in merging.JSON else value for name, value in zip(merging.COLUMNS, row, strict=True) if value is not None}
+                 for row in part.rows]
         faults += part.faults
     return rows, faults, reading
 

@@ -6,7 +6,6 @@ and to keep what the person said.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ def last(conn: Connection, contact: int, acts: Sequence[str]) -> Entry | None:
 
 def hashed(key: str, secret: bytes) -> str:
     """What stands for an address after it is forgotten."""
-    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, key.encode(), "sha256").hex()
 
 
 def forget(conn: Connection, project: int, hash_: str, scopes: Sequence[str], at: float) -> None:

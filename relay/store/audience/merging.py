@@ -9,20 +9,23 @@ SQLite takes tables of a CROSS JOIN in the order in which they stand: the few ro
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
 
+from relay.store import bulk
+
 COLUMNS = ("n", "email", "key", "first_name", "last_name", "search", "properties", "wiped", "tags", "left_at", "cleaned_at", "created_at", "updated_at",
            "last_active_at", "evidence", "hashes")
-"""What a row of taking.Part holds, as JSON array: `properties` whole, without nulls; `wiped` {name: null} of those that go or must not be mixed with what was
+"""What a row of taking.Part holds; JSON is text: `properties` whole, without nulls; `wiped` {name: null} of those that go or must not be mixed with what was
 there; `left_at` and `cleaned_at` UTC seconds of an opt-out or a bounce; `evidence` of the consent; `hashes` that may stand for the address in optouts."""
 
 _SPELLED = {
     "sqlite": {
-        "json": "TEXT", "rows": "json_each(:rows)", "text": "value ->> {n}", "number": "value ->> {n}", "whole": "value ->> {n}",
-        "object": "nullif(value -> {n}, 'null')",
+        "json": "TEXT",
         "keys": "json_each(:keys) AS given",
         "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties "
                   "ELSE json_patch(json_patch(c.properties, coalesce(r.wiped, '{{}}')), coalesce(r.properties, '{{}}')) END",
@@ -34,8 +37,7 @@ _SPELLED = {
         "evidence": ":evidence", "at": "r.evidence ->> 'at'",
     },
     "postgresql": {
-        "json": "JSONB", "rows": "jsonb_array_elements(CAST(:rows AS jsonb)) WITH ORDINALITY AS given(value, place)", "text": "value ->> {n}",
-        "whole": "CAST(value ->> {n} AS BIGINT)", "number": "CAST(value ->> {n} AS DOUBLE PRECISION)", "object": "nullif(value -> {n}, 'null')",
+        "json": "JSONB",
         "keys": "(SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)) AS value) AS given",
         "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties ELSE (c.properties - ARRAY(SELECT jsonb_object_keys("
                   "coalesce(r.wiped, '{{}}')))) || coalesce(r.properties, '{{}}') END",
@@ -57,11 +59,12 @@ NARROW = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable
 EMPTY = "DELETE FROM import_rows"
 REACH = "UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running'"
 
-_KINDS = ("whole", "whole", "whole", "text", "text", "text", "text", "text", "object", "object", "object", "number", "number", "number", "number",
-          "number", "object", "object")
+_TYPES = (*["bigint"] * 3, *["text"] * 8, *["float8"] * 5, *["text"] * 2)
 _NAMES = ("id", "history_id", *COLUMNS)
-LOAD = (f"INSERT INTO import_rows ({', '.join(_NAMES)}) SELECT "  # noqa: S608  names of our own
-         + ", ".join("{" + kind + "}@" + str(n) + "@" for n, kind in enumerate(_KINDS)) + " FROM {rows}")
+JSON = ("properties", "wiped", "tags", "evidence", "hashes")
+_LOAD = f"INSERT INTO import_rows ({', '.join(_NAMES)}) "
+_UNNEST = (f"{_LOAD} SELECT {', '.join(f'CAST({name} AS jsonb)' if name in JSON else name for name in _NAMES)} FROM unnest("  # noqa: S608
+           + ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES, 1)) + f") AS given({', '.join(_NAMES)})")
 
 SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE cleaned_at IS NULL AND EXISTS (
     SELECT 1 FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key AND s.scope = 'all')"""
@@ -122,12 +125,28 @@ _NAME = re.compile(r"(?<![:\w]):([a-z]+)")
 def _spelled(sql: str, dialect: str) -> tuple[str, tuple[str, ...]]:
     """A statement as the database takes it, and its parameters in order where it numbers them."""
     words = _SPELLED[dialect]
-    sql = re.sub(r"\{(text|number|whole|object)\}@(\d+)@", lambda m: words[m[1]].format(n=m[2]), sql)
     sql = re.sub(r"\{([a-z]+)\}", lambda m: words[m[1]].replace("{{", "{").replace("}}", "}"), sql)
     names = tuple(dict.fromkeys(_NAME.findall(sql)))
     if dialect == "postgresql":
         sql = _NAME.sub(lambda m: f"${names.index(m[1]) + 1}", sql)
     return sql, names
+
+
+def load(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Rows of (id, history_id, *COLUMNS) into the temporary table."""
+    if conn.dialect.name == "postgresql":
+        if rows:
+            conn.exec_driver_sql(_UNNEST, tuple(map(list, zip(*rows, strict=True))))
+        return
+    for part in bulk.chunks(rows):
+        bulk.run(conn, _values(len(part)), tuple(chain.from_iterable(part)))
+
+
+@cache
+def _values(rows: int) -> str:
+    one = f"({', '.join('?' * len(_NAMES))})"
+    return f"{_LOAD} VALUES {', '.join([one] * rows)}"
+
 
 def run(conn: Connection, sql: str, values: dict[str, Any]) -> Any:
     text, names = _spelled(sql, conn.dialect.name)

@@ -33,14 +33,14 @@ SIZE = 65_536  # characters of all properties as JSON
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A slice: `rows` are JSON arrays of COLUMNS, a line each; `through` is the file's row it ends with; `figures` what the reader counted.
+    """A slice: `rows` are tuples of merging.COLUMNS; `through` is the file's row it ends with; `figures` what the reader counted.
 
     cleaned  rows of addresses that bounced
     told     whether any row says that somebody left or opted in
     """
 
     through: int
-    rows: bytes
+    rows: Sequence[tuple[Any, ...]]
     count: int
     faults: list[Fault]
     figures: dict[str, int]
@@ -118,7 +118,7 @@ def added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
 
 def looked(conn: Connection, project: int, part: Part) -> tuple[int, int]:
     """How many of these rows are contacts already and not suppressed, and how many are suppressed."""
-    keys = bulk.json([orjson.loads(row)[2] for row in part.rows.splitlines()])
+    keys = bulk.json([row[2] for row in part.rows])
     row = merging.run(conn, merging.LOOKED, {"project": project, "keys": keys}).one()
     return row[0], row[1]
 
@@ -126,12 +126,12 @@ def looked(conn: Connection, project: int, part: Part) -> tuple[int, int]:
 def _load(at: Taking, part: Part, maker: Maker) -> None:
     """The rows, each with an id for the contact and one for its history, into the temporary table, which is empty at the start of each."""
     following = at.conn.info["ids"].next
-    rows = b",".join(b"[%d,%d,%b" % (maker.next(), following(), row[1:]) for row in part.rows.splitlines())
+    rows = [(maker.next(), following(), *row) for row in part.rows]
     if at.conn.dialect.name == "postgresql":
         at.run(merging.NARROW)
     at.run(merging.TABLE)
     at.run(merging.EMPTY)
-    at.run(merging.LOAD, rows=f"[{rows.decode()}]")
+    merging.load(at.conn, rows)
 
 
 def _merge(at: Taking) -> list[tuple[Any, ...]]:
