@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, literal, select, true, update
 
 from relay.errors import NotFound
 from relay.mail import ids
@@ -182,8 +182,11 @@ def preview(conn: Connection, project: int, rule: Rule, now: float, read: Read, 
 
 def put(conn: Connection, number: int, contact_ids: Sequence[int], at: float) -> list[int]:
     """Which of these contacts were not on the list before."""
-    row = insert(conn, members).on_conflict_do_nothing(index_elements=["segment_id", "contact_id"]).returning(members.c.contact_id)
-    new = [each for each in contact_ids if conn.execute(row, {"segment_id": number, "contact_id": each, "added_at": at}).all()]
+    new: list[int] = []
+    for start in range(0, len(contact_ids), changes.KEYS):
+        some = select(literal(number), contacts.c.id, literal(at)).where(contacts.c.id.in_(list(contact_ids[start:start + changes.KEYS])))
+        rows = insert(conn, members).from_select(["segment_id", "contact_id", "added_at"], some)
+        new += conn.scalars(rows.on_conflict_do_nothing(index_elements=["segment_id", "contact_id"]).returning(members.c.contact_id))
     growth.count(conn, number, len(new), 0, at)
     changes.note(conn, new)
     return new
