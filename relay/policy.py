@@ -147,7 +147,7 @@ class Policy(Protocol):
     async def apply(self, message: Message) -> Sequence[Message]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # one is itself alone: policies are other people's, and may not be hashable
 class Chain:
     """Policies in their order, run one after the other; what each did goes to the message's trace and to the metrics."""
 
