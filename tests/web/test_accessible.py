@@ -62,7 +62,8 @@ def test_links_in_mail_lead_to_pages_for_everybody(served, tenant, tab, language
     message, _ = arrived(served, tenant, tenant.send(unsubscribe=True, to=[f"user@{language}.example"]))
     link = token(message)
     found = []
-    for name, path, status in (("ask", f"/u/{link}", 200), ("preferences", f"/p/{link}", 200), ("old", f"/u/{old(served, link)}", 410), ("nobody", "/u/" + "A" * 40, 404)):
+    for name, path, status in (("ask", f"/u/{link}", 200), ("preferences", f"/p/{link}", 200), ("old", f"/u/{old(served, link)}", 410),
+                               ("nobody", "/u/" + "A" * 40, 404)):
         assert tab.goto(path).status == status
         found += faults(tab, f"{language} {name}")
     assert tab.goto(f"/p/{link}").status == 200
