@@ -66,6 +66,7 @@ class Write:
 
     def resolve(self) -> None:
         """Tell who waits; on the event loop."""
+        self.args = ()  # who still looks at the write itself, such as a thread that has nothing else to do, keeps no large message alive
         if self.future.done():
             return
         if self.error is not None:
