@@ -22,7 +22,7 @@ FILES, MARK = 10, 24  # a file begins with its number on so many octets, a whole
 BLOCK = os.urandom(25_000_000 - MARK - 1)
 ENCODED = base64.b64encode(BLOCK)
 MESSAGE = FILES * len(ENCODED) * 78 // 76  # octets, about: in lines of 76
-GROWTH = 1.6 * MESSAGE  # octets of the relay's memory: the message once, and half of it while one copy gives way to the next
+GROWTH = 1.4 * MESSAGE  # octets of the relay's memory: the message once, and what else it does meanwhile
 
 
 def mark(number: int) -> bytes:
