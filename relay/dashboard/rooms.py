@@ -9,22 +9,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from relay.dashboard import (
+    audiences,
     broadcasts,
     builder,
     captured,
     contacts,
     domains,
+    exports,
+    forms,
     imports,
     keys,
     letters,
     mail,
+    many,
     people,
     preview,
     project,
+    properties,
     queue,
     segments,
     signin,
     suppressions,
+    topics,
     webhooks,
 )
 from relay.dashboard.visit import OWNER, SENDER, Entry
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
 
 ROOMS = (
     signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project,
-    imports, contacts, builder, segments,
+    exports, imports, many, contacts, builder, segments, audiences, topics, properties, forms,
     preview, letters, broadcasts,
 )
 
@@ -51,7 +57,10 @@ class Row:
 
 
 NAV: tuple[Row, ...] = (
-    Row("Contacts", "/dashboard/contacts"),
+    Row("Contacts", "/dashboard/contacts", below=(
+        Row("People", "/dashboard/contacts"), Row("Imports", "/dashboard/contacts/imports"), Row("Audiences", "/dashboard/audiences"),
+        Row("Topics", "/dashboard/topics"), Row("Properties", "/dashboard/properties"), Row("Forms", "/dashboard/forms"),
+    )),
     Row("Segments", "/dashboard/segments"),
     Row("Broadcasts", "/dashboard/broadcasts"),
     Row("Templates", "/dashboard/templates"),
@@ -81,6 +90,8 @@ def _may(row: Row, visit: Visit) -> bool:
 
 def _line(row: Row, visit: Visit) -> dict[str, Any]:
     below = [_line(each, visit) for each in row.below]
+    for each in below:  # of two that lead here, the one that leads further
+        each["open"] = each["open"] and not any(other["open"] and len(other["path"]) > len(each["path"]) for other in below)
     path = visit.request.url.path
     opened = path == row.path or path.startswith(f"{row.path}/") or any(each["open"] for each in below)
     return {"name": row.name, "path": row.path, "open": opened, "below": below}

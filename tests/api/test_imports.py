@@ -122,7 +122,8 @@ def test_a_preview_writes_nothing(tenant):
     tenant.post("/suppressions", {"email": "gone@example.com"}, 201)
     data = "E-Mail,Plan\nold@example.com,\nnew@example.com,pro\nNEW@example.com,x\ngone@example.com,\nbad,\na@gmial.com,\n"
     answer = upload(tenant, data, query="?preview=true")
-    rows, mapping = answer.pop("rows"), answer.pop("mapping")
+    rows, mapping, faults = answer.pop("rows"), answer.pop("mapping"), answer.pop("faults")
+    assert [(each["row"], each["email"]) for each in faults] == [(6, "bad"), (7, "a@gmial.com")]
     assert answer == {"total": 6, "valid": 2, "new": 1, "existing": 1, "duplicates": 1, "invalid": 1, "suppressed": 1, "no_mx": 1}
     assert mapping == {"E-Mail": "email", "Plan": "properties.Plan"}
     assert rows[1] == {"email": "new@example.com", "first_name": None, "last_name": None, "properties": {"Plan": "pro"}, "tags": None}

@@ -140,10 +140,10 @@ def test_a_file_goes_into_an_audience_and_a_list_and_leaves_those_there_alone(te
 
 
 @pytest.mark.parametrize(("data", "fields", "said"), [
-    ("name\nAda\n", {}, "email"), (b"PK\x03\x04broken", {}, ""), ("email\na@example.com\n", {"on_existing": "burn"}, "on_existing is skip or update"),
+    (b"PK\x03\x04broken", {}, ""), ("email\na@example.com\n", {"on_existing": "burn"}, "on_existing is skip or update"),
     ("email\na@example.com\n", {"tags": "x" * 65}, "a tag is a text of 1 to 64 characters"), ("", {}, ""),
     ("email\na@example.com\n", {"audience_id": "aud_nothing"}, "Audience not found"),
-], ids=["no address", "broken", "odd choice", "long tag", "empty", "no such audience"])
+], ids=["broken", "odd choice", "long tag", "empty", "no such audience"])
 def test_what_cannot_be_imported_is_said_and_leaves_no_file(served, visitor, data, fields, said):
     before = waiting(served)
     answer = previewed(visitor, data, **fields)

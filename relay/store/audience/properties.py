@@ -93,6 +93,11 @@ def strip(conn: Connection, project: int, name: str, after: int, now: float) -> 
     return found[-1]
 
 
+def held(conn: Connection, project: int, name: str) -> int:
+    """How many contacts have a value of a property; it reads all contacts."""
+    return conn.scalar(select(func.count()).where(contacts.c.project_id == project, _value(conn, name).is_not(None))) or 0
+
+
 def usage(conn: Connection, project: int, name: str) -> dict[str, int]:
     """How many contacts have each value of a select."""
     value = _value(conn, name).label("value")
