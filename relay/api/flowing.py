@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from relay.api.core import Input
 from relay.api.draft import Moment
@@ -20,7 +20,7 @@ from relay.workflows.graph import Fault
 from relay.workflows.simulate import Coming
 from relay.workflows.triggers import TRIGGERS
 
-CONFIG = 16_384  # octets of a trigger's config
+Named = Annotated[str, Field(max_length=64), BeforeValidator(lambda given: str(given) if isinstance(given, int) else given)]  # an id, also as a number
 
 
 class WorkflowChange(Input):
@@ -56,7 +56,7 @@ class GraphInput(Input):
 
 
 class ContactNamed(Input):
-    contact_id: str | None = Field(None, max_length=64)
+    contact_id: Named | None = None
     email: str | None = Field(None, max_length=320)
     data: dict[str, Any] = Field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class ComingInput(Input):
 class SimulationInput(Input):
     """Which contact, from when on, and what shall happen meanwhile."""
 
-    contact_id: str | None = Field(None, max_length=64)
+    contact_id: Named | None = None
     email: str | None = Field(None, max_length=320)
     at: Moment | None = Field(None, description="When it begins; now without it")
     event: EventInput | None = None

@@ -52,7 +52,7 @@ class Done:
 
     outcome  of the step: sent | skipped | called | failed
     branch   the answer that leads on
-    message  the copy to write; `marketing` with its `topic`: not to who wants none of it
+    message  the copy to write, of `stream` and `topic`: not to who wants none of it
     ends     the run has failed by this
     later    or: nothing happened, and the step is tried again then (UTC seconds)
     """
@@ -61,7 +61,7 @@ class Done:
     detail: dict[str, Any] = field(default_factory=dict)
     branch: str | None = None
     message: Message | None = None
-    marketing: bool = False
+    stream: str = ""
     topic: int | None = None
     ends: bool = False
     later: float | None = None
@@ -175,15 +175,15 @@ class Taking:
         faults.point("workflow.taken")
 
     def _refused(self, done: dict[int, Done]) -> dict[int, str]:
-        """Which of these runs' contacts want no marketing mail of that topic, read at this moment."""
-        wanted: dict[tuple[int, int | None], list[Run]] = {}
+        """Which of these runs' contacts want no such mail, and why, read at this moment."""
+        wanted: dict[tuple[int, str, int | None], list[Run]] = {}
         for number, each in done.items():
-            if each.outcome == SENT and each.marketing:
+            if each.outcome == SENT:
                 run = self.state[number]
-                wanted.setdefault((run.project_id, each.topic), []).append(run)
+                wanted.setdefault((run.project_id, each.stream, each.topic), []).append(run)
         found = {}
-        for (project, topic), some in wanted.items():
-            why = people.refusals(self.conn, project, topic, [run.contact_id for run in some])
+        for question, some in wanted.items():
+            why = people.refusals(self.conn, *question, [run.contact_id for run in some])
             found |= {run.id: why[run.contact_id] for run in some if why.get(run.contact_id)}
         return found
 
@@ -354,8 +354,9 @@ def context(flow: Workflow, run: Run, contact: Contact) -> dict[str, Any]:
     said = run.event.get("data") or {}
     inner = said.get("data")
     event = {**said, **(inner if isinstance(inner, dict) else {}), "name": run.event.get("type", "")}
-    return {**values(contact), "event": event, "workflow": {"id": flow.public_id, "name": flow.name},
-            "run": {"id": run.public_id, "started_at": iso(run.started_at)}}
+    known, own = values(contact), {"id": run.public_id, "started_at": iso(run.started_at), "startedAt": iso(run.started_at)}
+    person = {**known["contact"], "data": contact.properties, "subscribed": not contact.unsubscribed}
+    return {**known, "contact": person, "event": event, "workflow": {"id": flow.public_id, "name": flow.name}, "run": own, "execution": own}
 
 
 def filled(given: Any, variables: dict[str, Any]) -> Any:

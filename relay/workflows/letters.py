@@ -80,10 +80,9 @@ async def prepared(door: Door, work: Work, number: int, now: float) -> Done:
         if work.fault is not None:
             raise work.fault
         said = letter(work.flow, step, work.template)
-        marketing = said.stream == MARKETING
         octets = copies.build(said, work.contact.email, {**context(work.flow, run, work.contact), **step.variables})
         recipient = copies.reader(number, work.contact)
-        message = await copies.judge(door, work.flow.principal, said, recipient, octets, "workflow", asked=marketing)
+        message = await copies.judge(door, work.flow.principal, said, recipient, octets, "workflow", asked=True)
     except StoreError:
         raise
     except Defer as later:
@@ -93,7 +92,7 @@ async def prepared(door: Door, work: Work, number: int, now: float) -> Done:
     if not message.recipients:
         await door.let_go((message,))
         return Done(SKIPPED, {"reason": message.dropped[0][1].text if message.dropped else "suppressed"})
-    return Done(SENT, {"email_id": ids.public("em", message.id), "stream": said.stream}, message=message, marketing=marketing, topic=step.topic)
+    return Done(SENT, {"email_id": ids.public("em", message.id), "stream": said.stream}, message=message, stream=said.stream, topic=step.topic)
 
 
 def again(run: Run, reason: str, now: float, wait: float = 0.0) -> Done:

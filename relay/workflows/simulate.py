@@ -12,14 +12,13 @@ from typing import Any
 
 from relay import copies, templates
 from relay.errors import Conflict, Invalid, NotFound, Refuse
-from relay.mail.message import MARKETING
-from relay.store import bulk, suppressions
+from relay.store import bulk
 from relay.store.audience import contacts
 from relay.store.workflows import hearing, runs, workflows
 from relay.store.workflows.runs import Entry, Run, Step
 from relay.store.workflows.workflows import ALWAYS, Workflow
 from relay.workflows import advance, calls, letters
-from relay.workflows.advance import CALLED, SENT, SKIPPED, Done, Tools, Turn, context
+from relay.workflows.advance import CALLED, SENT, Done, Tools, Turn, context
 from relay.workflows.letters import Work
 from relay.workflows.plan import Plans
 from relay.workflows.steps import MATCH, Call, Email
@@ -107,22 +106,20 @@ def _done(conn: Any, flow: Workflow, run: Run, tools: Tools, now: float) -> Done
         return None
     work = Work(run, flow, step, contacts.get(conn, flow.project_id, run.contact_id), *letters.template(conn, flow.project_id, step))
     try:
-        return _letter(conn, work) if isinstance(step, Email) else _call(work)
+        return _letter(work) if isinstance(step, Email) else _call(work)
     except (Refuse, Invalid, NotFound) as error:
         return Done("failed", {"reason": error.text}, ends=isinstance(step, Email))
 
 
-def _letter(conn: Any, work: Work) -> Done:
+def _letter(work: Work) -> Done:
     if work.fault is not None:
         raise work.fault
     said = letters.letter(work.flow, work.step, work.template)
     variables = {**context(work.flow, work.run, work.contact), **work.step.variables}
     copies.build(said, work.contact.email, variables)
-    if said.stream != MARKETING and (entry := suppressions.find(conn, work.flow.project_id, work.contact.key, said.stream, "")) is not None:
-        return Done(SKIPPED, {"reason": entry.reason})
     subject = " ".join(templates.render(said.texts, variables, templates.LATER).subject.split())
     told = {"to": work.contact.email, "from": said.sender, "subject": subject, "stream": said.stream}
-    return Done(SENT, told, marketing=said.stream == MARKETING, topic=work.step.topic)
+    return Done(SENT, told, stream=said.stream, topic=work.step.topic)
 
 
 def _call(work: Work) -> Done:

@@ -207,7 +207,7 @@ def _rules(form: Form, name: str, given: Any) -> Rule:
 
 def _call(form: Form) -> Call:
     url = form.text("url", required=True, longest=2_000)
-    if url and ("{" not in url.partition("://")[2].partition("/")[0] or "{{" not in url) and not sound(url):
+    if url and not (url.startswith(("http://", "https://", "{{")) if "{{" in url else sound(url)):  # with variables it is looked at once it has them
         form.wrong("url", "is an http or https URL")
     headers = form.object("headers")
     if len(headers) > HEADERS:

@@ -103,15 +103,21 @@ def _asked(conn: Connection, broadcast: Broadcast, asked: dict[str, Any], read: 
 
 
 def refusal(broadcast: Broadcast) -> ColumnElement[str]:
-    """Why a contact gets no copy of it, "" if it may: read where it is asked, never remembered. Transactional copies are stopped by what stops all mail."""
-    plain, topic = broadcast.stream == TRANSACTIONAL, broadcast.topic_id
-    entry = and_(suppressions.c.project_id == broadcast.project_id, suppressions.c.key == people.c.key,
+    """Why a contact gets no copy of it, "" if it may."""
+    return refused(broadcast.project_id, broadcast.stream, broadcast.topic_id)
+
+
+def refused(project: int, stream: str, topic: int | None) -> ColumnElement[str]:
+    """Why a contact gets no mail of this stream and topic, "" if it may: read where it is asked, never remembered. Transactional mail is stopped by what stops
+    all mail."""
+    plain = stream == TRANSACTIONAL
+    entry = and_(suppressions.c.project_id == project, suppressions.c.key == people.c.key,
                  suppressions.c.scope.in_(("all",) if plain else ("all", "marketing")))
     left = exists().where(entry, suppressions.c.reason == "unsubscribe")
-    stopped = or_(exists().where(entry, suppressions.c.reason != "unsubscribe"), suppression_rules.matching(broadcast.project_id, people.c.key))
+    stopped = or_(exists().where(entry, suppressions.c.reason != "unsubscribe"), suppression_rules.matching(project, people.c.key))
     out: ColumnElement[bool] = false()
     if topic is not None and not plain:
-        entry = and_(suppressions.c.project_id == broadcast.project_id, suppressions.c.key == people.c.key)
+        entry = and_(suppressions.c.project_id == project, suppressions.c.key == people.c.key)
         out = or_(exists().where(entry, suppressions.c.scope == topics.scope(topic)),
                   exists().where(subscriptions.c.topic_id == topic, subscriptions.c.contact_id == people.c.id, subscriptions.c.subscribed.is_(False)))
     gone = left if plain else or_(people.c.unsubscribed.is_(True), left)

@@ -26,11 +26,11 @@ def among(conn: Connection, project: int, rule: Rule, numbers: Sequence[int], no
     return found
 
 
-def refusals(conn: Connection, project: int, topic: int | None, numbers: Sequence[int]) -> dict[int, str]:
-    """Why each of these contacts gets no marketing mail of a topic, "" if it may."""
+def refusals(conn: Connection, project: int, stream: str, topic: int | None, numbers: Sequence[int]) -> dict[int, str]:
+    """Why each of these contacts gets no mail of a stream and topic, "" if it may."""
     found: dict[int, str] = {}
     for start in range(0, len(numbers), bulk.KEYS):
-        query = select(contacts.c.id, ledger.refusal(project, topic)).where(
+        query = select(contacts.c.id, ledger.refused(project, stream, topic)).where(
             contacts.c.project_id == project, contacts.c.id.in_(list(numbers[start:start + bulk.KEYS])))
         found |= {row[0]: row[1] for row in conn.execute(query)}
     return found

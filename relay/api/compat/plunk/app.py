@@ -25,12 +25,14 @@ from relay.api.compat.plunk import (
     templates,
     track,
     verify,
+    workflows,
 )
 from relay.api.core import Json, Relay
 
 # Fixed paths before those with an id in their place.
 ROUTERS = tuple(each.router for each in (
-    track, send, verify, fields, imports, bulk, contacts, segments, templates, events, campaigns, domains, suppressions, forms, activity, analytics, config))
+    track, send, verify, fields, imports, bulk, contacts, segments, templates, events, campaigns, domains, suppressions, forms, activity, analytics, config,
+    workflows))
 ABOUT = ("Relay for clients of Plunk, with `https://HOST/plunk` as base URL (`new Plunk(key, {baseUrl: \"https://HOST/plunk/v1/\"})`). Authenticate with "
          "`Authorization: Bearer sk_...`; a `sending_access` key may track and send. Contacts, segments and templates are the native ones: `data` are a "
          "contact's properties, `subscribed` the opposite of `unsubscribed`, ids look like `ct_...`.")

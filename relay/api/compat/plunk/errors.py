@@ -77,6 +77,8 @@ def answer(request: Request, error: RelayError) -> Json:
         field = spelled(error.field)
         text = text.replace(error.field, field, 1) if field != error.field else text
         more["errors"] = [{"field": field, "message": text, "code": getattr(error, "reason", "invalid")}]
+        if error.faults:
+            more["errors"] = [{"field": each.node or each.field, "message": each.text, "code": each.code} for each in error.faults[:TOLD]]
     if isinstance(error, Reused):
         code, more["details"] = error.code, error.details
     return _told(request, number, code, text, more, _headers(number, error))

@@ -23,6 +23,8 @@ WORDS: dict[str, dict[str, str]] = {  # native words that the SDK's enumerations
     "suppression reason": {"soft_bounce": "hard_bounce"},
     "insight severity": {"high": "warning", "medium": "warning", "low": "info"},
     "broadcast status": {"scheduled": "queued", "paused": "sending", "failed": "cancelled", "testing": "sending"},
+    "workflow trigger": {"contact.updated": "custom", "property.changed": "custom", "segment.entry": "custom", "segment.exit": "custom",
+                         "schedule": "manual"},
 }
 
 
@@ -139,6 +141,11 @@ def validation(row: Row) -> dict[str, Any]:
             "isFree": checks["free"]}
 
 
+def graph(row: Row) -> dict[str, Any]:
+    """Nodes and edges as they were put; their names are snake_case in this dialect too."""
+    return {"nodes": [{name: value for name, value in node.items() if name != "counts"} for node in row["nodes"]], "edges": row["edges"]}
+
+
 def same(row: Row) -> dict[str, Any]:
     return dict(row)
 
@@ -154,6 +161,8 @@ _RECORD = Shape(words={"purpose": "dns purpose"})
 _DOMAIN = Shape(fixed={"region": "eu-west-1", "catchAll": False, "tlsMode": "opportunistic", "streamPreference": "any"})
 _ROTATION = Shape(names={"pending_records": ""}, refs=("domain_id",))
 CONTACT = Shape(prefix="con")
+WORKFLOW = Shape(words={"trigger_type": "workflow trigger"})
+RUN = Shape(refs=("workflow_id", "contact_id"), names={"waiting": "", "trigger": "", "email": "", "version": ""})
 SEGMENT = Shape(names={"contacts": ""})
 TEMPLATE = Shape(names={"html": "htmlBody", "text": "textBody"})
 WEBHOOK = Shape(names={"signing_secret": ""})

@@ -244,11 +244,26 @@ KEYS = (
     Route("DELETE", "/api-keys/{key}", done),
     Route("POST", "/api-keys/{key}/rotate", shapes.KEY.of),
 )
+WORKFLOWS = (
+    Route("GET", "/workflows", every("workflows", "data", shapes.WORKFLOW.of)),
+    Route("POST", "/workflows", one("workflow", shapes.WORKFLOW.of)),
+    Route("POST", "/workflows/events"),
+    Route("GET", "/workflows/{wf}", one("workflow", shapes.WORKFLOW.of)),
+    Route("PATCH", "/workflows/{wf}", one("workflow", shapes.WORKFLOW.of)),
+    Route("DELETE", "/workflows/{wf}", done),
+    Route("GET", "/workflows/{wf}/graph", one("graph", shapes.graph)),
+    Route("PUT", "/workflows/{wf}/graph", one("graph", shapes.graph)),
+    Route("POST", "/workflows/{wf}/validate"),
+    Route("POST", "/workflows/{wf}/activate", one("workflow", shapes.WORKFLOW.of)),
+    Route("POST", "/workflows/{wf}/pause", one("workflow", shapes.WORKFLOW.of)),
+    Route("POST", "/workflows/{wf}/trigger", one("run", shapes.RUN.of)),
+)
 VALIDATIONS = (
     Route("POST", "/email-validations", shapes.validation),
     Route("POST", "/email-validations/batch", every("results", "results", shapes.validation)),
 )
 ROUTES = {"Emails": EMAILS, "Contacts": CONTACTS, "Segments": SEGMENTS, "Broadcasts": BROADCASTS, "Subscription topics": TOPICS, "Signup forms": FORMS,
-          "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES, "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Email validations": VALIDATIONS}
+          "Suppressions": SUPPRESSIONS, "Templates": TEMPLATES, "Webhooks": WEBHOOKS, "Domains": DOMAINS, "API keys": KEYS, "Workflows": WORKFLOWS,
+          "Email validations": VALIDATIONS}
 
 ABSENT = (("POST", "/domains/{dom}/ip"), ("DELETE", "/domains/{dom}/ip"), ("GET", "/domains/{dom}/placement"))  # a relay of one's own has neither
