@@ -115,5 +115,6 @@ def span(given: Any, signed: bool = False) -> float | None:
 
 
 def said(form: Form, name: str, error: Invalid) -> None:
-    """Note what another reader found wrong, in its words."""
-    form.faults.append((f"{name}.{error.field}" if error.field != name else name, error.text))
+    """Note what the reader of rules found wrong, in its words; what it calls `rules` is called `name` here."""
+    place = name + error.field.removeprefix("rules")
+    form.faults.append((place, error.text.replace(error.field, place, 1)))

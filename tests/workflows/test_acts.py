@@ -33,7 +33,7 @@ CHECK = node("c", "condition", rules=[{"field": "email", "operator": "is_set"}])
     pytest.param([T], [], [("leads_nowhere", "t")], id="an end at once"),
     pytest.param([T, X, node("y", "exit")], line("t", "x"), [("unreachable", "y")], id="unreachable"),
     pytest.param([T, X, node("y", "exit")], [*line("t", "x"), *line("t", "y")], [("branch_twice", "t")], id="two ways"),
-    pytest.param([T, X], [*line("t", "x"), *line("x", "t")], [("after_exit", "x"), ("into_trigger", "x"), ("loop", "t"), ("loop", "x")], id="back to the start"),
+    pytest.param([T, X], [*line("t", "x"), *line("x", "t")], [("after_exit", "x"), ("into_trigger", "x"), ("loop", "t"), ("loop", "x")], id="back"),
     pytest.param([T, CHECK], line("t", "c"), [("leads_nowhere", "c")], id="a condition that leads nowhere"),
     pytest.param([T, CHECK, X], [*line("t", "c"), *line("c:maybe", "x")], [("branch_unknown", "c")], id="a branch that there is not"),
     pytest.param([T, node("w", "wait", delay="1d"), X], [*line("t", "w"), *line("w:match", "x")], [("branch_unknown", "w")], id="a wait has one way"),
@@ -45,7 +45,8 @@ def test_what_is_wrong_with_a_shape(nodes, edges, wanted):
 @pytest.mark.parametrize(("body", "field"), [
     ({"nodes": 7}, "nodes"), ({"nodes": [7]}, "nodes[0]"), ({"nodes": [{"type": "exit"}]}, "nodes[0].public_id"),
     ({"nodes": [node("a b", "exit")]}, "nodes[0].public_id"), ({"nodes": [node("a", "dance")]}, "nodes[0].type"), ({"nodes": [X, X]}, "nodes[1].public_id"),
-    ({"nodes": [{**X, "config": []}]}, None), ({"nodes": [{**X, "config": [1]}]}, "nodes[0].config"), ({"nodes": [{**X, "canvas_x": "1"}]}, "nodes[0].canvas_x"),
+    ({"nodes": [{**X, "config": []}]}, None), ({"nodes": [{**X, "config": [1]}]}, "nodes[0].config"),
+    ({"nodes": [{**X, "canvas_x": "1"}]}, "nodes[0].canvas_x"),
     ({"nodes": [X], "edges": [{"from_public_id": "x", "to_public_id": "z"}]}, "edges[0].to_public_id"),
     ({"nodes": [X], "edges": [{"from_public_id": "x", "to_public_id": "x", "branch": 1}]}, "edges[0].branch"),
     ({"nodes": [node("n" * 65, "exit")]}, "nodes[0].public_id"), ({}, "nodes"), ({"nodes": [node(f"n{n}", "exit") for n in range(201)]}, "nodes")])
@@ -143,8 +144,9 @@ def test_a_project_sees_its_own(owner, other):
 
 def test_a_simulation_says_what_would_happen_and_when_and_does_nothing(owner, calendar):
     pro = [{"field": "properties.plan", "operator": "equals", "value": "pro"}]
-    nodes = [owner.letter("one", "Hello {{ first_name }}"), node("wait", "wait", delay="3d"), node("grow", "update_contact", set={"properties": {"plan": "pro"}}),
-             node("check", "condition", rules=pro), node("for", "wait", event="bought", timeout="30d"), node("hook", "webhook", url="https://x.example/{{ id }}"),
+    grow = node("grow", "update_contact", set={"properties": {"plan": "pro"}})
+    nodes = [owner.letter("one", "Hello {{ first_name }}"), node("wait", "wait", delay="3d"), grow, node("check", "condition", rules=pro),
+             node("for", "wait", event="bought", timeout="30d"), node("hook", "webhook", url="https://x.example/{{ id }}"),
              node("end", "exit", reason="done")]
     number = owner.draft("custom", nodes, [*line("one", "wait", "grow", "check"), *line("check:match", "for", "hook", "end")], {"event": "came"})
     person = owner.person("ann", properties={"plan": "free"})
@@ -184,7 +186,7 @@ def test_nothing_makes_a_fault_of_ours(owner):
     assert faults(owner.http, [*plain, *plunk, *known]) == []
 
 
-@pytest.mark.parametrize("text", ["wf_zzz", "wf_0000000000000", "..", "wf_%00", "é", "0" * 200])
+@pytest.mark.parametrize("text", ["wf_zzz", "wf_0000000000000", "wf_%00", "é", "0" * 200])
 def test_ids_that_are_none(owner, text):
     for path in (f"/workflows/{text}", f"/workflows/{text}/runs", f"/workflows/{text}/runs/{text}"):
         assert owner.http.get(path).status_code in (400, 404, 422)

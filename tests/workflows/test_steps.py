@@ -30,7 +30,7 @@ RULES = [{"field": "properties.plan", "operator": "equals", "value": "pro"}]
     ("wait", {"event": 'a"b', "timeout": "1d"}, ["event"]),
     ("wait", {"until": "ends_at", "offset": "x", "missing": "y"}, ["offset", "missing"]),
     ("condition", {}, ["rules"]),
-    ("condition", {"rules": [{"field": "plan", "operator": "like"}]}, ["rules.rules[0].operator"]),
+    ("condition", {"rules": [{"field": "plan", "operator": "like"}]}, ["rules[0].operator"]),
     ("condition", {"branches": [{"name": "no_match", "rules": RULES}, {"name": "b"}]}, ["branches[0].name", "branches[1].rules"]),
     ("webhook", {}, ["url"]),
     ("webhook", {"url": "ftp://x", "method": "FETCH", "headers": {"Host": "y", "X-A": "b\r\nc", "é": "z"}},

@@ -1,0 +1,134 @@
+"""Workflows in Plunk's words: steps and transitions over the one engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.store.audience.rules import DAY
+
+
+class Plunk:
+    def __init__(self, owner):
+        self.owner = owner
+
+    def flow(self, **given):
+        return self.owner.post("/plunk/workflows", {"name": "Flow", "eventName": "come", **given}, 201)
+
+    def step(self, flow, kind, **config):
+        return self.owner.post(f"/plunk/workflows/{flow['id']}/steps", {"type": kind, "name": kind.lower(), "config": config}, 201)["id"]
+
+    def lead(self, flow, one, other, branch=None):
+        body = {"fromStepId": one, "toStepId": other, **({"condition": {"branch": branch}} if branch else {})}
+        return self.owner.post(f"/plunk/workflows/{flow['id']}/transitions", body, 201)["id"]
+
+    def enable(self, flow, enabled=True):
+        return self.owner.patch(f"/plunk/workflows/{flow['id']}", {"enabled": enabled})
+
+    def executions(self, flow, count, status):
+        def ready(got):
+            return sum(each["status"] == status for each in got["data"]) >= count
+
+        return self.owner.until(f"/plunk/workflows/{flow['id']}/executions?status={status}", ready)["data"]
+
+
+@pytest.fixture
+def plunk(owner):
+    return Plunk(owner)
+
+
+def test_steps_and_transitions_are_shown_as_they_were_written(owner, plunk):
+    flow = plunk.flow(description="What for", allowReentry=True)
+    assert (flow["triggerType"], flow["triggerConfig"], flow["enabled"], flow["allowReentry"], flow["description"]) == (
+        "EVENT", {"eventName": "come"}, False, True, "What for")
+    trigger = flow["steps"][0]["id"]
+    check = plunk.step(flow, "CONDITION", field="data.plan", operator="equals", value="pro")
+    wait, gone = plunk.step(flow, "DELAY", amount=2, unit="hours"), plunk.step(flow, "EXIT", reason="free")
+    plunk.lead(flow, trigger, check)
+    plunk.lead(flow, check, wait, "yes")
+    last = plunk.lead(flow, check, gone, "no")
+    owner.patch(f"/plunk/workflows/{flow['id']}/steps/{wait}", {"config": {"amount": 3, "unit": "days"}, "position": {"x": 4, "y": 5}})
+    found = owner.get(f"/plunk/workflows/{flow['id']}")
+    shown = {each["id"]: each for each in found["steps"]}
+    assert [each["type"] for each in found["steps"]] == ["TRIGGER", "CONDITION", "DELAY", "EXIT"]
+    assert (shown[wait]["config"], shown[wait]["position"], shown[wait]["name"]) == ({"amount": 3, "unit": "days"}, {"x": 4, "y": 5}, "delay")
+    assert [(each["fromStepId"], each["toStepId"], each["condition"]) for each in found["transitions"]] == [
+        (trigger, check, None), (check, wait, {"branch": "yes"}), (check, gone, {"branch": "no"})]
+    assert owner.http.delete(f"/plunk/workflows/{flow['id']}/transitions/{last}").status_code == 204
+    assert owner.http.delete(f"/plunk/workflows/{flow['id']}/steps/{gone}").status_code == 204
+    assert len(owner.get(f"/plunk/workflows/{flow['id']}")["steps"]) == 3
+    native = owner.get(f"/workflows/{flow['id']}/graph")["nodes"]
+    assert [(each["type"], each["config"].get("delay")) for each in native][2] == ("wait", {"amount": 3, "unit": "days"})
+
+
+def test_a_workflow_of_all_steps(owner, plunk, calendar):
+    flow = plunk.flow()
+    steps = [flow["steps"][0]["id"], plunk.step(flow, "UPDATE_CONTACT", updates={"stage": "{{ event.stage }}"}, subscriptionAction="none"),
+             plunk.step(flow, "CONDITION", mode="multi", field="data.stage", branches=[{"name": "one", "operator": "equals", "value": "1"}]),
+             plunk.step(flow, "WAIT_FOR_EVENT", eventName="bought", timeout=86_400), plunk.step(flow, "EXIT", reason="bought")]
+    other = plunk.step(flow, "EXIT", reason="other stage")
+    late = plunk.step(flow, "EXIT", reason="too late")
+    for one, two, branch in ((0, steps[1], None), (1, steps[2], None), (2, steps[3], "one"), (2, other, "no"), (3, steps[4], "yes"), (3, late, "timeout")):
+        plunk.lead(flow, steps[one], two, branch)
+    assert plunk.enable(flow)["enabled"] is True
+    for name, stage in (("ann", "1"), ("bob", "1"), ("cid", "2")):
+        owner.post("/plunk/v1/track", {"event": "come", "email": f"{name}@{owner.domain}", "data": {"stage": stage}})
+    plunk.executions(flow, 2, "WAITING")
+    owner.post("/plunk/v1/track", {"event": "bought", "email": f"ann@{owner.domain}"})
+    plunk.executions(flow, 2, "EXITED")
+    calendar.pass_(DAY)
+    found = plunk.executions(flow, 3, "EXITED")
+    assert {each["contact"]["email"].partition("@")[0]: each["exitReason"] for each in found} == {"ann": "bought", "bob": "too late", "cid": "other stage"}
+    told = owner.get(f"/plunk/workflows/{flow['id']}/executions/{found[0]['id']}")["stepExecutions"]
+    assert [each["stepId"] for each in told][:2] == steps[:2]
+
+
+def test_a_segment_is_a_trigger_and_a_question(owner, plunk):
+    """S2: `segment.<slug>.entry` begins a workflow, and a condition asks about membership."""
+    conditions = [{"logic": "AND", "groups": [{"filters": [{"field": "data.plan", "operator": "equals", "value": plan}]}]} for plan in ("trial", "pro")]
+    trial, pros = (owner.post("/plunk/segments", {"name": name, "condition": condition, "trackMembership": True}, 201)
+                   for name, condition in zip(("Trial users", "Pros"), conditions, strict=True))
+    flow = plunk.flow(eventName="segment.trial-users.entry")
+    check = plunk.step(flow, "CONDITION", field=f"segment.{pros['id']}", operator="memberOfSegment")
+    yes, no = plunk.step(flow, "EXIT", reason="pro"), plunk.step(flow, "EXIT", reason="no pro")
+    plunk.lead(flow, flow["steps"][0]["id"], check)
+    plunk.lead(flow, check, yes, "yes")
+    plunk.lead(flow, check, no, "no")
+    plunk.enable(flow)
+    owner.post("/plunk/contacts", {"email": f"ann@{owner.domain}", "data": {"plan": "trial"}}, 201)
+    assert trial["id"] != pros["id"]
+    assert [each["exitReason"] for each in plunk.executions(flow, 1, "EXITED")] == ["no pro"]
+
+
+def test_manual_executions_are_begun_and_cancelled(owner, plunk):
+    flow = plunk.flow(triggerType="MANUAL", eventName=None)
+    plunk.lead(flow, flow["steps"][0]["id"], plunk.step(flow, "DELAY", amount=1, unit="days"))
+    person = owner.person("ann")["id"]
+    assert owner.http.post(f"/plunk/workflows/{flow['id']}/executions", json={"contactId": person}).status_code == 422
+    plunk.enable(flow)
+    run = owner.post(f"/plunk/workflows/{flow['id']}/executions", {"contactId": person}, 201)
+    assert owner.delete(f"/plunk/workflows/{flow['id']}/executions/{run['id']}")["status"] == "CANCELLED"
+    assert owner.post(f"/plunk/workflows/{flow['id']}/executions/cancel-all") == {"success": True, "cancelled": 0}
+    assert plunk.enable(flow, False)["enabled"] is False
+    assert owner.http.delete(f"/plunk/workflows/{flow['id']}").status_code == 204
+
+
+@pytest.mark.parametrize(("kind", "config", "field"), [
+    ("SEND_EMAIL", {}, "config.templateId"), ("DELAY", {"amount": 366, "unit": "days"}, "config.amount"), ("DELAY", {"amount": "x"}, "config.amount"),
+    ("WAIT_FOR_EVENT", {}, "config.eventName"), ("CONDITION", {}, "config.field"),
+    ("CONDITION", {"field": "data.x", "operator": "likes"}, "config.rules.groups"),
+    ("WEBHOOK", {"url": "gopher://x"}, "config.url"), ("UPDATE_CONTACT", {}, "config.set")])
+def test_a_step_that_means_nothing_is_a_400(owner, plunk, kind, config, field):
+    answer = owner.http.post(f"/plunk/workflows/{plunk.flow()['id']}/steps", json={"type": kind, "config": config})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["errors"][0]["field"].startswith(field)
+
+
+def test_what_would_break_an_enabled_workflow_is_refused(owner, other, plunk):
+    flow = plunk.flow()
+    assert owner.http.patch(f"/plunk/workflows/{flow['id']}", json={"enabled": True}).status_code == 422
+    end = plunk.step(flow, "EXIT")
+    plunk.lead(flow, flow["steps"][0]["id"], end)
+    plunk.enable(flow)
+    assert owner.http.delete(f"/plunk/workflows/{flow['id']}/steps/{end}").status_code == 422
+    assert other.http.get(f"/plunk/workflows/{flow['id']}").json()["error"]["code"] == "WORKFLOW_NOT_FOUND"
+    assert other.get("/plunk/workflows")["data"] == []
