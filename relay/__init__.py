@@ -6,6 +6,7 @@ Read in this order; each file says in its docstring what it promises and which R
     smtp/engine       the SMTP conversation, octets in, lines out  smtp/server    the listener around it      smtp/desk    whom it asks
     desks             the submission desk                          submission     the door: parse, admit chain, commit, Receipt
     policy            what a policy is and how a chain runs        policies/*     the policies themselves
+    scoring           rspamd, asked at the door and about mail to domains
     store/engine      one writer, group commit, two databases      store/queue    what a crash at any point leaves
     queue/runner      what is due, fair turns, couriers            delivery/connect, smtp/client   one attempt
     queue/settle      what an outcome means for the recipient      queue/reports  DSNs, which enter at the door again

@@ -314,7 +314,8 @@ class Relay:
         try:
             loaded = settings.load(self.path, os.environ)
             fresh = settings.applied(self.started_with, loaded)
-            tools = entrance.tools(fresh, self.store, self.secrets, self.clock, self.tools.services.counters)
+            before = self.tools.services
+            tools = entrance.tools(fresh, self.store, self.secrets, self.clock, before.counters, before.fetch)
             door = entrance.door(fresh, tools, self.intake.commit, self.maker, self.intake.commit_each)
             copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
             depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
@@ -333,10 +334,7 @@ class Relay:
                 self.listeners[name].reconfigure(listeners[name].options)
             if entrance.INBOUND in listeners:
                 self.listeners[entrance.INBOUND].desk = listeners[entrance.INBOUND].desk
-            self.control.settings, self.control.rules, self.people.services = fresh, rules, tools.services
-            if self.api:
-                self.api.services = tools.services
-            self.runner.outcomes.judge_by(rules, Terms.of(fresh.suppress))
+            self._judge_by(fresh, tools, rules)
             self.runner.copy, self.runner.depart = copy, depart
             self.runner.reroute(router)
             self.config, self.tools, self.door = fresh, tools, door
@@ -347,6 +345,13 @@ class Relay:
             metrics.CONFIG_EPOCH.set(self.clock.now())
             await self.fleet.replace(self.hub.stop_worker, fresh.shutdown_timeout)
         systemd.notify("READY=1")
+
+    def _judge_by(self, fresh: Settings, tools: entrance.Tools, rules: bounces.Rules) -> None:
+        """API, pages, acts and the runner go by these from now on."""
+        self.control.settings, self.control.rules, self.people.services = fresh, rules, tools.services
+        if self.api:
+            self.api.services = tools.services
+        self.runner.outcomes.judge_by(rules, Terms.of(fresh.suppress))
 
 
 def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
@@ -393,4 +398,3 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
 
 def _port(address: str) -> int:
     return int(address.rpartition(":")[2] or 0)
-

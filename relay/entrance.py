@@ -66,12 +66,13 @@ class Tools:
             self.suppressions.changed()
 
 
-def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock, counters: Any) -> Tools:
+def tools(settings: Settings, store: Store, secrets: Sequence[str], clock: Clock, counters: Any, fetch: policy.Fetch | None = None) -> Tools:
+    """What policies use; `fetch` is the client that they had before, whose connections go on."""
     domains, keys = StoredDomains(store, clock), StoredKeys(store, vault(secrets, "dkim"), clock)
     suppressions = StoredSuppressions(store, clock)
     services = Services(
         clock, settings.hostname, settings, suppressions, domains, keys, counters,
-        Fetch(allow_private=True), Tokens(tuple(secrets), clock), StoredSenders(store, clock),
+        fetch or Fetch(allow_private=True), Tokens(tuple(secrets), clock), StoredSenders(store, clock),
     )
     return Tools(services, Doorkeeper(store, clock), domains, keys, suppressions, _filler(store))
 

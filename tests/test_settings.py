@@ -182,3 +182,6 @@ def test_a_reload_says_what_it_cannot_change(tmp_path):
     old = from_text(tmp_path, '[http]\npublic_url = "https://m.example"')
     new = from_text(tmp_path, 'hostname = "other.example"\n[rspamd]\nwarn = 4\n[[delivery.route]]\nhost = "a:1"\n[http]\npublic_url = "https://m.example"')
     assert settings.changed(old, new) == (("delivery.route", "rspamd.warn"), ("hostname",))
+    applied = settings.applied(old, new)
+    assert (applied.hostname, applied.rspamd.warn, applied.delivery.route) == (old.hostname, 4.0, new.delivery.route)
+    assert settings.changed(applied, new) == ((), ("hostname",))
