@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from liquid import BoundTemplate, Environment
+from liquid import BoundTemplate, Environment, Node, RenderContext, escape
+from liquid.builtin.content import ContentNode
+from liquid.builtin.expressions import FilteredExpression, Path
+from liquid.builtin.output import OutputNode
 from liquid.exceptions import LiquidError
 
 from relay.errors import Invalid
@@ -106,9 +109,60 @@ def _one(field: str, source: str, context: Mapping[str, Any]) -> str:
     if "{" not in source:
         return source
     try:
-        return compiled(field, source).render(context)
+        template, pieces = compiled(field, source), _pieces(field, source)
+        found = _filled(template, pieces, context) if pieces else ""
+        return found if found and len(found) * 4 <= OUTPUT else template.render(context)
     except (LiquidError, RecursionError) as error:
         raise Invalid(field, f"{field} cannot be rendered: {_said(error)}") from None
+
+
+# A letter to many is mostly words that never change and names whose values are texts: those are put together here, and Liquid is asked for the rest.
+
+_TAG = re.compile(r"\{%-?\s*(\w*)")
+_QUIET = {"if", "elsif", "else", "endif", "unless", "endunless"}  # tags that change nothing for what comes after them
+_OWN = {"partial", "size", "first", "last"}  # names that Liquid answers itself
+
+_Piece = str | tuple[Node, tuple[str, ...]]
+
+
+@lru_cache(maxsize=COMPILED)
+def _pieces(field: str, source: str) -> tuple[_Piece, ...]:
+    """What a template is made of: texts, and nodes with the path of the value that each shows where it is a text, () for others; nothing if order matters."""
+    if any(tag not in _QUIET for tag in _TAG.findall(source)):
+        return ()
+    return tuple(node.text if isinstance(node, ContentNode) else (node, _path(node)) for node in compiled(field, source).nodes)
+
+
+def _path(node: Node) -> tuple[str, ...]:
+    """The path that an output shows, which may have a default; () when there is more to it."""
+    if not isinstance(node, OutputNode) or not isinstance(shown := node.expression, FilteredExpression) or not isinstance(shown.left, Path):
+        return ()
+    path = tuple(shown.left.path)
+    plain = all(isinstance(name, str) and name not in _OWN for name in path) and all(each.name == "default" for each in shown.filters or ())
+    return path if plain else ()  # type: ignore[return-value]
+
+
+def _filled(template: BoundTemplate, pieces: tuple[_Piece, ...], context: Mapping[str, Any]) -> str:
+    """The text with the values of a context in place; raises LiquidError."""
+    out: list[str] = []
+    scope = None
+    for piece in pieces:
+        if type(piece) is str:
+            out.append(piece)
+            continue
+        node, path = piece
+        value: Any = context
+        for name in path:
+            value = value.get(name) if type(value) is dict else None
+        if type(value) is str and not value.isspace() and value:
+            out.append(escape(value) if template.env.autoescape else value)
+            continue
+        if scope is None:
+            scope = RenderContext(template, globals=template.make_globals({**context, "partial": False}))
+        buffer = template._get_buffer()
+        node.render(scope, buffer)
+        out.append(buffer.getvalue())
+    return "".join(out)
 
 
 def missing(texts: Texts, values: Mapping[str, Any]) -> list[str]:

@@ -76,3 +76,19 @@ def test_any_text_renders_or_is_refused(source, values):
 @pytest.mark.parametrize("preset", presets.PRESETS.values(), ids=presets.PRESETS)
 def test_presets_render_without_a_value(preset):
     assert templates.render(preset.texts, {}).html.startswith("<!doctype html>")
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(st.sampled_from("a<&'\" \n\u00a0é{}"), max_size=5),
+                   st.lists(st.text(max_size=2), max_size=2), st.dictionaries(st.sampled_from(("b", "size", "first")), st.text(max_size=3), max_size=2))
+
+
+@given(a=VALUES, b=VALUES, partial=VALUES)
+@pytest.mark.parametrize("field", ["html", "text"])
+@pytest.mark.parametrize("source", [
+    "Hello {{ a }} and {{ b }}!", "{{ a | default: 'friend' }}{{ b | default: a }}", "{{ a.b }}{{ a['b'] }}{{ a.size }}{{ a.first }}{{ a.b.c }}",
+    "{{ partial }}{{ properties.a }}", "{% if a == b %}{{ a }}{% else %}{{ b | upcase }}{% endif %}{{ a | url_encode }}",
+    "{% assign a = 'x' %}{{ a }}{% unless b %}{{ a }}{% endunless %}", "{{ a ?? friend }}{{- b -}} {{ now_ | default: 1 }}",
+])
+def test_what_is_put_together_here_is_what_liquid_says(source, field, a, b, partial):
+    values = {"a": a, "b": b, "partial": partial}
+    assert templates._one(field, source, {"properties": values, **values}) == templates.compiled(field, source).render({"properties": values, **values})

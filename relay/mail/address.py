@@ -40,12 +40,17 @@ def parse(text: str, utf8: bool = False) -> tuple[str, str]:
 
     Raises Invalid("address") whose reply is 501 5.1.3, or 553 5.6.7 for an address that needs SMTPUTF8.
     """
+    return simple(text) or _odd(text, utf8)
+
+
+def simple(text: str) -> tuple[str, str] | None:
+    """What `parse` gives for an address as nearly all are, None for any other text."""
     found = _SIMPLE.fullmatch(text)
     if found is not None and len(text) <= ADDRESS:
         local, domain = found[1], found[2].lower()
         if len(local) <= LOCAL and not domain.rpartition(".")[2].isdigit():
             return local, domain
-    return _odd(text, utf8)
+    return None
 
 
 def key(text: str) -> str:

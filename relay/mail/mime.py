@@ -149,7 +149,7 @@ def composed(draft: Draft) -> tuple[Header, bytes]:
 
 def _fields(draft: Draft) -> list[Field]:
     """The header fields but for those that describe the body."""
-    out = [_boxes("From", "from", (draft.sender,))]
+    out = [_from(draft.sender)]
     if draft.to:
         out.append(_boxes("To", "to", draft.to))
     if draft.cc:
@@ -158,7 +158,7 @@ def _fields(draft: Draft) -> list[Field]:
         out.append(_boxes("Reply-To", "reply_to", draft.reply_to))
     out.append(_named("Subject", draft.subject, "subject"))
     if draft.headers:
-        out.extend(custom(draft.headers))
+        out.extend(_custom(tuple(draft.headers.items())))
     out.append(_VERSION)
     return out
 
@@ -177,6 +177,9 @@ def mailboxes(given: str, field: str) -> tuple[Box, ...]:
     """The mailboxes of `Name <a@b>` or of a list of such; raises Invalid(field) for what is none, or has a line break."""
     if _BREAK.search(given):
         raise Invalid(field, f"{field} contains a line break or NUL")
+    if (plain := address.simple(given)) is not None:
+        wired = f"{plain[0]}@{plain[1]}"
+        return (Box(wired, wired, f"{plain[0].lower()}@{plain[1]}", plain[1]),)
     found = mailbox.mailboxes(given, field)
     if not found:
         raise Invalid(field, f"{field} has no address in {given[:80]!r}")
@@ -206,10 +209,20 @@ def _named(name: str, value: str, field: str) -> Field:
         raise Invalid(field, error.text) from None
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _from(given: str) -> Field:
+    return _boxes("From", "from", (given,))
+
+
 def custom(fields: Mapping[str, str]) -> list[Field]:
     """The caller's own fields; raises Invalid for those that would forge or break the message."""
+    return list(_custom(tuple(fields.items())))
+
+
+@lru_cache(maxsize=64)  # a broadcast's copies have the same
+def _custom(fields: tuple[tuple[str, str], ...]) -> tuple[Field, ...]:
     out = []
-    for name, value in fields.items():
+    for name, value in fields:
         lower = name.lower()
         if lower in FORBIDDEN or lower.startswith(FORBIDDEN_PREFIXES):
             raise Invalid(f"headers.{name}", f"the header {name} may not be set")
@@ -218,7 +231,7 @@ def custom(fields: Mapping[str, str]) -> list[Field]:
             out.append(words.unstructured(name, value))
         except Invalid as error:
             raise Invalid(f"headers.{name}", error.text) from None
-    return out
+    return tuple(out)
 
 
 def _content(draft: Draft) -> Part:
