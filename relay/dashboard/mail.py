@@ -21,7 +21,7 @@ from relay.store.pages import Page
 from relay.store.search import Filter
 
 FOUND = 1_000  # messages with one Message-ID
-LOOKS = 50  # at subjects that follow one another by themselves; then somebody has to ask
+LOOKS = 100  # at subjects that follow one another by themselves; then somebody has to ask
 ENDED = frozenset((messages.DELIVERED, "bounced", "failed", "suppressed", "cancelled", "complained"))
 KINDS = (("", "Recipient, id or subject"), ("to", "Recipient"), ("subject", "Part of the subject"), ("tag", "Tag"), ("id", "Id or Message-ID"))
 

@@ -32,6 +32,7 @@ from relay.dashboard import (
     suppressions,
     topics,
     webhooks,
+    workflows,
 )
 from relay.dashboard.visit import OWNER, SENDER, Entry
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 ROOMS = (
     signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project,
     exports, imports, many, contacts, builder, segments, audiences, topics, properties, forms,
-    preview, letters, broadcasts,
+    preview, letters, broadcasts, workflows,
 )
 
 
@@ -64,6 +65,7 @@ NAV: tuple[Row, ...] = (
     Row("Segments", "/dashboard/segments"),
     Row("Broadcasts", "/dashboard/broadcasts"),
     Row("Templates", "/dashboard/templates"),
+    Row("Workflows", "/dashboard/workflows"),
     Row("Mail", "/dashboard/mail", SENDER),
     Row("Captured", "/dashboard/captured", local=True),
     Row("Queue", "/dashboard/queue"),

@@ -28,6 +28,7 @@ from relay.store.schema import email_tags, messages, queue, recipients
 
 DEEP = 10_000  # emails that may be passed over to a page by number where all were not counted; a cursor goes on from any of them
 MOST = 10_000  # emails that are looked at one by one; beyond it a total may say "at least"
+COUNTED = 200_000  # entries of an index that are counted for a total
 
 _id = messages.c.id
 _NEWEST = (messages.c.created_at.desc(), messages.c.id.desc())
@@ -137,6 +138,8 @@ def _walked(conn: Connection, project: int, wanted: Filter, way: Way, which: Pag
     query = way.ids
     if own:
         query = query.where(*conditions)
+    elif wanted.names == ["status"] and wanted.status not in (None, QUEUED):
+        query = query.where(_nothing_before(wanted.status, way.key)).distinct()
     elif len(wanted.names) > 1 or wanted.status is not None:
         query = query.where(exists().where(_id == way.key, *conditions)).distinct()
     total, exact = _total(conn, project, wanted, query)
@@ -161,7 +164,8 @@ def _total(conn: Connection, project: int, wanted: Filter, query: Select[Any]) -
     if asked == {"domain"}:
         return sum(totals.of(conn, project, totals.DOMAIN, name) for name in _domains(conn, project, wanted.domain)), True
     if asked <= {"since", "until"}:
-        return conn.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0, True
+        counted = conn.scalar(select(func.count()).select_from(query.limit(COUNTED + 1).subquery())) or 0
+        return min(counted, COUNTED), counted <= COUNTED
     counted = conn.scalar(select(func.count()).select_from(query.limit(MOST + 1).subquery())) or 0
     return min(counted, MOST), counted <= MOST
 
@@ -202,6 +206,12 @@ def _status(status: str) -> ColumnElement[bool]:
         return false()
     before = STATUS[:STATUS.index(status)]
     return and_(_any_in((status,)), not_(_any_in(before))) if before else _any_in((status,))
+
+
+def _nothing_before(status: str, key: ColumnElement[int]) -> ColumnElement[bool]:
+    """That no recipient of an email, one of whom has the state, has one that comes before it in STATUS."""
+    people = recipients.alias()
+    return not_(exists().where(people.c.message_id == key, people.c.state.in_(STATUS[:STATUS.index(status)])))
 
 
 def _any_in(states: Sequence[str]) -> ColumnElement[bool]:
