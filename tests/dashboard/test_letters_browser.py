@@ -11,7 +11,8 @@ from tests.support.ports import free_port
 from tests.support.served import Served
 
 PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1", "/broadcasts", "/broadcasts/new",
-         "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people")
+         "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people",
+         "/workflows", "/workflows/new", "/workflows/{workflow}")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,11 @@ def furnished(laptop):
     sent = me.post("/broadcasts", {**said, "name": "Spring"}, 201)["id"]
     me.post(f"/broadcasts/{sent}/send")
     me.until(f"/broadcasts/{sent}", lambda told: told["status"] == "sent" and told["delivered"] == 1)
-    found = {"template": template, "draft": draft, "sent": sent}
+    graph = [{"public_id": "begin", "type": "trigger"}, {"public_id": "ask", "type": "condition", "config": {"rules": [
+        {"field": "plan", "operator": "equals", "value": "gold"}]}}, {"public_id": "end", "type": "exit"}]
+    ways = [{"from_public_id": "begin", "to_public_id": "ask"}, {"from_public_id": "ask", "to_public_id": "end", "branch": "match"}]
+    workflow = me.post("/workflows", {"name": "Care", "trigger_type": "manual", "nodes": graph, "edges": ways}, 201)["id"]
+    found = {"template": template, "draft": draft, "sent": sent, "workflow": workflow}
     return lambda path: f"/dashboard{path.format(**found)}"
 
 
@@ -96,6 +101,18 @@ def test_a_broadcast_to_a_segment_from_the_first_word_to_its_results(page, lapto
     page.get_by_role("button", name="Make a draft").click()
     page.get_by_text("A draft for 2 people").wait_for()
     assert not [fault for fault in page.faults if not fault.startswith("htmx:")]  # a suggestion that the next page cut off is none
+
+
+def test_a_workflow_is_seen_and_tried(page, laptop, furnished):  # noqa: F811
+    sign_in(page, laptop.me.key)
+    page.locator("nav a", has_text="Workflows").click()
+    page.get_by_role("link", name="Care").click()
+    page.locator("#findings .said, #findings .problem, #findings .note").first.wait_for()  # by itself
+    page.get_by_label("To the contact").fill("ann@example.com")
+    page.get_by_role("button", name="Simulate").click()
+    page.get_by_role("heading", name="What would happen to ann@example.com").wait_for()
+    page.locator("svg .box.visited", has_text="Ask").wait_for()
+    assert not page.faults
 
 
 def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
