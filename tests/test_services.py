@@ -1,11 +1,13 @@
 """The living side of what policies may use, on a real store."""
 
+import asyncio
+
 import pytest
 
 from relay.clock import Clock
 from relay.policy import Sender
-from relay.services import FRESH, StoredSenders
-from relay.store import projects
+from relay.services import BLOCK, FRESH, OFTEN, WIDE, StoredCounters, StoredSenders
+from relay.store import counters, projects
 from relay.store.audience import contacts
 from relay.store.audience.contacts import Contact
 from relay.store.engine import Store
@@ -47,3 +49,30 @@ async def test_a_contact_s_own_language_goes_before_the_project_s_and_stays_in_i
     assert (await senders.of(1, "ann@example.com")).language == language
     assert (await senders.of(1, "bob@example.com")).language == "es"
     assert (await senders.of(2, "ann@example.com")).language == "en"
+
+
+@pytest.mark.parametrize("limit", [30, WIDE], ids=["exact", "by blocks"])
+async def test_a_counter_that_is_asked_often_gives_its_limit_and_no_more(store, limit):
+    taking = StoredCounters(store, Clock(elapsed=lambda: 5.0))
+    given = [await taking.take("limit:key:1:day", limit, 86_400.0) for _ in range(limit + 20)]
+    assert given[:limit] == [0.0] * limit
+    assert min(given[limit:]) > 0
+    assert await store.read(counters.used, "limit:key:1:day", 86_400.0, Clock().now()) == limit
+    await taking.give_back("limit:key:1:day", 2)
+    assert await taking.take("limit:key:1:day", limit, 86_400.0, 2) == 0.0
+
+
+async def test_what_is_left_of_a_block_is_given_back(store):
+    """Ten askings take ten places; then sixty are counted, and a second later those that were used."""
+    taking, other = StoredCounters(store, Clock(elapsed=lambda: 5.0)), StoredCounters(store, Clock())
+
+    async def used():
+        return await store.read(counters.used, "limit:project:1:day", 86_400.0, Clock().now())
+
+    for _ in range(OFTEN + 1):
+        assert await taking.take("limit:project:1:day", WIDE, 86_400.0) == 0.0
+    assert await used() == OFTEN + 1 + BLOCK
+    assert await other.take("limit:project:1:day", WIDE, 86_400.0, WIDE - OFTEN - 1) > 0, "they are this process's for the moment"
+    while await used() != OFTEN + 1:
+        await asyncio.sleep(0.05)
+    assert await other.take("limit:project:1:day", WIDE, 86_400.0, WIDE - OFTEN - 1) == 0.0

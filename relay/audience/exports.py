@@ -7,6 +7,7 @@
     segments        a definition: id, name, description, audience, tracked, rules (JSON; none = its members are a list)
     members         a member of a segment that is a list: segment, email
     subscriptions   what a contact said of a topic: email, topic, subscribed, updated_at
+    history         what a contact agreed to or took back: email, at, act, source, evidence (JSON)
     topics, properties, suppressions   one of them
 
 CSV is defused (relay.audience.cells) and goes through an import without loss. JSON is an array with a row a line, so that it can be read by the line.
@@ -232,6 +233,8 @@ KINDS: dict[str, Kind] = {
     "topics": Kind(("id", "name", "description"), _flat(store.of_topics, lambda row: (ids.public("top", row[0]), row[1], row[2]))),
     "subscriptions": Kind(("email", "topic", "subscribed", "updated_at"), _nested(
         store.of_topics, store.of_topic, lambda topic, one: (one[1], topic[1], bool(one[2]), iso(one[3])) if one else None)),
+    "history": Kind(("email", "at", "act", "source", "evidence"), _flat(
+        store.of_history, lambda row: (row[1], iso(row[2]), row[3], row[4], row[5]))),
     "suppressions": Kind(("email", "reason", "scope", "evidence", "created_at"), _flat(
         store.of_suppressions, lambda row: (row[1], row[2], row[3], said(row[4]), iso(row[5])))),
     "properties": Kind(("name", "label", "type", "options", "required"), _flat(

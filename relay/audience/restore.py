@@ -17,14 +17,15 @@ from relay.errors import Invalid
 from relay.mail import address, ids
 from relay.mail.ids import Maker
 from relay.store import suppressions
-from relay.store.audience import audiences, contacts, exports, properties, segments, topics
+from relay.store.audience import audiences, contacts, exports, history, properties, segments, topics
 from relay.store.audience.audiences import Audience
+from relay.store.audience.history import Entry
 from relay.store.audience.properties import Property
 from relay.store.audience.segments import Segment
 from relay.store.audience.topics import Topic
 
 ROWS = 200  # of one transaction
-KINDS = ("properties", "topics", "audiences", "segments", "members", "subscriptions", "suppressions")  # in this order, contacts after topics
+KINDS = ("properties", "topics", "audiences", "segments", "members", "subscriptions", "history", "suppressions")  # in this order, contacts after topics
 
 Row = Mapping[str, Any]
 
@@ -107,6 +108,14 @@ def _subscriptions(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str,
             topics.set_state(conn, contact, there[row["topic"]], _true(row["subscribed"]), _time(row["updated_at"], now))
 
 
+def _history(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str], __: Maker, now: float) -> None:
+    """The evidence of consent, as it was: it changes nobody's consent, which came with contacts, topics and suppressions."""
+    people = _people(conn, project, [row["email"] for row in rows])
+    found = [Entry(people[key], _time(row["at"], now), row["act"][:32], row["source"][:32], _json(row["evidence"]) or {})
+             for row in rows if (key := address.key(row["email"])) in people]
+    history.append(conn, history.missing(conn, found))
+
+
 def _suppressions(conn: Any, project: int, rows: Sequence[Row], known: Mapping[str, str], maker: Maker, now: float) -> None:
     for row in rows:
         entry = suppressions.make(maker.next(), project, row["email"], row["reason"], _translated(row["scope"], known), _json(row["evidence"]) or {},
@@ -119,7 +128,7 @@ def _suppressions(conn: Any, project: int, rows: Sequence[Row], known: Mapping[s
 
 
 _ACTS = {"properties": _properties, "topics": _topics, "audiences": _audiences, "segments": _segments, "members": _members,
-         "subscriptions": _subscriptions, "suppressions": _suppressions}
+         "subscriptions": _subscriptions, "history": _history, "suppressions": _suppressions}
 
 
 def _audience(conn: Any, project: int, name: str) -> int | None:

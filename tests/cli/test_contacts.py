@@ -82,7 +82,13 @@ def test_a_project_goes_out_as_a_directory_and_comes_in_elsewhere(relay, tmp_pat
     assert (told["rows"]["contacts"], told["rows"]["suppressions"]) == (2, 1)
     assert relay.command("import", str(tmp_path / "all"), "--project", "other")["contacts"] == 2
     relay.text("export", str(tmp_path / "again"), "--project", "other")
-    for name in sorted(path.name for path in (tmp_path / "all").iterdir()):
+    before, after = (listed(tmp_path / name / "history.csv") for name in ("all", "again"))
+    assert [row["act"] for row in before] == ["created", "created"]
+    assert [row for row in after if row in before] == before, "the evidence of consent comes along, beside that of the import"
+    relay.command("import", str(tmp_path / "all"), "--project", "other")
+    relay.text("export", str(tmp_path / "twice"), "--project", "other")
+    assert listed(tmp_path / "twice" / "history.csv") == after
+    for name in sorted(path.name for path in (tmp_path / "all").iterdir() if path.name != "history.csv"):
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "all" / name).read_text(), name
 
 

@@ -12,7 +12,17 @@ from sqlalchemy import Connection, Select, Text, cast, func, select, true
 
 from relay.store.audience import segments as lists
 from relay.store.audience.contacts import Filter, where
-from relay.store.audience.schema import audience_members, audiences, contact_properties, contacts, segment_members, segments, subscriptions, topics
+from relay.store.audience.schema import (
+    audience_members,
+    audiences,
+    contact_history,
+    contact_properties,
+    contacts,
+    segment_members,
+    segments,
+    subscriptions,
+    topics,
+)
 from relay.store.schema import Json, suppressions
 
 PAGE = 1_000  # rows of one read
@@ -96,6 +106,13 @@ def of_topic(conn: Connection, topic: int, after: int) -> list[Any]:
     table = subscriptions
     query = select(table.c.contact_id, contacts.c.email, table.c.subscribed, table.c.updated_at).join(contacts, contacts.c.id == table.c.contact_id)
     return list(conn.execute(query.where(table.c.topic_id == topic, table.c.contact_id > after).order_by(table.c.contact_id).limit(PAGE)))
+
+
+def of_history(conn: Connection, project: int, after: int) -> list[Any]:
+    """What contacts agreed to and took back: (id, email, at, act, source, evidence)."""
+    table = contact_history
+    query = select(table.c.id, contacts.c.email, table.c.at, table.c.act, table.c.source, table.c.evidence).join(contacts, contacts.c.id == table.c.contact_id)
+    return list(conn.execute(query.where(contacts.c.project_id == project, table.c.id > after).order_by(table.c.id).limit(PAGE)))
 
 
 def of_suppressions(conn: Connection, project: int, after: int) -> list[Any]:

@@ -43,6 +43,14 @@ def paged(conn: Connection, contact: int, which: Page) -> Found:
     return Found([Entry(*row[1:]) for row in found.rows], found.total, found.last)
 
 
+def missing(conn: Connection, entries: Sequence[Entry]) -> list[Entry]:
+    """Those of these entries that their contacts do not have: of an act at a time (to the millisecond) from a source there is one."""
+    whose = sorted({entry.contact_id for entry in entries})
+    rows = conn.execute(select(table.c.contact_id, table.c.at, table.c.act, table.c.source).where(table.c.contact_id.in_(whose)))
+    there = {(row.contact_id, round(1000 * row.at) + off, row.act, row.source) for row in rows for off in (-1, 0, 1)}
+    return [entry for entry in entries if (entry.contact_id, round(1000 * entry.at), entry.act, entry.source) not in there]
+
+
 def last(conn: Connection, contact: int, acts: Sequence[str]) -> Entry | None:
     """The newest of these acts on a contact."""
     query = select(*(table.c[name] for name in Entry.__slots__)).where(table.c.contact_id == contact, table.c.act.in_(list(acts)))
