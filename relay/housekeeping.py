@@ -24,6 +24,7 @@ from relay.smtp.tls import Certificate
 from relay.store import counters, domains, keys, retention, sites
 from relay.store.engine import JOBS, Store
 from relay.store.retention import Keep
+from relay.store.workflows import runs
 
 LOG = log.get("housekeeping")
 CHANGED = counter("domain_status_changes_total", "Domains whose status a look at DNS changed, by the new status", "status")
@@ -115,6 +116,15 @@ async def count_segments(house: House) -> None:
     await sizes.count(house.store, house.clock.now())
 
 
+async def prune_workflows(house: House) -> None:
+    """Drop runs of workflows that ended as long ago as events are kept."""
+    total = 0
+    while gone := await house.store.write(runs.prune, house.clock.now() - house.config.retention.events, lane=JOBS):
+        total += gone
+    if total:
+        LOG.info("pruned workflow runs", runs=total)
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -124,6 +134,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, remember_tls),
     (60.0, resume_imports),
     (60.0, resume_bulk),
+    (300.0, prune_workflows),
     (300.0, count_segments),
 )
 

@@ -1,24 +1,22 @@
-"""What a caller writes to say a workflow, and how workflows, runs and their histories are shown."""
+"""What a caller writes to say a workflow, an event, a simulation; relay.workflows.telling is how they are shown."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from relay.api.core import Input
 from relay.api.draft import Moment
-from relay.clock import iso
 from relay.errors import Invalid
-from relay.mail import ids
-from relay.store.workflows.runs import RUNNING, STATUSES, Run, Step
-from relay.store.workflows.workflows import REENTRY, Version, Workflow
+from relay.store.workflows.workflows import REENTRY
 from relay.workflows.form import LONGEST, span
-from relay.workflows.graph import Fault
 from relay.workflows.simulate import Coming
+from relay.workflows.telling import findings, graph, run, shown, step
 from relay.workflows.triggers import TRIGGERS
+
+__all__ = ["findings", "graph", "run", "shown", "step"]
 
 Named = Annotated[str, Field(max_length=64), BeforeValidator(lambda given: str(given) if isinstance(given, int) else given)]  # an id, also as a number
 
@@ -111,41 +109,3 @@ def coming(given: Sequence[ComingInput], start: float) -> list[Coming]:
             raise Invalid(f"events[{number}].after", f'events[{number}].after is a time span such as "2d", at most {LONGEST / 86_400:.0f}d')
         found.append(Coming(each.event, start + after, each.data))
     return found
-
-
-# What is shown.
-
-
-def shown(flow: Workflow, figures: Mapping[str, int]) -> dict[str, Any]:
-    """A workflow with its runs by status."""
-    counted = Counter(figures)
-    return {
-        "id": flow.public_id, "name": flow.name, "trigger_type": flow.trigger, "trigger_config": flow.config or None, "status": flow.status,
-        "reentry": flow.reentry, "version": flow.version, "runs": {status: max(0, counted[status]) for status in STATUSES},
-        "next_start_at": iso(flow.walk_at if flow.walk_at is not None else flow.next_at), "activated_at": iso(flow.activated_at),
-        "created_at": iso(flow.created_at), "updated_at": iso(flow.updated_at)}
-
-
-def graph(version: Version, outcomes: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    """A graph as it was put, with what came of each node so far."""
-    nodes = [{**node, "counts": dict(outcomes.get(node["public_id"], {}))} for node in version.nodes]
-    return {"version": version.version, "nodes": nodes, "edges": version.edges}
-
-
-def findings(errors: Sequence[Fault], warnings: Sequence[Fault]) -> dict[str, Any]:
-    return {"valid": not errors, **({"errors": [each.shown for each in errors]} if errors else {}), "warnings": [each.shown for each in warnings]}
-
-
-def run(each: Run, email: str | None = None) -> dict[str, Any]:
-    """A run: where it is, what it waits for, or how it ended."""
-    waits = each.status == RUNNING and (each.due is not None or each.awaits is not None)
-    waiting = {"until": iso(each.due), "event": each.awaits, "why": each.reason or None} if waits else None
-    return {
-        "id": each.public_id, "workflow_id": ids.public("wf", each.workflow_id), "contact_id": ids.public("ct", each.contact_id), "email": email,
-        "status": each.status, "current_node_id": each.node, "nodes_visited": each.visited, "waiting": waiting,
-        "reason": None if waiting else each.reason or None, "trigger": {"type": each.event.get("type"), "at": iso(each.event.get("at"))},
-        "version": each.version, "started_at": iso(each.started_at), "completed_at": iso(each.ended_at)}
-
-
-def step(each: Step) -> dict[str, Any]:
-    return {"node_id": each.node or None, "type": each.kind or None, "outcome": each.outcome, "detail": each.detail, "at": iso(each.at)}

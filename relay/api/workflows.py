@@ -18,11 +18,6 @@ from relay.api.flowing import (
     WorkflowInput,
     columns,
     coming,
-    findings,
-    graph,
-    run,
-    shown,
-    step,
 )
 from relay.audience import values
 from relay.errors import Invalid, NotFound
@@ -38,6 +33,7 @@ from relay.workflows.acts import Acts, read_graph
 from relay.workflows.advance import Tools
 from relay.workflows.plan import Plans
 from relay.workflows.simulate import Coming
+from relay.workflows.telling import course, findings, graph, run, shown, step
 
 router = APIRouter(tags=["Workflows"])
 
@@ -161,9 +157,7 @@ async def simulate_workflow(here: Core, who: Owner, workflow_id: str, given: Sim
     tools = Tools(Plans(), here.maker, here.services.tokens.secrets)
     found = await here.store.write(
         simulate.course, who.project, number_of(workflow_id), contact, at, cause, coming(given.events, at), tools, lane=JOBS)
-    told = run(found.run)
-    return {"would_begin": not found.refused, "refused": found.refused or None,
-            **{name: told[name] for name in ("status", "reason", "waiting", "started_at", "completed_at")}, "steps": [step(each) for each in found.steps]}
+    return course(found)
 
 
 @router.get("/workflows/{workflow_id}/runs")

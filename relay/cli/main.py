@@ -178,7 +178,7 @@ def relay(context: click.Context) -> None:
 
 def commands() -> Group:
     """The group with all its commands."""
-    from relay.cli import bounces, broadcasts, contacts, domains, explain, keys, operate, queue, suppress, users  # noqa: F401 (each adds its own)
+    from relay.cli import bounces, broadcasts, contacts, domains, explain, keys, operate, queue, suppress, users, workflows  # noqa: F401 (each adds its own)
 
     return relay
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.control import Control, bounces, broadcasts, contacts, domains, explain, keeping, keys, queue, suppress, users
+from relay.control import Control, bounces, broadcasts, contacts, domains, explain, keeping, keys, queue, suppress, users, workflows
 from relay.errors import Invalid
 
 
@@ -71,6 +71,12 @@ ACTS: dict[str, Act] = {
     "broadcast_pause": Act(broadcasts.pause),
     "broadcast_resume": Act(broadcasts.resume),
     "broadcast_cancel": Act(broadcasts.cancel),
+    "workflow_list": Act(workflows.every, reads=True),
+    "workflow_show": Act(workflows.show, reads=True),
+    "workflow_runs": Act(workflows.every_run, reads=True),
+    "workflow_simulate": Act(workflows.simulate),
+    "workflow_pause": Act(workflows.pause),
+    "workflow_stop": Act(workflows.stop),
 }
 
 
