@@ -53,7 +53,7 @@ def list_runs(run: Run, **wanted: Any) -> None:
 
 @workflow.command("simulate")
 @one
-@click.argument("contact", metavar="ADDRESS")
+@click.argument("address", metavar="ADDRESS")
 @click.option("--at", default="", metavar="TIME", help='From this time on, "2027-03-25T09:00:00Z"; from now on without it.')
 @click.pass_obj
 def simulate(run: Run, **wanted: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from relay.control import Control
 from relay.errors import Invalid, NotFound
-from relay.mail import address, ids
+from relay.mail import address as mail_address
+from relay.mail import ids
 from relay.mail.message import Principal
 from relay.store import projects, secrets
 from relay.store.engine import JOBS
@@ -47,7 +48,7 @@ async def every_run(
     if status and status not in STATUSES:
         raise Invalid("status", f"status is one of {', '.join(STATUSES)}")
     _, found = await _found(control, number, project)
-    person = await control.store.read(simulation.of, found.project_id, address.key(contact)) if contact else None
+    person = await control.store.read(simulation.of, found.project_id, mail_address.key(contact)) if contact else None
     rows = (await control.store.read(runs.paged, found.id, Page(1, max(1, min(limit, PAGE))), status or None, person)).rows
     emails = await control.store.read(runs.emails, [each.contact_id for each in rows])
     told = [telling.run(each, emails.get(each.contact_id)) for each in rows]
@@ -57,10 +58,10 @@ async def every_run(
     return told
 
 
-async def simulate(control: Control, number: str, contact: str, project: str = projects.DEFAULT, at: str = "") -> dict[str, Any]:
+async def simulate(control: Control, number: str, address: str, project: str = projects.DEFAULT, at: str = "") -> dict[str, Any]:
     """What would happen to the contact of this address, from now or from `at` (ISO 8601) on; nothing is written."""
     _, found = await _found(control, number, project)
-    person = await control.store.read(simulation.of, found.project_id, address.key(contact))
+    person = await control.store.read(simulation.of, found.project_id, mail_address.key(address))
     start = _time(at) if at else control.clock.now()
     held = tuple(secrets.ensure(control.store.data_dir, control.settings.secret_key, control.store.dialect != "sqlite"))
     tools = Tools(Plans(), control.maker, held)
