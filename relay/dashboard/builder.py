@@ -14,19 +14,22 @@ import orjson
 from pydantic import ValidationError
 from starlette.responses import HTMLResponse, Response
 
-from relay.api import properties, segments
-from relay.api.segments import RulesInput, SegmentChange, SegmentInput
+from relay.api import contacts, properties, segments
+from relay.api.segments import MembersInput, RulesInput, SegmentChange, SegmentInput
 from relay.dashboard import rules, view
 from relay.dashboard.questions import CHOICE, DATE, ENGAGEMENT, EVENT, FLAG, MEMBERS, PROPERTY, RANGE, VALUE, WORD, Row
 from relay.dashboard.rules import Form, Group
 from relay.dashboard.visit import Visit, get, post
 from relay.errors import Invalid, RelayError
 from relay.store.audience import audiences, topics
+from relay.store.audience import contacts as stored_contacts
 from relay.store.audience import segments as stored
 from relay.store.audience.rules import Moment
 from relay.store.pages import Page
 
 CHOICES = Page(1, 500)  # segments, audiences and topics to choose from; others are written as JSON
+SEARCH, PICKED = 200, 500  # characters; contacts that a new static segment begins with
+FOUND = Page(1, 10)
 BUTTONS = ("rule", "group", "less", "set", "json", "rows", "look")  # what does not save
 KINDS = {"number": "number", "boolean": FLAG, "date": DATE, "select": CHOICE}  # inputs of values by the type of their property
 LEVELS = (("active", "active, in the last 30 days"), ("at_risk", "at risk, in the last 90 days"), ("dormant", "dormant, longer ago or never"))
@@ -51,7 +54,11 @@ async def create(visit: Visit) -> Response:
 
     async def act(wanted: Any) -> Any:
         given = SegmentInput(**_given(visit), type="static" if static else "dynamic", rules=wanted)
-        return await segments.create_segment(visit.here, visit.who, given)
+        members = MembersInput(contact_ids=[str(each) for each in visit.form.getlist("member")]) if static and "member" in visit.form else None
+        made = await segments.create_segment(visit.here, visit.who, given)
+        if members is not None:
+            await segments.add_members(visit.here, visit.who, made["id"], members)
+        return made
 
     return await _submitted(visit, {}, static, act, "The segment is there.")
 
@@ -85,6 +92,21 @@ async def rule(visit: Visit) -> Response:
     return HTMLResponse(view.render("segments/rule.html", {"rule": _looks(form, ground, ""), "told": None, "wrong": "", "added": visit.given("do")}))
 
 
+async def people(visit: Visit) -> Response:
+    """Contacts to be the first members of a static segment: those that are picked, and those that the search finds: a part of a page."""
+    return HTMLResponse(view.render("segments/pick.html", await _people(visit)))
+
+
+async def _people(visit: Visit) -> dict[str, Any]:
+    find, numbers = visit.given("find")[:SEARCH], [contacts.number(str(each)) for each in visit.form.getlist("member")[:PICKED]]
+    picked = [contacts.brief(each) for each in await visit.here.store.read(stored_contacts.by_ids, visit.who.project, numbers)]  # type: ignore[union-attr]
+    found: Any = {"contacts": []}
+    if find:
+        found = await contacts.list_contacts(visit.here, visit.who, FOUND, search=find, segment_id=None, audience_id=None, unsubscribed=None)
+    chosen = {each["id"] for each in picked}
+    return {"find": find, "picked": picked, "found": [each for each in found["contacts"] if each["id"] not in chosen]}
+
+
 async def _submitted(visit: Visit, segment: Any, static: bool, act: Any, said: str) -> Response:
     """What the button that was pressed does: save, or the form once more with a row added or gone, with a count, as JSON or as rows again."""
     shown = {**segment, **_given(visit)}
@@ -92,6 +114,8 @@ async def _submitted(visit: Visit, segment: Any, static: bool, act: Any, said: s
     if do in BUTTONS and not static:
         return await _pressed(visit, shown, do)
     places: Mapping[str, str] = {}
+    if do == "find":
+        return await _page(visit, shown, None)
     try:
         if static:
             made = await act(None)
@@ -122,7 +146,7 @@ async def _page(visit: Visit, segment: Any, form: Form | None, text: str | None 
     ground = await _ground(visit)
     place = f"/dashboard/segments/{segment['id']}/edit" if "id" in segment else "/dashboard/segments/new"
     return visit.show("segments/form.html", error=error, segment=segment, static=form is None, text=text, told=told, place=place, wrong="", added="",
-                      rule=None if form is None else _looks(form, ground, wrong), audiences=ground.members["audience"])
+                      rule=None if form is None else _looks(form, ground, wrong), audiences=ground.members["audience"], **await _people(visit))
 
 
 def _given(visit: Visit) -> dict[str, Any]:
@@ -230,5 +254,5 @@ def _number(text: str) -> bool:
 
 ROUTES = (
     get("/segments/new", new), post("/segments/new", create), post("/segments/preview", preview), post("/segments/rule", rule),
-    get("/segments/{segment_id}/edit", edit), post("/segments/{segment_id}/edit", change),
+    post("/segments/people", people), get("/segments/{segment_id}/edit", edit), post("/segments/{segment_id}/edit", change),
 )

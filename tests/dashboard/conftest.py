@@ -8,6 +8,21 @@ import pytest
 from tests.support.served import Served
 from tests.support.visitor import visiting
 
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="package")
+def chromium(need):
+    """The one browser of all walks."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+        yield running
+        running.close()
+
 
 def _apart(work):
     with ThreadPoolExecutor(1) as thread:

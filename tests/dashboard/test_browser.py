@@ -18,10 +18,6 @@ from tests.support.served import Served
 
 ROOT = Path(__file__).parent.parent.parent
 AXE = ROOT / ".peers" / "node_modules" / "axe-core" / "axe.min.js"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = '<script>window.ran = 1</script><img src=x onerror="parent.ran = window.ran = 1"><a href="javascript:window.ran=1">x</a>'
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]
 
@@ -34,12 +30,8 @@ PICTURES = {"dashboard-mail": "/mail", "dashboard-message": "/mail/{email}", "da
 
 
 @pytest.fixture(scope="module")
-def browser(need):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
-        yield running
-        running.close()
+def browser(chromium):
+    return chromium
 
 
 @pytest.fixture(scope="module")

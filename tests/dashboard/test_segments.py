@@ -206,6 +206,20 @@ def test_a_static_segment_is_created_and_its_members_come_and_go(tenant, visitor
     assert tenant.get("/contacts")["pagination"]["total"] == 3
 
 
+def test_a_static_segment_begins_with_the_members_that_were_picked(served, tenant, visitor, people):
+    """Seed 2: "Start typing an email address to search for existing contacts and add them to the segment immediately"; without JavaScript too."""
+    fields = {"name": "Friends", "kind": "static"}
+    found = LexborHTMLParser(visitor.submit("/segments/new?kind=static", NEW, **fields, find="eve", do="find").text)
+    assert [each.attributes["value"] for each in found.css("#picked input")] == [people["eve"]]
+    again = LexborHTMLParser(visitor.submit("/segments/new?kind=static", NEW, **fields, find="ada", do="find", member=people["eve"]).text)
+    assert ["checked" in each.attributes for each in again.css("#picked input")] == [True, False]
+    visitor.submit("/segments/new?kind=static", NEW, **fields, member=[people["eve"], people["ada"]])
+    assert members(tenant, only(tenant)) == ["ada@example.com", "eve@example.com"]
+    stranger = visiting(served.tenant())
+    assert stranger.submit("/segments/new?kind=static", NEW, **fields, member=[people["eve"]]).status_code == 404
+    assert "eve@example.com" not in stranger.submit("/segments/new?kind=static", NEW, **fields, find="eve", do="find", member=people["eve"]).text
+
+
 def test_a_static_segment_is_renamed_and_tracked_and_deleted(tenant, visitor, listed):
     place = f"/dashboard/segments/{listed['id']}"
     visitor.submit(f"{place}/edit", f"{place}/edit", name="Testers", track_membership="1")
