@@ -177,14 +177,19 @@ def test_without_javascript_mail_is_found_and_cancelled(browser, laptop):
 
 
 def test_the_pictures_of_the_readme(page, laptop, furnished, tmp_path):
+    pictured(page, laptop, furnished, PICTURES, tmp_path)
+
+
+def pictured(page, laptop, furnished, pictures, tmp_path):
+    """Take the pictures, which the README shows."""
     kept = ROOT / "docs" if os.environ.get("RELAY_SCREENSHOTS") else tmp_path
     kept.mkdir(exist_ok=True)
     page.set_viewport_size({"width": 1000, "height": 620})
     sign_in(page, laptop.me.key)
-    for name, path in PICTURES.items():
+    for name, path in pictures.items():
         page.goto(furnished(path))
         page.wait_for_load_state("networkidle")
         page.screenshot(path=kept / f"{name}.png")
         assert (kept / f"{name}.png").stat().st_size < 200_000
-        assert (ROOT / "docs" / f"{name}.png").exists(), "take them with RELAY_SCREENSHOTS=1 pytest tests/dashboard/test_browser.py -k pictures"
+        assert (ROOT / "docs" / f"{name}.png").exists(), "take them with RELAY_SCREENSHOTS=1 pytest tests/dashboard -k pictures"
         assert f"docs/{name}.png" in (ROOT / "README.md").read_text()

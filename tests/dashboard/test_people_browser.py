@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.dashboard.test_browser import AXE, TAGS, browser, page, sign_in  # noqa: F401  fixtures
+from tests.dashboard.test_browser import AXE, TAGS, browser, page, pictured, sign_in  # noqa: F401  fixtures
 from tests.support.dns import DnsServer
 from tests.support.served import Served
 
@@ -100,9 +100,9 @@ def test_contacts_come_by_hand_and_from_a_file_and_change_their_state(page, lapt
     assert all("422" in each for each in page.faults)  # Chromium tells of the file without addresses
 
 
-def renewed(page, box, option):
+def renewed(tab, box, option):
     """Choose a field or an operator, after which its row comes anew."""
-    with page.expect_response("**/segments/rule"):
+    with tab.expect_response("**/segments/rule"):
         box.select_option(option)
 
 
@@ -173,6 +173,13 @@ def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page
             faults = page.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(found => found.violations)", rules)
             found += [(path, scheme, fault["id"], fault["nodes"][0]["html"]) for fault in faults if fault["impact"] in ("serious", "critical")]
     assert not found
+
+
+PICTURES = {"dashboard-contacts": "/contacts", "dashboard-segment": "/segments/{nested}/edit"}
+
+
+def test_the_pictures_of_the_readme(page, laptop, furnished, tmp_path):  # noqa: F811
+    pictured(page, laptop, furnished, PICTURES, tmp_path)
 
 
 HOSTILE = '<script>window.ran = 1</script><img src=x onerror="window.ran = 1">'
