@@ -86,7 +86,10 @@ def beginning(conn: Connection, number: int, most: int) -> bytes:
         return get(conn, number)
     if row.segment is None:
         return bytes(conn.scalar(select(func.substr(bodies.c.data, 1, most, type_=LargeBinary)).where(bodies.c.id == number)) or b"")
-    return b"".join(islice(pieces(conn, number), -(-most // PIECE)))
+    try:
+        return b"".join(islice(pieces(conn, number), -(-most // PIECE)))
+    except FileNotFoundError:  # its segment was compacted after we read the row
+        return b"".join(islice(pieces(conn, number), -(-most // PIECE)))
 
 
 def drop(conn: Connection, numbers: Iterable[int]) -> None:

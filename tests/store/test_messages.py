@@ -7,8 +7,9 @@ import pytest
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.mail.reply import Reply
-from relay.store import events, messages, queue
+from relay.store import bodies, events, messages, queue
 from relay.store.bodies import INLINE
+from relay.store.segments import PIECE
 from tests.store.conftest import NOW, PROJECT, made
 
 
@@ -20,6 +21,15 @@ async def test_a_message_comes_back_octet_for_octet(store, size):
     assert back == message
     assert back.octets() == message.octets()
     assert await store.read(messages.load_many, [message.id, 1]) == {message.id: message}
+
+
+@pytest.mark.parametrize("size", [10, INLINE - 2_000, 3 * PIECE], ids=["all of it", "in the row", "in a segment"])
+async def test_the_beginning_of_a_message_is_read_alone(store, size):
+    message = made(body=b"\xff\x00" * (size // 2))
+    await store.write_many(messages.add_many, message)
+    read = await store.read(bodies.beginning, message.id, 5_000)
+    assert message.octets().startswith(read)
+    assert min(5_000, message.size) <= len(read) <= max(5_000, PIECE)
 
 
 async def test_dropped_recipients_end_as_suppressed_with_the_reason(store):
