@@ -38,7 +38,7 @@ from relay.delivery.connect import Connector
 from relay.delivery.dns import Resolver
 from relay.delivery.route import Router
 from relay.desks import LocalDesk, SubmissionDesk
-from relay.errors import RelayError
+from relay.errors import ConfigError, RelayError
 from relay.fetch import Fetch
 from relay.fleet import Fleet
 from relay.handover import Hub
@@ -95,8 +95,7 @@ class Relay:
     async def start(self) -> None:
         """Listening and delivering; raises RelayError or OSError with the way out."""
         config = self.config
-        config.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._stack.enter_context(lock.hold(config.data_dir))
+        self._stack.enter_context(lock.hold(config.data_dir, 0o711))
         self.secrets = ensure(config.data_dir, config.secret_key, shared=config.store.url.startswith("postgresql"))
         await self._open_store()
         self.resolver = Resolver(config.dns.nameservers)
@@ -355,7 +354,7 @@ class Relay:
 
 
 def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
-    """Run a relay until SIGTERM or SIGINT; gives the exit code.
+    """Run a relay until SIGTERM or SIGINT; gives the exit code: 0, 2 where a setting is wrong, 1 for what else fails.
 
     path     the configuration file, read again on SIGHUP and by workers; None for the environment alone
     workers  submission processes beside the main one; 0 = the main process accepts itself
@@ -369,7 +368,7 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
     except (RelayError, OSError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror and error.filename is None else error
         sys.stderr.write(f"relay: {words}\n")
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     finally:
         log.stop()
 

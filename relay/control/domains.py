@@ -43,7 +43,7 @@ async def add(control: Control, name: str, project: str = projects.DEFAULT, retu
 
 def _checked(name: str) -> str:
     try:
-        name = address.a_label(name.rstrip("."))
+        name = address.a_label(name.removesuffix("."))
     except Invalid as error:
         raise Invalid("name", error.text) from None
     if "." not in name:
@@ -73,7 +73,7 @@ async def get(control: Control, name: str, project: str = projects.DEFAULT) -> d
 
 async def _get(control: Control, name: str, project: str) -> Domain:
     owner = await control.store.read(projects.by_name, project)
-    return await control.store.read(domains.get, owner.id, name if name.startswith("dom_") else address.a_label(name.rstrip(".")))
+    return await control.store.read(domains.get, owner.id, name if name.startswith("dom_") else address.a_label(name.removesuffix(".")))
 
 
 async def verify(control: Control, name: str, project: str = projects.DEFAULT) -> dict[str, Any]:

@@ -15,17 +15,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.errors import InUse
+from relay.errors import ConfigError, InUse
 
 LOOKED_AT = 0.2  # seconds within which who only looks has let go of the lock, on a busy machine too
 
 
 @contextmanager
-def hold(data_dir: Path | str) -> Iterator[None]:
-    """Hold the directory (made if missing, 0700) as long as the context lasts; raises InUse naming the pid that has it."""
+def hold(data_dir: Path | str, mode: int = 0o700) -> Iterator[None]:
+    """Hold the directory (made with this mode if missing) as long as the context lasts.
+
+    Raises InUse naming the pid that has it, ConfigError where there can be no such directory or we may not write in it.
+    """
     directory = Path(data_dir)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = _opened(directory, mode)
     try:
         if not _locked(descriptor):
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
@@ -35,6 +37,15 @@ def hold(data_dir: Path | str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _opened(directory: Path, mode: int) -> int:
+    try:
+        directory.mkdir(mode=mode, parents=True, exist_ok=True)
+        return os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        way_out = "run this as the user that the relay runs as, or name a place that exists"
+        raise ConfigError("data_dir", f"{error.filename}: {error.strerror}; {way_out}") from error
 
 
 def _locked(descriptor: int) -> bool:

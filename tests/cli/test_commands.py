@@ -205,13 +205,20 @@ def test_an_address_in_use_is_named_with_its_key(relay, tmp_path, key):
     assert (done.returncode, done.stderr) == (1, f'relay: {key} = "{address}" cannot be listened on: Address already in use\n')
 
 
-@pytest.mark.parametrize(("data_dir", "says"), [("/proc/nope", "/proc/nope: No such file"), ("/dev/null", "/dev/null")])
-def test_a_place_that_cannot_be_used_is_named(relay, data_dir, says):
+@pytest.mark.parametrize("command", ["key list", "serve"])
+@pytest.mark.parametrize(("data_dir", "says"), [("/proc/nope", "/proc/nope: No such file"), ("/dev/null", "/dev/null: File exists")])
+def test_a_place_that_cannot_be_used_is_named_with_its_key(relay, data_dir, says, command):
     relay.config.write_text(f'data_dir = "{data_dir}"\nhostname = "mail.relay.example"\n')
-    done = relay("key", "list")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"relay: {says}")
-    assert "set data_dir" in done.stderr
+    done = relay.process(*command.split())
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"relay: data_dir: {says}")
+    assert "name a place that exists" in done.stderr
+
+
+def test_a_policy_that_is_not_there_ends_serve_as_a_wrong_setting_does(relay):
+    done = relay.process("serve", RELAY_POLICIES__SUBMIT='[{use = "policies.nope"}]')
+    assert done.returncode == 2
+    assert done.stderr.startswith("relay: policies.submit[0].use: there is no module or callable 'policies.nope'")
 
 
 def test_a_database_that_is_none_is_named(relay, tmp_path):

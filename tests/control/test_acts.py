@@ -77,6 +77,19 @@ async def test_a_domain_is_verified_when_dns_shows_its_key(control, dns, told):
     assert set(told) == {"domains"}
 
 
+@pytest.mark.parametrize(("name", "known_as"), [
+    ("B.Example", "b.example"), ("b.example.", "b.example"), ("bücher.example", "xn--bcher-kva.example"),
+    ("b.example..", None), (".b.example", None), ("*.b.example", None), ("localhost", None), ("not a domain", None), ("", None),
+])
+async def test_a_domain_is_known_by_its_a_label_and_what_is_none_is_refused(control, name, known_as):
+    if known_as:
+        assert (await control.act("domain_add", {"name": name}))["name"] == known_as
+    else:
+        with pytest.raises(Invalid) as refusal:
+            await control.act("domain_add", {"name": name})
+        assert refusal.value.field == "name"
+
+
 async def test_the_keys_of_a_new_domain_sign(control):
     domain = await control.act("domain_add", {"name": "a.example", "return_path": ""})
     owner = await control.store.read(projects.by_name, "default")

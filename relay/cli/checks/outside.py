@@ -89,7 +89,8 @@ async def port25(context: Context) -> Sequence[Finding]:
             if addresses and not await _refused(addresses[0], port):
                 return []
     if not tried:
-        return [Finding(WARNING, "delivery.port", "outbound port 25 could not be tried, DNS does not answer")]
+        return [Finding(WARNING, "delivery.port", f"outbound port {port} could not be tried, DNS shows no MX of {', '.join(PROBES)}",
+                        "look at [dns] nameservers; a resolver that knows no public names cannot route mail by MX")]
     return [Finding(ERROR, "delivery.port", f"no MX host of {', '.join(PROBES)} can be reached on port {port}",
                     "ask the provider to open port 25, or send through a smarthost: [[delivery.route]]")]
 
