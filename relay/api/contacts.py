@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -20,11 +21,14 @@ from relay.mail.message import Principal
 from relay.store.audience import audiences, contacts, history, segments, topics
 from relay.store.audience.contacts import Contact, Filter
 from relay.store.audience.history import Entry
+from relay.store.audience.rules import DAY
 from relay.store.audience.topics import Subscription
 from relay.store.engine import JOBS
 from relay.store.suppressions import said
 
 router = APIRouter(tags=["Contacts"])
+
+Engagement = Literal["active", "at_risk", "dormant"]
 
 SLICE = 200  # contacts of one transaction of a bulk action
 BULK = 10_000  # contacts of one bulk request; with a segment as many as it has, in slices
@@ -75,7 +79,7 @@ def done(here: Relay, stopped: tuple[int, ...]) -> None:
 
 def changed(here: Relay, result: Changed) -> dict[str, Any]:
     done(here, result.stopped)
-    return shown(result.contact)
+    return shown(here, result.contact)
 
 
 def number(contact_id: str) -> int:
@@ -96,17 +100,19 @@ async def list_contacts(
     segment_id: Annotated[str | None, Query(description="Members of this segment; one that does not exist is ignored")] = None,
     audience_id: Annotated[str | None, Query(description="Members of this audience")] = None,
     unsubscribed: bool | None = None,
+    engagement_segment: Annotated[Engagement | None, Query(description="Active in the last 30 days, in the last 90 (at_risk), longer ago or never")] = None,
 ) -> Any:
     """List contacts, newest first."""
     wanted = Filter(search, unsubscribed, known("aud", audience_id, "Audience") if audience_id else None)
-    found = await here.store.read(segments.paged, who.project, page, wanted, ids.internal(segment_id or "", "seg"), here.clock.now(), read)
+    rules = [{"field": "engagement_segment", "operator": "equals", "value": engagement_segment}] if engagement_segment else None
+    found = await here.store.read(segments.paged, who.project, page, wanted, ids.internal(segment_id or "", "seg"), here.clock.now(), read, rules)
     return listed("contacts", found, page, brief)
 
 
 @router.get("/contacts/by-email/{email}")
 async def get_by_email(here: Core, who: Owner, email: str) -> Any:
     """A contact by its address, in any spelling."""
-    return shown(await _found(here, who, email))
+    return shown(here, await _found(here, who, email))
 
 
 @router.put("/contacts/by-email/{email}")
@@ -153,7 +159,7 @@ async def _wanted(here: Relay, who: Principal, given: BulkInput) -> Any:
 @router.get("/contacts/{contact_id}")
 async def get_contact(here: Core, who: Owner, contact_id: str) -> Any:
     """A contact with its properties and subscription status."""
-    return shown(await here.store.read(contacts.get, who.project, number(contact_id)))
+    return shown(here, await here.store.read(contacts.get, who.project, number(contact_id)))
 
 
 @router.patch("/contacts/{contact_id}")
@@ -215,10 +221,14 @@ def brief(contact: Contact) -> dict[str, Any]:
             "unsubscribed": contact.unsubscribed, "created_at": iso(contact.created_at)}
 
 
-def shown(contact: Contact) -> dict[str, Any]:
+def shown(here: Relay, contact: Contact) -> dict[str, Any]:
+    """A contact; its engagement is that of this moment, as segments ask it (relay.audience.grammars)."""
+    quiet = (here.clock.now() - contact.last_active_at) / DAY if contact.last_active_at else math.inf
+    level: Engagement = "active" if quiet <= 30 else "at_risk" if quiet <= 90 else "dormant"
     return {"id": contact.public_id, "email": contact.email, "first_name": contact.first_name, "last_name": contact.last_name,
             "properties": contact.properties, "tags": contact.tags, "unsubscribed": contact.unsubscribed, "unsubscribed_at": iso(contact.unsubscribed_at),
-            "created_at": iso(contact.created_at), "updated_at": iso(contact.updated_at)}
+            "engagement_segment": level, "last_active_at": iso(contact.last_active_at), "created_at": iso(contact.created_at),
+            "updated_at": iso(contact.updated_at)}
 
 
 def subscription(each: Subscription) -> dict[str, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from sqlalchemy import update
 
+from relay.mail import ids
+from relay.store.audience.schema import contacts
 from tests.support.served import email
 
 ALICE = {"email": "alice@example.com", "first_name": "Alice", "last_name": "Smith", "properties": {"plan": "pro", "signed_up": "2026-01-15"},
@@ -248,3 +251,25 @@ def test_a_property_s_life(tenant):
     assert tenant.delete(f"/contact-properties/{made['id']}") == {"deleted": True}
     assert tenant.get(f"/contacts/{contact['id']}")["properties"] == {"seats": 1}
     assert tenant.get("/contact-properties")["properties"] == []
+
+
+def test_contacts_are_told_by_when_they_were_last_active(served, tenant):
+    """engagement_segment of the live platform: within 30 days, within 90, longer ago or never; of this project's contacts only."""
+    now, day = served.relay.clock.now(), 86_400.0
+    ages = {"fresh": now - day, "fading": now - 60 * day, "old": now - 100 * day, "never": None}
+    made = {name: tenant.post("/contacts", {"email": f"{name}@engaged.example"}, 201)["id"] for name in ages}
+    served.tenant().post("/contacts", {"email": "theirs@engaged.example"}, 201)
+
+    def lived(conn):
+        for name, at in ages.items():
+            conn.execute(update(contacts).where(contacts.c.id == ids.internal(made[name])).values(last_active_at=at))
+
+    served.call(served.relay.store.write(lived))
+    for level, names in {"active": ["fresh"], "at_risk": ["fading"], "dormant": ["never", "old"]}.items():
+        found = tenant.get("/contacts", engagement_segment=level)
+        assert [each["email"].partition("@")[0] for each in found["contacts"]] == names
+        assert found["pagination"]["total"] == len(names)
+        assert {tenant.get(f"/contacts/{made[name]}")["engagement_segment"] for name in names} == {level}
+        assert tenant.get(f"/poststack/contacts/{made[names[0]]}")["contact"]["engagementSegment"] == level
+    assert tenant.get("/contacts", engagement_segment="dormant", search="old")["pagination"]["total"] == 1
+    assert tenant.http.get("/contacts?engagement_segment=keen").status_code == 422

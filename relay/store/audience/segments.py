@@ -153,11 +153,15 @@ def needed(conn: Connection, project: int, rule: Rule, read: Read) -> dict[int, 
     return found
 
 
-def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: int | None, now: float, read: Read) -> Found:
-    """A page of contacts; with the number of a segment that exists, of its members."""
+def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: int | None, now: float, read: Read, rules: Any = None) -> Found:
+    """A page of contacts; with the number of a segment that exists, of its members; with rules, of those they are true of."""
     segment = find(conn, project, number) if number is not None else None
-    if segment is not None:
-        wanted = Filter(wanted.search, wanted.unsubscribed, wanted.audience, condition(conn, segment, now, read), (segment.id, segment.updated_at))
+    parts = [] if segment is None else [condition(conn, segment, now, read)]
+    if rules is not None:
+        parts.append(where(conn, project, read(rules), now, read))
+    if parts:
+        name = (None if segment is None else (segment.id, segment.updated_at), str(rules))
+        wanted = Filter(wanted.search, wanted.unsubscribed, wanted.audience, and_(*parts), name)
     return people.paged(conn, project, which, wanted)
 
 

@@ -160,7 +160,7 @@ _EMAIL = Shape(
 _RECORD = Shape(words={"purpose": "dns purpose"})
 _DOMAIN = Shape(fixed={"region": "eu-west-1", "catchAll": False, "tlsMode": "opportunistic", "streamPreference": "any"})
 _ROTATION = Shape(names={"pending_records": ""}, refs=("domain_id",))
-CONTACT = Shape(prefix="con")
+CONTACT = Shape(prefix="con", names={"last_active_at": "lastEngagedAt"})
 WORKFLOW = Shape(words={"trigger_type": "workflow trigger"})
 RUN = Shape(refs=("workflow_id", "contact_id"), names={"waiting": "", "trigger": "", "email": "", "version": ""})
 SEGMENT = Shape(names={"contacts": ""})
