@@ -99,7 +99,8 @@ class Feeder:
         for number in self._under_way.keys() - {each.id for each in under_way}:
             stop(self._under_way.pop(number))
         moved = [await self._safely(each, self._under_way.setdefault(each.id, self._fresh())) for each in under_way]
-        STALLED.set(max((self._clock.elapsed() - each.moved for each in self._under_way.values()), default=0.0))
+        now = self._clock.elapsed()
+        STALLED.set(max([0.0, *(now - each.moved for each in self._under_way.values())]))
         return 0.0 if any(moved) else FULL if under_way else LOOK
 
     def _fresh(self) -> Progress:
@@ -177,10 +178,10 @@ class Feeder:
         if not left:
             await self._finish(each)
         elif TURN not in left:
-            progress.moved = self._clock.elapsed()
+            progress.moved = self._clock.elapsed() + LOOK
             if each.testing and RESERVED in left:
                 return await self._test(each)
-            progress.rest = self._clock.elapsed() + LOOK  # only answers of remote servers are awaited
+            progress.rest = progress.moved  # only answers of remote servers are awaited
         return False
 
     async def _gather(self, each: Broadcast) -> bool:
