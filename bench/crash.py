@@ -25,8 +25,9 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="relay-crash-") as place, postgres.server() as server:
         urls = [asyncio.run(server.create()) for _ in range(2)]
-        relays = [(Path(place) / f"{n}", workers, url) for n, (workers, url) in enumerate((w, u) for w, u in ((0, ""), (2, ""), (0, urls[0]), (2, urls[1])))]
-        books = together(relays, -(-asked.kills // len(relays)), asked.seed)
+        kills = -(-asked.kills // 4)
+        relays = [(Path(place) / f"{n}", workers, url, kills) for n, (workers, url) in enumerate(((0, ""), (2, ""), (0, urls[0]), (2, urls[1])))]
+        books = together(relays, asked.seed)
         for url in urls:
             asyncio.run(server.drop(url))
     for each in books:

@@ -2,6 +2,7 @@
 
     store_url           the URL of an empty store, once on SQLite and once on PostgreSQL
     postgres_url        a PostgreSQL database with our tables and nothing in them; sqlite_url: a file that is not there yet
+    empty_store(...)    the same for fixtures of a wider scope
     need("swaks")       the path of a program; without it the test is skipped, or fails where CI is set
     free_port()         a loopback port
     @mark.both_loops    run an async test on asyncio and on uvloop; others run on uvloop, as Relay does
@@ -20,7 +21,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,14 +34,16 @@ try:
 except ImportError:
     uvloop = None
 
-from relay.store.engine import Store
 from tests.support import peers, ports, postgres
+from tests.support.databases import DATABASES, Databases
+from tests.support.thread import apart
 
 settings.register_profile("relay", deadline=None)  # a busy machine is no defect; LIMIT catches what hangs
 settings.load_profile("relay")
 
 LIMIT = 60.0  # seconds
 BLOCKED = 1.0  # seconds the alarm waits for the loop's own limit
+LASTS_THE_SESSION = {"fsync": "off", "full_page_writes": "off"}  # a process that is killed loses nothing that the kernel has; power cuts are not tested
 GRACE = 20.0  # seconds after the limit in which a test may unwind before the run is ended with all stacks
 
 
@@ -127,26 +130,38 @@ def free_port() -> Callable[[], int]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[postgres.Postgres]:
-    with postgres.server() as running:
+    with postgres.server(**LASTS_THE_SESSION) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: postgres.Postgres, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database with our tables, to copy: a quarter of the time that making them takes."""
-    async def make() -> str:
-        url = await postgres_server.create()
-        await (await Store.open(url, tmp_path_factory.mktemp("template"))).close()
-        return url.rpartition("/")[2]
-
-    return _apart(make())
+def databases(postgres_server: postgres.Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    """Databases with our tables that go from test to test."""
+    made = apart(Databases.of(postgres_server, tmp_path_factory.mktemp("template")))
+    yield made
+    apart(made.close())
 
 
 @pytest.fixture
-def postgres_url(postgres_server: postgres.Postgres, postgres_template: str) -> Iterator[str]:
-    url = _apart(postgres_server.create(postgres_template))
-    yield url
-    _apart(postgres_server.drop(url))
+def postgres_url(empty_store: Callable[[str, Path], AbstractContextManager[str]], tmp_path: Path) -> Iterator[str]:
+    with empty_store("postgresql", tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def empty_store(request: pytest.FixtureRequest) -> Callable[[str, Path], AbstractContextManager[str]]:
+    """`with empty_store("postgresql", directory) as url:` for fixtures that outlive a test; the file of "sqlite" is in the directory."""
+    @contextmanager
+    def made(database: str, directory: Path) -> Iterator[str]:
+        if database == "sqlite":
+            yield f"sqlite:///{directory / 'relay.db'}"
+            return
+        databases = request.getfixturevalue("databases")
+        url = apart(databases.take())
+        yield url
+        apart(databases.give_back(url))
+
+    return made
 
 
 @pytest.fixture
@@ -154,16 +169,10 @@ def sqlite_url(tmp_path: Any) -> str:
     return f"sqlite:///{tmp_path / 'relay.db'}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=DATABASES)
 def store_url(request: pytest.FixtureRequest) -> str:
     """An empty store on each database; what a test writes there is seen by nobody else."""
     return request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url")
-
-
-def _apart(work: Awaitable[Any]) -> Any:
-    """The result of a coroutine run on a loop and thread of its own, so that a plain fixture can serve plain and async tests."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 os.environ.setdefault("PYTHONUNBUFFERED", "1")  # processes that tests start speak at once

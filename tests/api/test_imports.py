@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from relay.audience.reader import SMALL
-from tests.api.conftest import _apart
+from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer, Fault
 from tests.support.served import Served
 
@@ -17,21 +17,14 @@ ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "1
          "silent.example": {"TXT": "x"}, "broken.example": {"MX": "10 mx.example.com."}}
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=DATABASES)
+def served(request, tmp_path_factory, empty_store):
     directory = tmp_path_factory.mktemp(f"imports-{request.param}")
     with DnsServer(ZONES) as dns:
         dns.faults["broken.example"] = Fault(rcode="SERVFAIL")
         options = {"RELAY_DNS__NAMESERVERS": dns.address}
-        if request.param == "sqlite":
-            with Served(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
-                yield relay
-            return
-        server = request.getfixturevalue("postgres_server")
-        url = _apart(server.create())
-        with Served(directory, url, **options) as relay:
+        with empty_store(request.param, directory) as url, Served(directory, url, **options) as relay:
             yield relay
-        _apart(server.drop(url))
 
 
 def upload(tenant, data, status=200, query="", **fields):

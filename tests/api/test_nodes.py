@@ -6,18 +6,15 @@ import itertools
 import pytest
 
 from relay.clock import iso
-from tests.api.conftest import _apart
 from tests.support.served import Served, Tenant, email
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory, request):
+def nodes(tmp_path_factory, empty_store):
     """The node that delivers, and one that does not."""
-    server = request.getfixturevalue("postgres_server")
-    url = _apart(server.create())
-    with Served(tmp_path_factory.mktemp("one"), url) as one, Served(tmp_path_factory.mktemp("two"), url) as two:
+    first, second = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
+    with empty_store("postgresql", first) as url, Served(first, url) as one, Served(second, url) as two:
         yield sorted((one, two), key=lambda node: not node.relay.leader.leading)
-    _apart(server.drop(url))
 
 
 @pytest.fixture

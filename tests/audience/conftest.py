@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
 from relay.store import projects
 from relay.store.engine import Store
+from tests.support.databases import DATABASES
 from tests.support.thread import Threaded
 
 PROJECT = 1
@@ -33,20 +31,8 @@ class Stored(Threaded):
         return self.call(self.store.read(fn, *args))
 
 
-def _apart(work):
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def stored(request, tmp_path_factory):
+@pytest.fixture(scope="package", params=DATABASES)
+def stored(request, tmp_path_factory, empty_store):
     directory = tmp_path_factory.mktemp(f"audience-{request.param}")
-    if request.param == "sqlite":
-        with Stored(f"sqlite:///{directory / 'relay.db'}", directory) as opened:
-            yield opened
-        return
-    server = request.getfixturevalue("postgres_server")
-    url = _apart(server.create())
-    with Stored(url, directory) as opened:
+    with empty_store(request.param, directory) as url, Stored(url, directory) as opened:
         yield opened
-    _apart(server.drop(url))

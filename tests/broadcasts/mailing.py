@@ -12,7 +12,7 @@ from relay.store.audience import contacts
 from relay.store.audience.contacts import Contact
 from tests.support.served import Tenant
 
-WITHIN = 20.0  # seconds for mail to arrive
+WITHIN = 30.0  # seconds for mail to arrive
 
 
 class Mailing:

@@ -137,15 +137,13 @@ class Run:
         self.threads: list[threading.Thread] = []
 
     def run(self, kills: int) -> Books:
-        """So many deaths under load, then peace, then the books."""
+        """So many lives under load, each with its death, then peace, then the books."""
         key = self.relay.key()
-        elsewhere = ("broadcast",) if self.workers else ("broadcast", "handover")  # tests/broadcasts/test_crashes.py goes through the first
-        turns = [p for p in POINTS if not p.startswith(elsewhere)]
-        self.chance.shuffle(turns)
+        turns = self._turns()
         self._clients(key)
         try:
-            while self.kills.total() < kills:
-                self._die(turns[self.life // 2 % len(turns)] if self.life % 2 else "")
+            while self.life < kills:
+                self._die("" if self.life % 2 else turns[self.life // 2 % len(turns)])
             self._start("")
             self.ledger.stop.wait(0.5)
         finally:
@@ -157,6 +155,15 @@ class Run:
             return asyncio.run(self._books())
         finally:
             self.relay.stop()
+
+    def _turns(self) -> list[str]:
+        """The fault points in the order of their lives: with workers those of the handover first, without them all others.
+
+        Those of broadcasts are gone through in tests/broadcasts/test_crashes.py.
+        """
+        turns = [point for point in POINTS if not point.startswith("broadcast") and (self.workers or not point.startswith("handover"))]
+        self.chance.shuffle(turns)
+        return sorted(turns, key=lambda point: not point.startswith("handover"))
 
     def _clients(self, key: str) -> None:
         self.threads = [threading.Thread(target=self.ledger.client, args=(self.relay.smtp, key, number), daemon=True) for number in range(CLIENTS)]
@@ -274,11 +281,11 @@ def run(directory: Path, kills: int, seed: int, *, workers: int = 0, store_url: 
     return books
 
 
-def together(relays: Sequence[tuple[Path, int, str]], kills: int, seed: int) -> list[Books]:
-    """`run` for each of these relays (directory, workers, store url), side by side: a start keeps one core busy for a second."""
-    print(f"crash suite: seed {seed}, {kills} kills each", flush=True)
+def together(relays: Sequence[tuple[Path, int, str, int]], seed: int) -> list[Books]:
+    """`run` for each of these relays (directory, workers, store url, kills), side by side."""
+    print(f"crash suite: seed {seed}, {', '.join(str(kills) for *_, kills in relays)} kills", flush=True)
     with ThreadPoolExecutor(len(relays)) as threads:
-        running = [threads.submit(run, directory, kills, seed, workers=workers, store_url=url) for directory, workers, url in relays]
+        running = [threads.submit(run, directory, kills, seed, workers=workers, store_url=url) for directory, workers, url, kills in relays]
     return [each.result() for each in running]
 
 

@@ -1,10 +1,8 @@
 """A relay on each database for the pages' tests; a test gets a project of its own, and a visitor who is signed in to it."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 
+from tests.support.databases import DATABASES
 from tests.support.served import Served
 from tests.support.visitor import visiting
 
@@ -24,23 +22,11 @@ def chromium(need):
         running.close()
 
 
-def _apart(work):
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory):
+@pytest.fixture(scope="package", params=DATABASES)
+def served(request, tmp_path_factory, empty_store):
     directory = tmp_path_factory.mktemp(f"dashboard-{request.param}")
-    if request.param == "sqlite":
-        with Served(directory, f"sqlite:///{directory / 'relay.db'}") as relay:
-            yield relay
-        return
-    server = request.getfixturevalue("postgres_server")
-    url = _apart(server.create())
-    with Served(directory, url) as relay:
+    with empty_store(request.param, directory) as url, Served(directory, url) as relay:
         yield relay
-    _apart(server.drop(url))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import io
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from tests.dashboard.conftest import _apart
+from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer
 from tests.support.served import Served
 from tests.support.visitor import held, visiting, words
@@ -18,20 +18,13 @@ FILE = "Email Address,First Name,plan,=cmd\nada@example.com,Ada,pro,1\nbob@examp
 START, AGAIN = "/dashboard/contacts/import/start", "/dashboard/contacts/import/preview"
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=DATABASES)
+def served(request, tmp_path_factory, empty_store):
     directory = tmp_path_factory.mktemp(f"dashboard-imports-{request.param}")
     with DnsServer(ZONES) as dns:
         options = {"RELAY_DNS__NAMESERVERS": dns.address}
-        if request.param == "sqlite":
-            with Served(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
-                yield relay
-            return
-        server = request.getfixturevalue("postgres_server")
-        url = _apart(server.create())
-        with Served(directory, url, **options) as relay:
+        with empty_store(request.param, directory) as url, Served(directory, url, **options) as relay:
             yield relay
-        _apart(server.drop(url))
 
 
 def previewed(visitor, data=FILE, name="contacts.csv", **fields):

@@ -1,21 +1,15 @@
 """A relay on each database that takes mail to us on a port of its own; what it sends arrives in a sink, whose mail the tests send back."""
 
-import asyncio
 import smtplib
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 import trustme
 
+from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer
 from tests.support.ports import free_port
 from tests.support.served import Served
-
-
-def _apart(work):
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 class Receiving(Served):
@@ -50,18 +44,11 @@ class Receiving(Served):
 @contextmanager
 def receiving(request, directory, **options):
     """A relay on the database that the fixture's parameter names."""
-    if request.param == "sqlite":
-        with Receiving(directory, f"sqlite:///{directory / 'relay.db'}", **options) as relay:
-            yield relay
-        return
-    server = request.getfixturevalue("postgres_server")
-    url = _apart(server.create())
-    with Receiving(directory, url, **options) as relay:
+    with request.getfixturevalue("empty_store")(request.param, directory) as url, Receiving(directory, url, **options) as relay:
         yield relay
-    _apart(server.drop(url))
 
 
-@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="package", params=DATABASES)
 def served(request, tmp_path_factory):
     with receiving(request, tmp_path_factory.mktemp(f"inbound-{request.param}")) as relay:
         yield relay

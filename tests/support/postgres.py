@@ -1,7 +1,7 @@
 """A real PostgreSQL for a test session: RELAY_TEST_POSTGRES if set, else a private cluster made from the installed server.
 
-The cluster lives in a directory of its own, listens on a free loopback port, keeps fsync on (what we promise rests on it) and runs as an unprivileged
-user, since PostgreSQL refuses to be root. A test gets a database of its own, copied from a template, and drops it.
+The cluster lives in a directory of its own, listens on a free loopback port and runs as an unprivileged user, since PostgreSQL refuses to be root. It
+keeps fsync on unless told otherwise: what we promise rests on it, and benchmarks measure it.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ class Postgres:
 
 
 @contextmanager
-def server() -> Iterator[Postgres]:
-    """The server of the session; stops it, by its pid, at the end."""
+def server(**options: str) -> Iterator[Postgres]:
+    """The server of the session, with these options beside our own; stops it, by its pid, at the end."""
     given = os.environ.get("RELAY_TEST_POSTGRES")  # postgresql://user:password@host:port, with the right to create databases
     if given:
         yield Postgres(given.rstrip("/"))
         return
     directory = Path(tempfile.mkdtemp(prefix="relay-pg-"))
     try:
-        with cluster(directory) as running:
+        make(directory)
+        with serving(directory, free_port(), **options) as running:
             yield running
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -80,11 +81,11 @@ def make(directory: Path) -> None:
 
 
 @contextmanager
-def serving(directory: Path, port: int) -> Iterator[Postgres]:
-    """The cluster of this directory as long as the context lasts; its end is a crash, after which it may be served again."""
+def serving(directory: Path, port: int, **more: str) -> Iterator[Postgres]:
+    """The cluster of this directory, with more options, as long as the context lasts; its end is a crash, after which it may be served again."""
     options = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200, "fsync": "on", "shared_buffers": "64MB",
-        "autovacuum_naptime": "1h", "logging_collector": "off",
+        "autovacuum_naptime": "1h", "logging_collector": "off", **more,
     }
     command = [need("postgres"), "-D", str(directory / "data"), *(part for name, value in options.items() for part in ("-c", f"{name}={value}"))]
     with (directory / "log").open("ab") as log:

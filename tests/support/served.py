@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -19,6 +20,9 @@ from relay.store import keys as stored_keys
 from tests.support.ports import free_port
 from tests.support.sink import Sink
 from tests.support.thread import Threaded
+
+PATIENCE = 30.0  # seconds that a test waits for what must happen
+FIRST, LAST = 0.01, 0.1  # seconds between two looks: what is quick is seen at once, what takes its time is not slowed by being asked
 
 
 class Served(Threaded):
@@ -99,21 +103,14 @@ class Tenant:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    def until(self, path: str, ready: Any, seconds: float = 15.0) -> Any:
-        """What `path` answers once `ready(answer)`; asks anew each time the relay has committed something, at the latest when the time is over."""
-        return self.served.call(_until(self, path, ready), seconds)
-
-
-async def _until(tenant: Tenant, path: str, ready: Any) -> Any:
-    """Look, and look again after each further commit of the relay."""
-    import asyncio
-
-    async with httpx.AsyncClient(base_url=tenant.served.base, headers={"Authorization": f"Bearer {tenant.key}"}, timeout=10) as client:
-        while True:
-            answer = (await client.get(path)).json()
-            if ready(answer):
-                return answer
-            await asyncio.sleep(0.02)
+    def until(self, path: str, ready: Any, seconds: float = PATIENCE) -> Any:
+        """What `path` answers once `ready(answer)`; asks again and again, each time a little later, and fails when the time is over."""
+        end, pause = time.monotonic() + seconds, FIRST
+        while not ready(answer := self.http.get(path).json()):
+            assert time.monotonic() < end, f"{path} still answers {answer}"
+            time.sleep(pause)
+            pause = min(pause * 1.5, LAST)
+        return answer
 
 
 def arrived(served: Served, tenant: Tenant, sent: dict[str, Any]) -> tuple[EmailMessage, Any]:

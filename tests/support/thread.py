@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Self
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
 
 try:
     from uvloop import new_event_loop
@@ -54,3 +56,9 @@ class Threaded:
 
     def __exit__(self, *exc) -> None:
         self.stop()
+
+
+def apart(work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine run on a loop and thread of its own, so that a plain fixture can serve plain and async tests."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
