@@ -1,7 +1,7 @@
 """What every test may ask for: a store on each database, real programs, free ports, an event loop, and a limit on its time.
 
     store_url           the URL of an empty store, once on SQLite and once on PostgreSQL
-    postgres_url        a PostgreSQL database with our tables and nothing in them; sqlite_url: a file that is not there yet
+    postgres_url        a PostgreSQL database with our tables and nothing in them; sqlite_url such a file; new_sqlite_url a file that is not there yet
     empty_store(...)    the same for fixtures of a wider scope
     need("swaks")       the path of a program; without it the test is skipped, or fails where CI is set
     free_port()         a loopback port
@@ -16,6 +16,7 @@ import faulthandler
 import functools
 import inspect
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -34,6 +35,7 @@ try:
 except ImportError:
     uvloop = None
 
+from relay.store.engine import Store
 from tests.support import peers, ports, postgres
 from tests.support.databases import DATABASES, Databases
 from tests.support.thread import apart
@@ -164,9 +166,27 @@ def empty_store(request: pytest.FixtureRequest) -> Callable[[str, Path], Abstrac
     return made
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with our tables and nothing in them, to copy: a fifth of the time that making them takes."""
+    directory = tmp_path_factory.mktemp("template")
+
+    async def make() -> Path:
+        path = directory / "relay.db"
+        await (await Store.open(f"sqlite:///{path}", directory, accept_old_sqlite=True)).close()
+        return path
+
+    return apart(make())
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Any) -> str:
-    return f"sqlite:///{tmp_path / 'relay.db'}"
+def sqlite_url(tmp_path: Path, sqlite_template: Path) -> str:
+    return f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path / 'relay.db')}"
+
+
+@pytest.fixture
+def new_sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'new.db'}"
 
 
 @pytest.fixture(params=DATABASES)
