@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -11,6 +10,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+
+from relay.store import projects
+from relay.store.engine import Store
+from tests.support.thread import apart
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,15 +27,51 @@ def run_pytest(directory: Path, source: str, *arguments: str, **environ: str) ->
     return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=directory, check=False)
 
 
-async def test_a_store_is_empty_and_ours(store_url):
-    if store_url.startswith("sqlite"):
-        assert sqlite3.connect(store_url.removeprefix("sqlite:///")).execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-        return
-    connection = await asyncpg.connect(store_url)
-    assert await connection.fetchval("SELECT count(*) FROM projects") == 0
-    assert await connection.fetchval("SHOW fsync") == "on"
-    await connection.execute("CREATE TABLE mine (n int)")
-    await connection.close()
+async def test_a_store_is_empty_and_ours(store_url, tmp_path):
+    store = await Store.open(store_url, tmp_path / "data", min_free=0, reserve=0, accept_old_sqlite=True)
+    assert await store.read(lambda conn: conn.exec_driver_sql("SELECT count(*) FROM projects").scalar()) == 0
+    await store.write(projects.add, projects.Project(1, "mine", {}, 1.0))
+    await store.close()
+
+
+@pytest.mark.parametrize(("change", "kept"), [
+    ("INSERT INTO projects (id, name, settings, created_at) VALUES (1, 'mine', '{}', 1)", True),
+    ("SELECT nextval('changes_id_seq')", True),
+    ("CREATE TABLE mine (n int)", False),
+    ("ALTER TABLE projects ADD COLUMN mine int", False),
+    ("DROP INDEX domains_by_name", False),
+    ("ANALYZE", False),
+    ("UPDATE alembic_version SET version_num = '0000'", False),
+    ("INSERT INTO projects (id, name, settings, created_at) SELECT n, n::text, '{}', 1 FROM generate_series(1, 3000) n", False),
+], ids=["a row", "a sequence", "a table", "a column", "an index", "statistics", "a version", "much"])
+def test_a_database_is_given_on_only_as_it_was(databases, change, kept):
+    url = apart(databases.take())
+    apart(execute(url, change))
+    apart(databases.give_back(url))
+    assert (url in databases.free) == kept
+    if kept:
+        assert apart(execute(url, "SELECT count(*) + (nextval('changes_id_seq') - 1) FROM projects")) == 0
+
+
+def test_who_is_still_connected_is_cut_off(databases):
+    async def leave():
+        url = await databases.take()
+        left = await asyncpg.connect(url)
+        await left.execute("BEGIN; LOCK TABLE projects")
+        await databases.give_back(url)
+        return url, left.is_closed()
+
+    url, closed = apart(leave())
+    assert (url in databases.free, closed) == (True, True)
+
+
+async def execute(url, statement):
+    """The first value of a statement on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
 
 
 @pytest.mark.both_loops
