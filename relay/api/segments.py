@@ -92,6 +92,19 @@ async def list_segments(here: Core, who: Owner, page: Paging, audience_id: str |
     return listed("segments", found, page, lambda each: shown(each, counts.get(each.id), known_as))
 
 
+async def uncounted(here: Relay, who: Principal, page: Page) -> dict[str, Any]:
+    """As list_segments, without the numbers of members, which may take long."""
+    found = await here.store.read(segments.paged_list, who.project, page, None)
+    known_as = await _names(here, who.project, *found.rows)
+    return listed("segments", found, page, lambda each: shown(each, None, known_as))
+
+
+async def described(here: Relay, who: Principal, segment_id: str) -> dict[str, Any]:
+    """A segment without the number of its members, which may take long."""
+    found = await here.store.read(segments.get, who.project, _id(segment_id))
+    return shown(found, None, await _names(here, who.project, found))
+
+
 @router.post("/segments/preview")
 async def preview_segment(here: Core, who: Owner, given: RulesInput) -> Any:
     """How many contacts some rules are true of, and the rules in words."""

@@ -64,13 +64,13 @@ async def create(visit: Visit) -> Response:
 
 
 async def edit(visit: Visit) -> Response:
-    segment = await segments.get_segment(visit.here, visit.who, visit.number("segment_id"))
+    segment = await segments.described(visit.here, visit.who, visit.number("segment_id"))
     return await _page(visit, segment, None if segment["rules"] is None else rules.shown(segment["rules"]))
 
 
 async def change(visit: Visit) -> Response:
     name = visit.number("segment_id")
-    segment = await segments.get_segment(visit.here, visit.who, name)
+    segment = await segments.described(visit.here, visit.who, name)
 
     async def act(wanted: Any) -> Any:
         given = SegmentChange(**_given(visit)) if segment["rules"] is None else SegmentChange(**_given(visit), rules=wanted)

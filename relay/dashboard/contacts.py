@@ -29,8 +29,10 @@ async def every(visit: Visit) -> Response:
     """The list, newest first."""
     search, state = visit.asked("search")[:SEARCH], visit.asked("state")
     wanted = {"subscribed": False, "unsubscribed": True}.get(state)
+    if (search or wanted is not None) and await visit.later():
+        return visit.show("contacts/list.html", later=True, search=search, state=state, states=STATES)
     found = await contacts.list_contacts(visit.here, visit.who, visit.page(), search=search or None, segment_id=None, audience_id=None, unsubscribed=wanted)
-    return visit.show("contacts/list.html", **found, search=search, state=state, states=STATES)
+    return visit.show("contacts/list.html", **found, later=False, search=search, state=state, states=STATES)
 
 
 async def new(visit: Visit) -> Response:

@@ -15,7 +15,6 @@ from markupsafe import escape
 from starlette.responses import HTMLResponse, Response
 
 from relay import copies, templates
-from relay.api import contacts
 from relay.api.templates import number_of
 from relay.dashboard import view
 from relay.dashboard.captured import framed
@@ -28,7 +27,7 @@ from relay.store.audience import contacts as people
 from relay.store.pages import Page
 
 SEARCH = 200  # characters
-SUGGESTED = Page(1, 10)  # contacts that a search for whose eyes to use shows
+SUGGESTED = 10  # contacts that a search for whose eyes to use shows
 NEWEST = Page(1, 1)
 LINKS = {name: "https://relay.invalid/" for name in templates.LATER}  # made when the copy is made; a preview leads nowhere
 
@@ -110,10 +109,9 @@ def shown(texts: Texts) -> Response:
 
 
 async def suggestions(visit: Visit) -> Response:
-    """Contacts whose address or name has what was typed: options of a list."""
-    found = await contacts.list_contacts(visit.here, visit.who, SUGGESTED, search=visit.asked("contact")[:SEARCH] or None, segment_id=None, audience_id=None,
-                                         unsubscribed=None)
-    return HTMLResponse(view.render("preview/people.html", {"contacts": found["contacts"]}))
+    """Contacts whose address begins with what was typed, and new ones that have it anywhere: options of a list."""
+    found = await visit.here.store.read(people.suggested, visit.who.project, visit.asked("contact")[:SEARCH], SUGGESTED)
+    return HTMLResponse(view.render("preview/people.html", {"contacts": found}))
 
 
 ROUTES = (post("/preview/words", words), post("/preview/frame", frame), get("/preview/contacts", suggestions))

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from relay.api import contacts, segments
+from relay.api import segments
 from relay.api.segments import MembersInput
 from relay.dashboard.visit import Visit, get, post
+from relay.store.audience import contacts as people
 from relay.store.pages import Page
 
 SEARCH = 200  # characters
-FOUND = Page(1, 10)  # contacts that a search for members shows
+FOUND = 10  # contacts that a search for members shows
 DAYS = 90  # of growth
 
 
 async def every(visit: Visit) -> Response:
-    return visit.show("segments/list.html", **await segments.list_segments(visit.here, visit.who, visit.page(), audience_id=None))
+    if later := await visit.later():
+        found = await segments.uncounted(visit.here, visit.who, visit.page())
+    else:
+        found = await segments.list_segments(visit.here, visit.who, visit.page(), audience_id=None)
+    return visit.show("segments/list.html", **found, later=later)
 
 
 async def one(visit: Visit) -> Response:
     """A segment and its members; `find` looks for contacts to put on the list of a static one."""
     name, search, find = visit.number("segment_id"), visit.asked("search")[:SEARCH], visit.asked("find")[:SEARCH]
-    segment = await segments.get_segment(visit.here, visit.who, name)
-    members = await segments.list_members(visit.here, visit.who, visit.page(), name, search=search or None)
-    found: Any = {"contacts": []}
-    if find and segment["type"] == "static":
-        found = await contacts.list_contacts(visit.here, visit.who, FOUND, search=find, segment_id=None, audience_id=None, unsubscribed=None)
     growth = await segments.get_growth(visit.here, visit.who, name, days=DAYS)
+    if later := await visit.later():
+        segment, members = await segments.described(visit.here, visit.who, name), {"contacts": [], "pagination": None}
+    else:
+        segment = await segments.get_segment(visit.here, visit.who, name)
+        members = await segments.list_members(visit.here, visit.who, visit.page(), name, search=search or None)
+    found = await _found(visit, find) if find and segment["type"] == "static" else []
     return visit.show("segments/one.html", segment=segment, members=members["contacts"], pagination=members["pagination"], search=search, find=find,
-                      found=found["contacts"], growing=growth["available"])
+                      found=found, growing=growth["available"], later=later)
+
+
+async def _found(visit: Visit, find: str) -> list[people.Contact]:
+    """Contacts to be put on a list: of very many first those that are found at once, and all with `whole` "find"."""
+    if visit.asked("whole") != "find":
+        return await visit.here.store.read(people.suggested, visit.who.project, find, FOUND)
+    return (await visit.here.store.read(people.paged, visit.who.project, Page(1, FOUND), people.Filter(find))).rows
 
 
 async def growth(visit: Visit) -> Response:

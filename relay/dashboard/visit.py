@@ -19,6 +19,7 @@ from relay.dashboard.session import Session
 from relay.errors import Invalid, RelayError
 from relay.mail import ids
 from relay.mail.message import Principal
+from relay.store.audience import contacts
 from relay.store.pages import Page
 
 if TYPE_CHECKING:
@@ -114,6 +115,10 @@ class Visit:
         kept |= {name: str(value) for name, value in changes.items() if value is not None}
         query = str(QueryParams(kept))
         return self.request.url.path + (f"?{query}" if query else "")
+
+    async def later(self) -> bool:
+        """Whether what takes long with very many contacts is left to a part that the page fetches (macro `later`), which asks with `whole`."""
+        return not self.asked("whole") and self.who is not None and await self.here.store.read(contacts.many, self.who.project)
 
     def show(self, template: str, /, code: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
         """The page. `error` is said at its top, and its status is the answer's."""

@@ -18,6 +18,7 @@ from relay.store.pages import Found, Page
 from relay.store.upsert import insert
 
 KEYS = 500  # addresses or ids of one question
+RECENT = 5_000  # newest of very many contacts, among which a suggestion is looked for anywhere in the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,23 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
     query = select(*COLUMNS).where(where(project, wanted))
     found = pages.take(conn, query, contacts.c.id, which, name=name if wanted.rule is None or wanted.name else None, rare=rare)
     return Found([made(row) for row in found.rows], found.total, found.last)
+
+
+def many(conn: Connection, project: int) -> bool:
+    """Whether a project has so many contacts that to pick some of them takes long."""
+    return bool(conn.info["samples"].large(conn, select(contacts.c.id).where(contacts.c.project_id == project), ("contacts", project)))
+
+
+def suggested(conn: Connection, project: int, text: str, limit: int) -> list[Contact]:
+    """Up to `limit` contacts for who has typed this: whose address begins with it, then those that have it anywhere, of very many only the newest."""
+    folded, recent = fold(text), RECENT if many(conn, project) else pages.MANY
+    begins = select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.key >= folded, contacts.c.key < f"{folded}\uffff")
+    found = {row.id: made(row) for row in conn.execute(begins.order_by(contacts.c.key).limit(limit))} if folded else {}
+    newest = select(contacts.c.id).where(contacts.c.project_id == project).order_by(contacts.c.id.desc()).limit(recent)
+    within = select(*COLUMNS).where(contacts.c.id.in_(newest), contacts.c.search.contains(folded, autoescape=True)).order_by(contacts.c.id.desc())
+    if len(found) < limit:
+        found |= {row.id: made(row) for row in conn.execute(within.limit(limit))}
+    return list(found.values())[:limit]
 
 
 def after(conn: Connection, project: int, number: int, wanted: Filter, limit: int) -> list[Contact]:
