@@ -26,7 +26,7 @@ from typing import Any
 import httpx2 as httpx
 
 from bench.imports import mail
-from bench.load import fsync_latency
+from bench.load import cpu, fsync_latency
 from relay.mail.ids import Maker
 from relay.store import bulk, projects
 from relay.store.audience.schema import activity, contacts
@@ -91,8 +91,11 @@ def timed(act: Callable[[], Any]) -> float:
 def measured(name: str, where: Running, act: Callable[[], Any], rounds: int = ROUNDS) -> None:
     """The first time, and the median and the worst of those after, while mail flows."""
     with mail(where) as meter:
+        before = cpu(where.process.pid)
         first, *others = (timed(act) for _ in range(rounds))
-    print(f"  {name:28} first {first:7.1f} ms  median {statistics.median(others):7.1f}  worst {max(others):7.1f}  {meter.told()}", flush=True)
+        used = (cpu(where.process.pid) - before) / rounds * 1e3
+    took = f"first {first:7.1f} ms  median {statistics.median(others):7.1f}  worst {max(others):7.1f}  CPU {used:6.1f} ms"
+    print(f"  {name:28} {took}  {meter.told()}", flush=True)
 
 
 def page(api: httpx.Client, path: str, **query: Any) -> Any:
@@ -136,7 +139,7 @@ def run(where: Running, idle: float) -> None:
         for _ in range(2):  # the first warms up
             with mail(where) as meter:
                 time.sleep(idle)
-        print(f"  {'idle':59} {meter.told()}", flush=True)
+        print(f"  {'idle':74} {meter.told()}", flush=True)
         segment = api.post("/segments", json={"name": "Three", "rules": THREE}).raise_for_status().json()["id"]
         measured("count, three conditions", where, lambda: api.post("/segments/preview", json={"rules": THREE}).raise_for_status())
         pages(api, where, "contacts", "/contacts")

@@ -98,6 +98,7 @@ async def queued(relay: Any, project: int, count: int) -> tuple[float, float, fl
 
 
 def figures(count: int) -> None:
+    from relay import heap
     from relay.control import domains
     from tests.support.served import Served
 
@@ -108,6 +109,7 @@ def figures(count: int) -> None:
             if signed:
                 served.act(domains.add, name="bench.example", project=tenant.project)
             served.call(_still(served.relay), 30)
+            heap.settle()  # as a relay does when it serves
             rate, cpu, renderer, halfway, end = served.call(queued(served.relay, tenant.number, count), 3_600)
             print(f"queued, {name:20} {rate:8.0f} copies/s   CPU a copy {cpu:.0f} us here and {renderer:.0f} us beside, so at most "
                   f"{1e6 / max(cpu, renderer):.0f}/s on two free cores   memory {halfway:.0f} MB halfway, {end:.0f} MB at the end", flush=True)

@@ -6,6 +6,7 @@
     again    the same file once more, with nothing new in it
     export   all contacts as CSV, and as JSON
     smtp     milliseconds from MAIL to the 250 after DATA, at RATE messages a second: idle, and during each of these
+    CPU      of the relay and its readers, mail too, a row: what a busy machine changes least; PostgreSQL's own is not in it
     memory   resident octets of the relay and its readers, at most, above what it has idle
 """
 
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from bench.load import fsync_latency, resident
+from bench.load import cpu, fsync_latency, resident
 from relay.mail.ids import Maker
 from relay.store import projects, suppressions
 from relay.store.engine import JOBS, Store
@@ -125,10 +126,10 @@ def bring_out(api: httpx.Client, form: str) -> int:
 
 def measured(name: str, where: Running, act: Callable[[], int]) -> None:
     with mail(where) as meter:
-        started = time.monotonic()
+        started, before = time.monotonic(), cpu(where.process.pid)
         rows = act()
-        took = time.monotonic() - started
-    print(f"  {name:12} {rows / took:9,.0f} rows/s  {meter.told()}", flush=True)
+        took, used = time.monotonic() - started, cpu(where.process.pid) - before
+    print(f"  {name:12} {rows / took:9,.0f} rows/s {used / rows * 1e6:5.0f} us CPU a row  {meter.told()}", flush=True)
 
 
 def run(where: Running, path: Path, idle: float) -> None:
@@ -137,7 +138,7 @@ def run(where: Running, path: Path, idle: float) -> None:
         for _ in range(2):
             with mail(where) as meter:
                 time.sleep(idle)
-        print(f"  {'idle':12} {'':16}  {meter.told()}", flush=True)
+        print(f"  {'idle':12} {'':32}  {meter.told()}", flush=True)
         measured("import", where, lambda: take_in(api, path))
         measured("again", where, lambda: take_in(api, path))
         measured("export csv", where, lambda: bring_out(api, "csv"))
