@@ -159,9 +159,10 @@ class Run:
     def _turns(self) -> list[str]:
         """The fault points in the order of their lives: with workers those of the handover first, without them all others.
 
-        Those of broadcasts are gone through in tests/broadcasts/test_crashes.py.
+        Those of broadcasts and workflows are gone through in their own test_crashes.py.
         """
-        turns = [point for point in POINTS if not point.startswith("broadcast") and (self.workers or not point.startswith("handover"))]
+        elsewhere = ("broadcast", "workflow") if self.workers else ("broadcast", "workflow", "handover")
+        turns = [point for point in POINTS if not point.startswith(elsewhere)]
         self.chance.shuffle(turns)
         return sorted(turns, key=lambda point: not point.startswith("handover"))
 
