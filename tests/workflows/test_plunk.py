@@ -99,6 +99,17 @@ def test_a_segment_is_a_trigger_and_a_question(owner, plunk):
     assert [each["exitReason"] for each in plunk.executions(flow, 1, "EXITED")] == ["no pro"]
 
 
+def test_an_event_knows_the_workflows_that_need_it(owner, other, plunk):
+    flow = plunk.flow(eventName="signed_up")
+    plunk.step(flow, "WAIT_FOR_EVENT", eventName="bought", timeout=60)
+    wanted = [{"id": flow["id"], "name": "Flow"}]
+    for name, used in (("signed_up", wanted), ("bought", wanted), ("left", [])):
+        found = owner.get(f"/plunk/events/{name}/usage")
+        assert (found["workflows"], found["canDelete"]) == (used, not used)
+    assert other.get("/plunk/events/bought/usage")["workflows"] == []
+    assert owner.http.delete("/plunk/events/bought").status_code == 400
+
+
 def test_manual_executions_are_begun_and_cancelled(owner, plunk):
     flow = plunk.flow(triggerType="MANUAL", eventName=None)
     plunk.lead(flow, flow["steps"][0]["id"], plunk.step(flow, "DELAY", amount=1, unit="days"))

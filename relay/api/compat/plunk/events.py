@@ -19,6 +19,7 @@ from relay.store import namings
 from relay.store.audience import contacts
 from relay.store.engine import JOBS
 from relay.store.events import Event
+from relay.store.workflows import workflows
 
 router = APIRouter(tags=["Events"])
 
@@ -59,22 +60,33 @@ async def list_of_contact(here: Core, who: Owner, contact_id: str, walk: Walking
 
 @router.get("/events/{name}/usage")
 async def get_usage(here: Core, who: Owner, name: str) -> Any:
-    """The segments that ask about an event."""
-    used = await here.store.read(asking, who.project, "activity", OURS.get(name, name))
-    return {"eventName": name, "segments": used, "workflows": [], "canDelete": not used}
+    """The segments that ask about an event, and the workflows that begin by it or wait for it."""
+    ours = OURS.get(name, name)
+    used = await here.store.read(asking, who.project, "activity", ours)
+    flows = await here.store.read(listening, who.project, ours)
+    return {"eventName": name, "segments": used, "workflows": flows, "canDelete": not used and not flows}
 
 
 @router.delete("/events/{name}")
 async def delete_event(here: Core, who: Owner, name: str) -> Any:
-    """Forget all tracked events of a name; 400 for the system's own, and while a segment asks about it."""
+    """Forget all tracked events of a name; 400 for the system's own, and while a segment asks about it or a workflow listens for it."""
     if reserved(name):
         raise Bad("name", f"{name} is an event of the system's own")
     used = await here.store.read(asking, who.project, "activity", name)
     if used:
         raise Bad("name", f"{name} is used by the segment {used[0]['name']}")
+    flows = await here.store.read(listening, who.project, name)
+    if flows:
+        raise Bad("name", f"{name} is used by the workflow {flows[0]['name']}")
     while await here.store.write(namings.forget, who.project, name, lane=JOBS):
         pass
     return {"success": True, "eventName": name}
+
+
+def listening(conn: Any, project: int, name: str) -> list[dict[str, str]]:
+    """The workflows of a project that begin by an event or wait for it."""
+    return [{"id": each.public_id, "name": each.name} for each, version in workflows.using(conn, project)
+            if each.config.get("event") == name or any(node["config"].get("event") == name for node in version.nodes)]
 
 
 async def _page(here: Any, who: Any, walk: Any, types: tuple[str, ...], contact: int | None) -> dict[str, Any]:
