@@ -96,7 +96,8 @@ def _told(found: dict[str, Any]) -> str:
 
 
 def _ahead(found: dict[str, Any]) -> str:
-    head = f"{found['recipients']} people, {span(found['seconds'])}" + (f", limited by {found['limited_by']}" if found["limited_by"] else "")
+    people = "1 person" if found["recipients"] == 1 else f"{found['recipients']} people"
+    head = f"{people}, {span(found['seconds'])}" + (f", limited by {found['limited_by']}" if found["limited_by"] else "")
     skipped = "".join(f"\nleft out: {count} {printable(reason)}" for reason, count in found["skipped_by_reason"].items())
     sites = table(("SITE", "PEOPLE", "TIME"), [(s["site"], s["recipients"], span(s["seconds"])) for s in found["sites"]])
     return f"{head}{skipped}" + (f"\n\n{sites}" if sites else "")

@@ -12,7 +12,7 @@ from relay.control import Control
 from relay.errors import Invalid, NotFound
 from relay.mail import address as mail_address
 from relay.mail import ids
-from relay.store import messages, projects, suppressions
+from relay.store import messages, projects, suppression_rules, suppressions
 from relay.store.attempts import Attempt
 from relay.store.messages import Timeline
 from relay.store.suppressions import said
@@ -50,6 +50,9 @@ async def _suppressions(control: Control, text: str, owner: int | None) -> list[
         for entry in await control.store.read(suppressions.of, project.id, text):
             found.append({"project": project.name, "address": entry.address, "reason": entry.reason, "scope": entry.scope, "evidence": said(entry.evidence),
                           "created_at": iso(entry.created_at), "expires_at": iso(entry.expires_at)})
+        if rule := suppression_rules.first(await control.store.read(suppression_rules.of, project.id), text):
+            found.append({"project": project.name, "address": text, "reason": "rule", "scope": "all", "evidence": {"rule": rule.name, "id": rule.public_id},
+                          "created_at": iso(rule.created_at), "expires_at": None})
     return found
 
 

@@ -6,9 +6,14 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import func, select
 
 from relay.control import queue
+from relay.mail import ids
 from relay.metrics import REGISTRY
+from relay.store import retention
+from relay.store.broadcasts.schema import ledger
+from relay.store.retention import Keep
 from tests.broadcasts.test_sending import addresses, expected
 
 
@@ -220,3 +225,21 @@ def test_a_broadcast_that_stalls_is_seen_by_its_metric(tenant):
     tenant.until(f"/broadcasts/{number}", lambda b: b["delivered"] == 1)
     tenant.until(f"/broadcasts/{number}", lambda _: stalled() == 0)
     tenant.post(f"/broadcasts/{number}/cancel")
+
+
+def test_who_got_it_is_forgotten_in_time_and_its_figures_are_not(tenant, other):
+    """[retention] ledger; one that has not ended keeps its rows, and a broadcast that is deleted takes them along."""
+    (number, _), (going, _) = started(tenant, 1), started(other, 3)
+    tenant.sent(number)
+    relay = tenant.served.relay
+    kept = Keep(*[1e9] * 6, ledger=0.0)
+    gone = tenant.served.call(retention.sweep(relay.store, kept, relay.clock.now() + 1), 60)
+    assert gone.ledger >= 1
+    assert tenant.ledger(number) == []
+    assert tenant.get(f"/broadcasts/{number}")["delivered"] == 1
+    assert len(other.ledger(going)) == 3
+    other.post(f"/broadcasts/{going}/cancel")
+    other.delete(f"/broadcasts/{going}")
+    assert other.http.get(f"/broadcasts/{going}").status_code == 404
+    left = select(func.count()).where(ledger.c.broadcast_id == ids.internal(going))
+    assert tenant.served.call(relay.store.read(lambda conn: conn.scalar(left))) == 0

@@ -2,6 +2,7 @@
 
 import pytest
 
+from relay.control import explain
 from tests.compat.test_plunk_sending import SENDING
 
 ROWS = {
@@ -76,6 +77,8 @@ def test_mail_to_whom_a_rule_stops_is_captured_and_never_leaves(plunk, other):
     answer = plunk.http.post("/emails", json={"from": SENDING["from"], "to": ["x@stopped.example"], "subject": "Hi", "text": "Hi"})
     assert answer.status_code == 422
     assert 'change the rule "No customers"' in answer.json()["error"]
+    told = plunk.tenant.served.act(explain.explain, what="nobody@stopped.example")["suppressions"]
+    assert [(each["project"], each["reason"], each["evidence"]["rule"]) for each in told] == [(plunk.tenant.project, "rule", "No customers")]
     theirs = other.post("/v1/send", {**SENDING, "to": "lee@stopped.example"})["data"]["emails"][0]["email"]
     other.tenant.until(f"/emails/{theirs}", lambda got: got["status"] == "delivered")
     assert other.get("/suppressions/emails") == {"emails": [], "nextCursor": None}
