@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
-from tests.dashboard.test_browser import AXE, HOSTILE, TAGS, browser, page, sign_in  # noqa: F401  fixtures
+from tests.dashboard.test_browser import AXE, HOSTILE, TAGS, browser, page, pictured, sign_in  # noqa: F401  fixtures
 from tests.support.ports import free_port
 from tests.support.served import Served
+from tests.workflows.flowing import letter, line, node
 
 PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1", "/broadcasts", "/broadcasts/new",
          "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people",
          "/workflows", "/workflows/new", "/workflows/{workflow}")
+PICTURES = {"dashboard-broadcast": "/broadcasts/{sent}", "dashboard-template": "/templates/{template}", "dashboard-workflow": "/workflows/{workflow}"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def laptop(tmp_path_factory):
 @pytest.fixture(scope="module")
 def furnished(laptop):
     me = laptop.me
-    me.post("/contacts", {"email": "ann@example.com", "first_name": "Ann"}, 201)
+    for name in ("joan", "mary", "rose", "ruth", "ann"):
+        me.post("/contacts", {"email": f"{name}@example.com", "first_name": name.title()}, 201)
     template = me.post("/templates", {"name": "Welcome", "subject": "Hello {{ first_name }}", "html": "<h1>Hello</h1>\n<p>one</p>"}, 201)["id"]
     me.post(f"/templates/{template}/publish")
     me.patch(f"/templates/{template}", {"html": "<h1>Hello</h1>\n<p>two</p>"})
@@ -37,10 +41,11 @@ def furnished(laptop):
     draft = me.post("/broadcasts", {**said, "ab_test": {"variants": wordings}}, 201)["id"]
     sent = me.post("/broadcasts", {**said, "name": "Spring"}, 201)["id"]
     me.post(f"/broadcasts/{sent}/send")
-    me.until(f"/broadcasts/{sent}", lambda told: told["status"] == "sent" and told["delivered"] == 1)
-    graph = [{"public_id": "begin", "type": "trigger"}, {"public_id": "ask", "type": "condition", "config": {"rules": [
-        {"field": "plan", "operator": "equals", "value": "gold"}]}}, {"public_id": "end", "type": "exit"}]
-    ways = [{"from_public_id": "begin", "to_public_id": "ask"}, {"from_public_id": "ask", "to_public_id": "end", "branch": "match"}]
+    me.until(f"/broadcasts/{sent}", lambda told: told["status"] == "sent" and told["delivered"] == 5)
+    gold = [{"field": "plan", "operator": "equals", "value": "gold"}]
+    graph = [node("begin", "trigger"), node("ask", "condition", rules=gold), letter("thank", "Thank you, {{ first_name }}", said["from"]),
+             node("rest", "wait", delay="3d"), letter("offer", "Have you seen gold?", said["from"]), node("end", "exit", reason="done")]
+    ways = [*line("begin", "ask"), *line("ask:match", "thank", "end"), *line("ask:no_match", "rest", "offer", "end")]
     workflow = me.post("/workflows", {"name": "Care", "trigger_type": "manual", "nodes": graph, "edges": ways}, 201)["id"]
     found = {"template": template, "draft": draft, "sent": sent, "workflow": workflow}
     return lambda path: f"/dashboard{path.format(**found)}"
@@ -113,6 +118,26 @@ def test_a_workflow_is_seen_and_tried(page, laptop, furnished):  # noqa: F811
     page.get_by_role("heading", name="What would happen to ann@example.com").wait_for()
     page.locator("svg .box.visited", has_text="Ask").wait_for()
     assert not page.faults
+
+
+def test_what_strangers_write_runs_nothing(page, laptop, furnished):  # noqa: F811
+    me, said = laptop.me, {"from": "a@shop.example", "subject": HOSTILE, "html": HOSTILE, "all_contacts": True, "name": HOSTILE[:190]}
+    template = me.post("/templates", {"name": HOSTILE[:120], "subject": HOSTILE, "html": HOSTILE}, 201)["id"]
+    draft, sent = (me.post("/broadcasts", said, 201)["id"] for _ in range(2))
+    me.post(f"/broadcasts/{sent}/schedule", {"scheduled_at": f"{time.gmtime().tm_year + 1}-01-01T00:00:00Z"})
+    flow = me.post("/workflows", {"name": HOSTILE, "trigger_type": "manual", "nodes": [node("begin", "trigger"), node("end", "exit", reason=HOSTILE)],
+                                  "edges": line("begin", "end")}, 201)["id"]
+    sign_in(page, me.key)
+    for path in ("/templates", f"/templates/{template}", "/broadcasts", f"/broadcasts/{draft}", f"/broadcasts/{draft}/review", f"/broadcasts/{sent}",
+                 f"/workflows/{flow}"):
+        page.goto(f"/dashboard{path}")
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("window.ran") is None, path
+        assert "relay_session" not in page.evaluate("document.cookie")
+
+
+def test_the_pictures_of_the_readme(page, laptop, furnished, tmp_path):  # noqa: F811
+    pictured(page, laptop, furnished, PICTURES, tmp_path)
 
 
 def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
