@@ -98,7 +98,7 @@ def _change(conn: Any, number: int, given: Mapping[str, Any], by: By) -> Changed
         told = {"email": new.email, "changed": [name for name in ("email", "first_name", "last_name", "properties", "tags")
                                                 if getattr(new, name) != getattr(old, name)]}
         if new.properties != old.properties:
-            told["properties"] = values.differing(old.properties, new.properties)
+            told["properties"] = contacts.differing(old.properties, new.properties)
         events.append(conn, [Event(by.project, "contact.updated", by.act.at, contact_id=number, data=told)])
     stopped = _remembered(conn, new, by) if new.key != old.key else ()
     wanted = given.get("unsubscribed")

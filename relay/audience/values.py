@@ -29,8 +29,6 @@ WHOLE = 2**63  # whole numbers beyond do not fit what both databases count with
 _NAME = re.compile(r'[^\x00-\x1f\x7f"\\]{1,64}')  # what a JSON path of either database spells alike
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-TOLD = 500  # characters of a value that an event tells
-
 
 def key(email: Any, field: str = "email") -> str:
     """The normal form of an address; raises Invalid."""
@@ -90,16 +88,6 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], field: str = "propert
     found = {name: value for name, value in {**old, **new}.items() if value is not None}
     if len(bulk.json(found)) > SIZE:
         raise Invalid(field, f"the properties of a contact have at most {SIZE} octets")
-    return found
-
-
-def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What changed of properties, {"plan": {"from": "free", "to": "pro"}}: null is absent, and what is long or no single value is left out on its side."""
-    found = {}
-    for name in sorted({*old, *new}):
-        if old.get(name) != new.get(name):
-            sides = {"from": old.get(name), "to": new.get(name)}
-            found[name] = {side: value for side, value in sides.items() if not isinstance(value, (Mapping, list)) and len(str(value)) <= TOLD}
     return found
 
 

@@ -128,6 +128,10 @@ def test_an_import_begins_none_unless_asked(owner):
         answer = owner.http.post("/contacts/import", files=file, data=asked)
         assert answer.status_code in (200, 202), answer.text
     assert [each["email"] for each in owner.runs(number)] == ["loud@[127.0.0.1]"]
+    changed = owner.active("property.changed", END, config={"property": "plan", "to": "pro"})
+    file = {"file": ("c.csv", "email,plan\nquiet@[127.0.0.1],free\nloud@[127.0.0.1],pro\n", "text/csv")}
+    assert owner.http.post("/contacts/import", files=file, data={"events": "true"}).status_code in (200, 202)
+    assert [each["email"] for each in owner.runs(changed)] == ["loud@[127.0.0.1]"]
 
 
 def test_a_schedule_takes_the_members_of_a_segment(owner, calendar):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from relay.store.pages import Found, Page
 from relay.store.upsert import insert
 
 KEYS = 500  # addresses or ids of one question
+TOLD = 500  # characters of a property's value that an event tells
 RECENT = 5_000  # newest of very many contacts, among which a suggestion is looked for anywhere in the name
 
 
@@ -68,6 +69,16 @@ CHANGED = ("key", "email", "first_name", "last_name", "properties", "tags", "uns
 def fold(text: str) -> str:
     """The text as a search compares it."""
     return unicodedata.normalize("NFC", text.casefold()).replace("\0", "\ufffd")
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What changed of properties, {"plan": {"from": "free", "to": "pro"}}: null is absent, and what is long or no single value is left out on its side."""
+    found = {}
+    for name in sorted({*old, *new}):
+        if old.get(name) != new.get(name):
+            sides = {"from": old.get(name), "to": new.get(name)}
+            found[name] = {side: value for side, value in sides.items() if not isinstance(value, (Mapping, list)) and len(str(value)) <= TOLD}
+    return found
 
 
 def made(row: Any) -> Contact:

@@ -93,7 +93,7 @@ BEFORE = f"""INSERT INTO import_changes (import_id, contact_id, before) SELECT C
     FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS} ON CONFLICT DO NOTHING"""  # noqa: S608
 UPDATE = f"""UPDATE contacts AS c SET first_name = r.first_name, last_name = r.last_name, properties = r.properties, tags = r.tags, updated_at = :now
     FROM import_rows AS r WHERE {_OLD} AND {_NEWS}"""  # noqa: S608
-CHANGING = f"SELECT c.id, c.email FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS}"  # noqa: S608
+CHANGING = f"SELECT c.id, c.email, c.properties, r.properties FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS}"  # noqa: S608
 
 _WHO = "r.contact_id, r.key, r.email, r.evidence, c.unsubscribed, coalesce(r.updated_at, CAST(:now AS DOUBLE PRECISION)) AS updated"
 LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS r CROSS JOIN contacts AS c

@@ -135,7 +135,8 @@ def _load(at: Taking, part: Part, maker: Maker) -> None:
 
 
 def _merge(at: Taking) -> list[tuple[Any, ...]]:
-    """Put what the rows say into contacts that were there; gives (id, email) of those for which it is new, if that is to be told."""
+    """Put what the rows say into contacts that were there; gives (id, email, properties before and after) of those for which it is new, if that is to be
+    told."""
     at.run(merging.MERGED)
     for number, email, tags in at.run(merging.CROWDED, tags=TAGS, size=SIZE).all():
         why = f"a contact has at most {TAGS} tags" if tags > TAGS else f"the properties of a contact have at most {SIZE} octets"
@@ -225,8 +226,11 @@ def _follow(at: Taking) -> None:
 def _tell(at: Taking, changed: Sequence[tuple[Any, ...]]) -> None:
     """An event for each contact, because whoever imports asked for it."""
     job = at.job
-    told = [("contact.created", row) for row in at.run(merging.MADE).all()] + [("contact.updated", row) for row in changed]
-    events.append(at.conn, [Event(job.project_id, kind, job.created_at, contact_id=row[0], data={"email": row[1], **at.evidence}) for kind, row in told])
+    told = [("contact.created", row[0], {"email": row[1]}) for row in at.run(merging.MADE).all()]
+    for number, email, before, after in changed:
+        differing = contacts.differing(_value(before), _value(after))
+        told.append(("contact.updated", number, {"email": email, **({"properties": differing} if differing else {})}))
+    events.append(at.conn, [Event(job.project_id, kind, job.created_at, contact_id=number, data={**data, **at.evidence}) for kind, number, data in told])
 
 
 def _value(json: Any) -> Any:
