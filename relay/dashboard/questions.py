@@ -206,13 +206,20 @@ def _tree_condition(row: Row) -> dict[str, Any]:
     if old and _tree_row(old).asked == row.asked:
         return old
     made = {name: value for name, value in old.items() if name not in ("field", "operator", "comparator", "value", "windowDays", "window_days")}
-    made |= {"field": _named(row, PROPERTY), "comparator" if "comparator" in old else "operator": row.operator}
+    spelled = "comparator" if "comparator" in old else "operator"
+    made |= {"field": _named(row, PROPERTY), spelled: row.operator}
     needed = TREE.input(row)
     if needed != NONE:
         made["value"] = _value(needed, row.value)
     if needed == OFTEN:
         made["windowDays"] = _value(DAYS, row.more)
-    return made
+    return made if not old or _tree_row(old).field in MEMBERS else _kept(made, old, row, _tree_row(old), spelled)
+
+
+def _kept(made: dict[str, Any], old: Mapping[str, Any], row: Row, before: Row, spelled: str) -> dict[str, Any]:
+    """The condition with those parts as they were written that mean the same."""
+    same = {"field": row.asked[0] == before.asked[0], spelled: row.operator == before.operator, "value": row.value == before.value}
+    return {**made, **{name: old[name] for name, alike in same.items() if alike and name in made and name in old}}
 
 
 # Nested groups.
@@ -246,7 +253,7 @@ def _groups_condition(row: Row) -> dict[str, Any]:
         made["value"] = _value({"number": DAYS, "boolean": FLAG}.get(row.more, WORD) if needed == TYPED else needed, row.value)
     if needed == WINDOW:
         made["unit"] = row.more
-    return made
+    return _kept(made, old, row, _groups_row(old), "operator") if old and "segment" not in (row.field, _groups_row(old).field) and needed != TYPED else made
 
 
 def _named(row: Row, prefix: str) -> str:

@@ -38,7 +38,7 @@ def furnished(laptop):
         {"field": "emails_opened", "operator": "greater_than", "value": 3, "windowDays": 7}, {"field": "segment", "operator": "equals", "value": static},
         {"operator": "and", "conditions": [{"field": "created_at", "operator": "after", "value": "2026-01-01"}, {"field": "subscribed", "operator": "equals",
                                                                                                                "value": True}]}]}
-    nested = me.post("/segments", {"name": "Nested", "rules": deep}, 201)["id"]
+    nested = me.post("/segments", {"name": "Readers", "rules": deep}, 201)["id"]
     made = {"audience": me.post("/audiences", {"name": "Paid"}, 201), "topic": me.get("/subscription-topics")["topics"][0],
             "property": me.post("/contact-properties", {"name": "tier", "type": "select", "options": ["gold", "silver"]}, 201),
             "form": me.post("/signup-forms", {"name": "News", "fields": [{"name": "email", "type": "email"}]}, 201)}
@@ -175,7 +175,7 @@ def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page
     assert not found
 
 
-PICTURES = {"dashboard-contacts": "/contacts", "dashboard-segment": "/segments/{nested}/edit"}
+PICTURES = {"dashboard-contacts": "/contacts", "dashboard-segment": "/segments/{nested}/edit#rule"}
 
 
 def test_the_pictures_of_the_readme(page, laptop, furnished, tmp_path):  # noqa: F811

@@ -145,6 +145,16 @@ def test_nested_rules_are_shown_and_edited_and_lose_nothing(tenant, visitor, peo
     assert only(tenant)["rules"] == new
 
 
+def test_two_hundred_conditions_are_shown_and_saved(tenant, visitor):
+    rules = {"operator": "or", "conditions": [{"operator": "and", "conditions": [
+        {"field": "emails_opened", "operator": "greater_than", "value": number, "windowDays": 7} for number in range(48)]} for _ in range(4)]}
+    made = tenant.post("/segments", {"name": "Large", "rules": rules}, 201)
+    place = f"/dashboard/segments/{made['id']}/edit"
+    assert visitor.submit(place, place, **{"g.3.47.value": "99"}).status_code == 200
+    rules["conditions"][3]["conditions"][47]["value"] = 99
+    assert only(tenant)["rules"] == rules
+
+
 def test_a_rule_of_groups_within_groups_is_made_without_javascript(tenant, visitor, people):
     rows = {"g.match": "and", **row(0, "subscribed", "equals", "true"), "g.1.match": "or", **row("1.0", "properties.", "equals", "free", name="plan"),
             "g.1.1.match": "and", **row("1.1.0", "properties.", "equals", "pro", name="plan"), **row("1.1.1", "email", "starts_with", "ad")}
