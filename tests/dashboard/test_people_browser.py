@@ -102,8 +102,9 @@ def test_contacts_come_by_hand_and_from_a_file_and_change_their_state(page, lapt
 
 def renewed(tab, box, option):
     """Choose a field or an operator, after which its row comes anew."""
-    with tab.expect_response("**/segments/rule"):
-        box.select_option(option)
+    box.evaluate("box => { box.closest('.condition').dataset.old = 'yes' }")
+    box.select_option(option)
+    tab.locator("[data-old]").wait_for(state="detached")
 
 
 def test_segments_are_made_edited_and_kept_by_hand(page, laptop, furnished):  # noqa: F811
