@@ -143,7 +143,7 @@ class Command(click.Command):
             context.exit(1)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            click.echo(f"relay: {what}; run this as the user that the relay runs as, or set data_dir to a place that exists", err=True)
+            click.echo(f"relay: {what}; run this as the user that the relay runs as, or name a place that exists", err=True)
             context.exit(1)
 
 

@@ -105,7 +105,7 @@ def get(conn: Connection, project_id: int, name: str) -> Key:
         (keys.c.name == name) | (keys.c.prefix == name) | (keys.c.hash == fingerprint(name)))
     rows = conn.execute(select(*_COLUMNS).where(keys.c.project_id == project_id, keys.c.revoked_at.is_(None), wanted).limit(2)).all()
     if not rows:
-        raise NotFound("there is no such key; relay key list shows them")
+        raise NotFound("there is no such key in this project; relay key list (--project NAME) shows them")
     if len(rows) > 1:
         raise Invalid("key", f"several keys are called {name}; name one by its id, relay key list shows them")
     return Key(*rows[0])

@@ -76,7 +76,7 @@ def test_a_key_is_rotated_and_revoked(relay):
     assert relay.json("key", "list") == []
     gone = relay("key", "revoke", second)
     assert gone.returncode == 1
-    assert gone.stderr == "relay: there is no such key; relay key list shows them\n"
+    assert gone.stderr == "relay: there is no such key in this project; relay key list (--project NAME) shows them\n"
 
 
 def test_two_projects_see_nothing_of_each_other(relay):

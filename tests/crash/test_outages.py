@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -93,13 +94,17 @@ def test_a_disk_that_is_nearly_full_takes_no_mail_and_delivers_what_it_has(small
         once(sink, told + again)
 
 
-def test_a_database_that_is_gone_and_back(tmp_path: Path) -> None:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory for PostgreSQL, which gives up root: pytest's own are shut to others again whenever another pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="relay-pg-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_a_database_that_is_gone_and_back(tmp_path: Path, place: Path) -> None:
     """While it is away clients hear 4yz; what was on its way is recorded afterwards, so nothing is sent twice by a relay that lived on."""
-    place, port = tmp_path / "pg", free_port()
-    place.mkdir()
-    for folder in (place, *place.parents):
-        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o005 != 0o005:
-            folder.chmod(0o755)  # PostgreSQL gives up root
+    port = free_port()
     postgres.make(place)
     with Sink(Script(delays={"dot": 0.02})) as sink:
         with postgres.serving(place, port) as server:
