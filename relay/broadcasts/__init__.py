@@ -8,6 +8,7 @@
     broadcasts.tally      what became of the copies, from the events
     broadcasts.contest    A/B tests: who is in the sample, and which variant has won
     broadcasts.forecast   how long it will take
+    broadcasts.telling    all of that as JSON, for the API, the dialects and the command line
 
 What makes a crash, a pause or a second node harmless is in relay.store.broadcasts.ledger.
 """
