@@ -113,6 +113,10 @@ class Engine:
         if self._room.held:  # a restored store: what it does not know may have been done
             return False
         await self._figures()
+        if not await self._store.point(workflows.anything):
+            if time.monotonic() - self._skipped >= MINUTE:
+                await self._skip(await self._store.point(hearing.cursor), await self._store.point(events.latest))
+            return False
         more = await self._hear()
         now = self._clock.now()
         for flow in await self._store.read(workflows.scheduled, now):

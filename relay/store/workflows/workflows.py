@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.mail.message import Principal
+from relay.store.hot import Hot
 from relay.store.workflows.schema import graphs, runs
 from relay.store.workflows.schema import workflows as table
 
@@ -24,6 +25,8 @@ STATUSES = (DRAFT, ACTIVE, PAUSED)
 ONCE, AFTER_EXIT, ALWAYS = "once", "after_exit", "always"
 REENTRY = (ONCE, AFTER_EXIT, ALWAYS)
 MOST = 500  # workflows of a project
+
+_ANYTHING = Hot(select(table.c.id).limit(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,11 @@ def among(conn: Connection, numbers: Collection[int]) -> dict[int, Workflow]:
 def active(conn: Connection) -> list[Workflow]:
     """Those of all projects that runs may begin of."""
     return [Workflow(*row) for row in conn.execute(select(*COLUMNS).where(table.c.status == ACTIVE).order_by(table.c.id))]
+
+
+def anything(conn: Connection) -> bool:
+    """Whether there are workflows at all, in any state; asked several times a second."""
+    return bool(_ANYTHING(conn))
 
 
 def any_begun(conn: Connection) -> bool:
