@@ -146,7 +146,7 @@ def _asked(config: Mapping[str, Any]) -> str:
     if config.get("branches"):
         return "which of " + ", ".join(str(each.get("name")) for each in config["branches"] if isinstance(each, Mapping))
     try:
-        return f"is it {phrase(read(config.get('rules')))}"
+        return phrase(read(config.get("rules"))).removeprefix("contacts ")
     except RelayError:
         return "nothing yet"
 

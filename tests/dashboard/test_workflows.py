@@ -41,7 +41,7 @@ def test_a_workflow_is_made_drawn_activated_and_followed(owner, visitor):
     assert "The graph is kept." in words(visitor.submit(place, f"{place}/draw", graph=json.dumps(graph)).text)
     page = visitor.see(place, part="findings")
     assert "Nothing is in its way." in words(page)
-    assert {name: words(box.html) for name, box in boxes(page).items()}["ask"].startswith("Ask is it contacts whose plan is pro (ask)")
+    assert {name: words(box.html) for name, box in boxes(page).items()}["ask"].startswith("Ask whose plan is pro (ask)")
     assert [each.text() for each in page.css("svg text.branch")] == ["yes", "no"]
     assert "Active: runs begin from now on." in words(visitor.submit(place, f"{place}/activate").text)
     assert "The run begins." in words(visitor.submit(place, f"{place}/trigger", email=ann["email"]).text)
