@@ -178,11 +178,6 @@ def graph(conn: Connection, number: int, version: int) -> Version:
     return Version(*row)
 
 
-def graphs_of(conn: Connection, wanted: Collection[tuple[int, int]]) -> dict[tuple[int, int], Version]:
-    """These versions, by (workflow, version)."""
-    return {each: graph(conn, *each) for each in sorted(wanted)}
-
-
 def put_graph(conn: Connection, workflow: Workflow, nodes: list[Any], edges: list[Any], now: float, values: dict[str, Any] | None = None) -> Workflow:
     """The workflow with a new graph, all of it at once; raises Conflict when another came between."""
     following = workflow.version + 1
