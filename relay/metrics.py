@@ -305,6 +305,8 @@ POLICY_DECISIONS = counter("policy_decisions_total", "What policies decided, by 
 
 BOUNCES = counter("bounces_total", "Recipients that ended without delivery, at delivery or by a report that came later, by category", "category")
 
+LEFT = counter("unsubscribe_events_total", "People who left by what their mail shows: one-click, page, mailto; each once", "method")
+
 # The SMTP listener
 
 TRANSACTION = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from relay import consent
 from relay.consent import Act, Done
 from relay.mail.ids import Maker
+from relay.metrics import LEFT
 from relay.store.engine import Store
 
 SOURCE = "mailto"
@@ -19,4 +20,7 @@ async def leave(store: Store, number: int, native: str, act: Act, maker: Maker) 
     native  settings.suppress.unsubscribe
     act     what is known of the mail, of source SOURCE
     """
-    return await store.write(consent.unsubscribe, number, native, act, maker)
+    done: Done = await store.write(consent.unsubscribe, number, native, act, maker)
+    if done.new:
+        LEFT.labels(act.source).inc()
+    return done

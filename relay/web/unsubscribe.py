@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from relay import consent
 from relay.consent import Done
+from relay.metrics import LEFT
 from relay.store.recipients import Addressee, get
 from relay.web import pages, people
 from relay.web.people import People
@@ -52,6 +53,8 @@ class Leaving:
         act = self.people.act(request, await _way(request))
         done: Done = await self.people.store.write(consent.unsubscribe, number, self.people.native, act, self.people.maker)
         self.people.acted(done.stopped)
+        if done.new:
+            LEFT.labels(act.source).inc()
         return await self._said(request, done.addressee, "done", "undo")
 
     async def undo(self, request: Request, number: int) -> Response:

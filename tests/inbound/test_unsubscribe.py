@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from relay.metrics import REGISTRY
 from tests.support.served import arrived
 from tests.support.served import email as draft
 
@@ -36,6 +37,23 @@ def test_letters_folded_by_a_mail_server_count_the_same(served, tenant):
     to = way_out(arrived(served, tenant, tenant.send(unsubscribe=True))[0])
     assert served.post(to.upper())[0] == 250
     assert len(entries(tenant)) == 1
+
+
+def left(method):
+    """How many have left by this way."""
+    return REGISTRY.get_sample_value("relay_unsubscribe_events_total", {"method": method}) or 0.0
+
+
+def test_each_who_leaves_is_counted_once_by_the_way(served, tenant):
+    ways = ("mailto", "one-click", "page")
+    before = [left(way) for way in ways]
+    letters = [arrived(served, tenant, tenant.send(to=[f"{name}@example.com"], unsubscribe=True))[0] for name in ("one", "two", "three")]
+    links = [re.search(r"<https?://[^/>]+(/u/[^>]+)>", letter["List-Unsubscribe"])[1] for letter in letters]
+    for _ in range(2):
+        served.post(way_out(letters[0]))
+        assert tenant.http.post(links[1], data={"List-Unsubscribe": "One-Click"}).status_code == 200
+        assert tenant.http.post(links[2]).status_code == 200
+    assert [left(way) - count for way, count in zip(ways, before, strict=True)] == [1, 1, 1]
 
 
 def test_a_topic_stops_its_own_mail_only(served, tenant):
