@@ -33,8 +33,9 @@ async def one(visit: Visit, error: RelayError | None = None) -> Response:
     """Who gets its mail, or with `show=out` who opted out."""
     name, out = visit.number("topic_id"), visit.asked("show") == "out"
     found = await visit.here.store.read(stored.get, visit.who.project, known("top", name, "Topic"))
-    people = await topics.list_subscribers(visit.here, visit.who, name, visit.page(), subscribed=not out)
-    return visit.show("topics/one.html", error=error, topic=topics.shown(found), out=out, **people)
+    later = await visit.later()
+    people = {} if later else await topics.list_subscribers(visit.here, visit.who, name, visit.page(), subscribed=not out)
+    return visit.show("topics/one.html", error=error, topic=topics.shown(found), out=out, later=later, **people)
 
 
 async def change(visit: Visit) -> Response:
