@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -143,6 +144,25 @@ async def test_a_scrape_of_many_series_does_not_block_the_loop():
     alone = await lateness(partial(time.sleep, 0.3))  # a busy machine is late by itself
     assert await lateness(partial(generate_latest, metrics.Ledger(own))) < 0.02 + 2 * alone
     assert len(generate_latest(own)) > 1_000_000
+
+
+async def test_a_scrape_is_read_and_written_away_from_the_loop():
+    threads = []
+
+    class Where:
+        def collect(self) -> list[Gauge]:
+            threads.append(threading.get_ident())
+            return []
+
+    where = Where()
+    metrics.REGISTRY.register(where)
+    threads.clear()  # registering collects too
+    try:
+        await metrics.exposition()
+    finally:
+        metrics.REGISTRY.unregister(where)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_the_exposition_satisfies_promtool(need):

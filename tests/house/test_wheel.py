@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import site
 import subprocess
 import sys
 import tomllib
@@ -38,7 +37,7 @@ def installed(tmp_path_factory) -> Path:
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(command, check=True, capture_output=True)
     (packages,) = (environment / "lib").glob("python*/site-packages")
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    (packages / "dependencies.pth").write_text("\n".join(each for each in sys.path if each.endswith(("site-packages", "dist-packages"))))
     return environment
 
 
