@@ -84,7 +84,7 @@ class Tenant:
         return answer.json()
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = self.http.get(path, params=query)
+        answer = self.http.get(path, params=query or None)  # an empty mapping would take the query of the path away
         assert answer.status_code == 200, answer.text
         return answer.json()
 

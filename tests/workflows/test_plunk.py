@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.clock import iso
 from relay.store.audience.rules import DAY
 
 
@@ -108,6 +109,62 @@ def test_an_event_knows_the_workflows_that_need_it(owner, other, plunk):
         assert (found["workflows"], found["canDelete"]) == (used, not used)
     assert other.get("/plunk/events/bought/usage")["workflows"] == []
     assert owner.http.delete("/plunk/events/bought").status_code == 400
+
+
+def test_a_template_knows_the_workflows_that_send_it(owner, other, plunk):
+    letter = {"name": "Hi", "subject": "Hello", "body": "<p>Hi</p>", "from": owner.sender}
+    made, free = (owner.post("/plunk/templates", letter, 201)["id"] for _ in range(2))
+    strange = other.post("/plunk/templates", letter, 201)["id"]
+    flow = plunk.flow()
+    mails = [plunk.step(flow, "SEND_EMAIL", templateId=made) for _ in range(2)]
+    plunk.step(flow, "SEND_EMAIL", templateId=strange)
+    assert owner.get(f"/plunk/templates/{made}/usage") == {
+        "workflows": [{"id": flow["id"], "name": "Flow"}], "workflowSteps": 2, "campaigns": [], "canDelete": False}
+    unused = {"workflows": [], "workflowSteps": 0, "campaigns": [], "canDelete": True}
+    assert owner.get(f"/plunk/templates/{free}/usage") == other.get(f"/plunk/templates/{strange}/usage") == unused
+    refused = owner.http.delete(f"/plunk/templates/{made}")
+    assert (refused.status_code, "the workflow Flow" in refused.text) == (409, True)
+    for mail in mails:
+        owner.http.delete(f"/plunk/workflows/{flow['id']}/steps/{mail}")
+    assert owner.http.delete(f"/plunk/templates/{made}").status_code == 204
+
+
+def test_a_template_knows_the_campaigns_that_will_send_it(owner):
+    made = owner.post("/templates", {"name": "Hi", "subject": "Hello", "html": "<p>Hi</p>"}, 201)["id"]
+    owner.post(f"/templates/{made}/publish")
+    draft = owner.post("/broadcasts", {"name": "News", "from": owner.sender, "template_id": made, "all_contacts": True}, 201)["id"]
+    found = owner.get(f"/plunk/templates/{made}/usage")
+    assert (found["campaigns"], found["canDelete"]) == ([{"id": draft, "name": "News"}], False)
+    assert owner.http.delete(f"/plunk/templates/{made}").status_code == 409
+    assert owner.http.delete(f"/broadcasts/{draft}").status_code == 200
+    assert owner.http.delete(f"/plunk/templates/{made}").status_code == 204
+
+
+def test_activity_tells_what_workflows_began_and_what_they_do_next(owner, other, plunk, calendar):
+    flow = plunk.flow()
+    made = owner.post("/plunk/templates", {"name": "Hi", "subject": "Hello", "body": "<p>Hi</p>", "from": owner.sender}, 201)["id"]
+    wait, mail = plunk.step(flow, "DELAY", amount=2, unit="days"), plunk.step(flow, "SEND_EMAIL", templateId=made)
+    hope, gone = plunk.step(flow, "WAIT_FOR_EVENT", eventName="bought", timeout=86_400), plunk.step(flow, "EXIT", reason="too late")
+    for one, two, branch in ((flow["steps"][0]["id"], wait, None), (wait, mail, None), (mail, hope, None), (hope, gone, "timeout")):
+        plunk.lead(flow, one, two, branch)
+    plunk.enable(flow)
+    began = calendar.now()
+    owner.post("/plunk/v1/track", {"event": "come", "email": f"ann@{owner.domain}"})
+    ann, = plunk.executions(flow, 1, "WAITING")
+    calendar.pass_(60.0)
+    owner.post("/plunk/v1/track", {"event": "come", "email": f"bob@{owner.domain}"})
+    plunk.executions(flow, 2, "WAITING")
+    found = owner.get("/plunk/activity/upcoming")["activities"]
+    assert [(each["type"], each["contactEmail"].partition("@")[0]) for each in found] == [("workflow.email.scheduled", name) for name in ("ann", "bob")]
+    assert (found[0]["id"], found[0]["contactId"], found[0]["metadata"]) == (ann["id"], ann["contactId"], {
+        "workflowId": flow["id"], "workflowName": "Flow", "stepName": "send_email", "stepType": "SEND_EMAIL", "subject": None})
+    assert owner.get("/plunk/activity/upcoming?limit=1")["activities"] == found[:1]
+    assert owner.get("/plunk/activity/upcoming?daysAhead=1")["activities"] == other.get("/plunk/activity/upcoming")["activities"] == []
+    assert [each.get("/plunk/activity/stats")["totalWorkflowsStarted"] for each in (owner, other)] == [2, 0]
+    assert owner.get(f"/plunk/activity/stats?startDate={iso(began - 60)}&endDate={iso(began + 50)}")["totalWorkflowsStarted"] == 1
+    calendar.pass_(2 * DAY)
+    late = owner.until("/plunk/activity/upcoming", lambda got: len(got["activities"]) == 2 and got["activities"][0]["type"] == "workflow.step.scheduled")
+    assert [(each["metadata"]["stepType"], each["metadata"]["stepName"]) for each in late["activities"]] == [("EXIT", "exit")] * 2
 
 
 def test_manual_executions_are_begun_and_cancelled(owner, plunk):

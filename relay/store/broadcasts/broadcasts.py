@@ -249,6 +249,12 @@ def uses_segment(conn: Connection, project: int, segment: int) -> bool:
         table.c.project_id == project, table.c.segment_id == segment, table.c.status.in_((DRAFT, *OPEN))))))
 
 
+def to_send(conn: Connection, project: int, template: int, limit: int = 100) -> list[Broadcast]:
+    """The newest that have not ended and whose texts are this template's."""
+    query = select(*_COLUMNS).where(table.c.project_id == project, table.c.template_id == template, table.c.status.in_((DRAFT, *OPEN)))
+    return [Broadcast(*row) for row in conn.execute(query.order_by(table.c.id.desc()).limit(limit))]
+
+
 def put_variants(conn: Connection, number: int, given: Sequence[Variant]) -> None:
     rows = [(number, v.number, v.name, v.subject, v.html, v.text, v.weight, bulk.json(v.facts)) for v in given]
     bulk.insert(conn, versions, rows)

@@ -274,6 +274,24 @@ def of_contact(conn: Connection, project: int, contact: int, limit: int = 100) -
     return [Run(*row) for row in conn.execute(query.order_by(table.c.id.desc()).limit(limit))]
 
 
+def begun(conn: Connection, project: int, since: float, until: float) -> int:
+    """How many runs of a project began from one time to before another, UTC seconds; of deleted workflows none."""
+    mine = [each.id for each in workflows.every(conn, project)]
+    return conn.scalar(select(func.count()).where(table.c.workflow_id.in_(mine), table.c.started_at >= since, table.c.started_at < until)) or 0
+
+
+def coming(conn: Connection, project: int, after: float, until: float, limit: int) -> list[tuple[Workflow, Run]]:
+    """A project's runs that go on by themselves after a time and not after another, UTC seconds; the next first."""
+    mine = {each.id: each for each in workflows.every(conn, project)}
+    under_way = [number for number, figures in counts.of_many(conn, list(mine)).items() if figures[RUNNING] > 0]
+    found: list[Run] = []
+    for number in under_way:
+        for lane in (OWN, ELSEWHERE):  # as the index workflow_runs_turn has them, so that no more is read than is shown
+            query = select(*COLUMNS).where(table.c.workflow_id == number, table.c.lane == lane, table.c.due > after, table.c.due <= until)
+            found += [Run(*row) for row in conn.execute(query.order_by(table.c.due).limit(limit))]
+    return [(mine[run.workflow_id], run) for run in sorted(found, key=lambda run: run.due or 0.0)[:limit]]
+
+
 def history(conn: Connection, number: int) -> list[Step]:
     """What a run did, in order."""
     return [Step(*row) for row in conn.execute(select(*_STEP).where(steps.c.run_id == number).order_by(steps.c.number))]

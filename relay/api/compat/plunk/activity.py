@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from relay.api.compat.plunk import steps
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.interval import During, Interval
 from relay.api.compat.plunk.paging import Walking, walked
@@ -22,6 +23,12 @@ from relay.store.broadcasts import broadcasts
 from relay.store.broadcasts.broadcasts import SCHEDULED
 from relay.store.events import Event
 from relay.store.pages import Page
+from relay.store.workflows import runs, workflows
+from relay.store.workflows.runs import Run
+from relay.store.workflows.workflows import Workflow
+from relay.workflows.graph import Graph, Node
+from relay.workflows.plan import graph_of
+from relay.workflows.steps import NO_MATCH
 
 router = APIRouter(tags=["Activity"])
 
@@ -29,6 +36,7 @@ TYPES = {"email.sent": "email.sent", "email.delivered": "email.delivered", "emai
          "email.bounced": "email.bounced", "email.complaint": "email.complained", "email.received": "email.inbound"}  # Plunk's types and our events
 KINDS = {ours: theirs for theirs, ours in TYPES.items()}
 TRIGGERED, STARTED, COMPLETED, SENDING = "event.triggered", "workflow.started", "workflow.completed", "campaign.scheduled"
+LETTER, STEP = "workflow.email.scheduled", "workflow.step.scheduled"  # what a workflow does next for somebody; the second is our word, Plunk tells of mail only
 
 
 @router.get("/activity")
@@ -56,9 +64,10 @@ async def list_activity(
 async def get_stats(here: Core, who: Owner, during: During) -> Any:
     """Figures of an interval; rates in percent of the mail that was accepted."""
     told = await _counted(here, who.project, during)
+    began = await here.store.read(runs.begun, who.project, during.start, during.end)
     sent, opened, clicked = (told[name] for name in ("email.queued", "email.opened", "email.clicked"))
-    return {"totalEvents": told.total(), "totalEmailsSent": sent, "totalEmailsOpened": opened, "totalEmailsClicked": clicked, "totalWorkflowsStarted": 0,
-            "openRate": 100 * opened / sent if sent else 0, "clickRate": 100 * clicked / sent if sent else 0}
+    return {"totalEvents": told.total(), "totalEmailsSent": sent, "totalEmailsOpened": opened, "totalEmailsClicked": clicked,
+            "totalWorkflowsStarted": began, "openRate": 100 * opened / sent if sent else 0, "clickRate": 100 * clicked / sent if sent else 0}
 
 
 @router.get("/activity/recent-count")
@@ -79,13 +88,45 @@ async def list_types(who: Owner) -> Any:
 async def list_upcoming(
     here: Core, who: Owner, limit: Annotated[int, Query(description="Up to 100")] = 50, days: Annotated[int, Query(alias="daysAhead")] = 30,
 ) -> Any:
-    """The campaigns that wait for their time, the next one first."""
-    found = await here.store.read(broadcasts.paged, who.project, Page(1, min(max(limit, 1), 100)), SCHEDULED)
-    last = here.clock.now() + min(max(days, 1), 366) * DAY
-    rows = sorted((each for each in found.rows if each.scheduled_at and each.scheduled_at <= last), key=lambda each: each.scheduled_at or 0.0)
-    told = [{"id": each.public_id, "type": SENDING, "timestamp": iso(each.scheduled_at),
-             "metadata": {"campaignName": each.name, "subject": each.subject}} for each in rows]
-    return {"activities": told}
+    """The campaigns that wait for their time, and what workflows do next for whom; the next one first."""
+    limit, now = min(max(limit, 1), 100), here.clock.now()
+    last = now + min(max(days, 1), 366) * DAY
+    told = [*await _campaigns(here, who.project, last, limit), *await _waits(here, who.project, now, last, limit)]
+    return {"activities": sorted(told, key=lambda each: each["timestamp"])[:limit]}
+
+
+async def _campaigns(here: Relay, project: int, last: float, limit: int) -> list[dict[str, Any]]:
+    found = await here.store.read(broadcasts.paged, project, Page(1, limit), SCHEDULED)
+    return [{"id": each.public_id, "type": SENDING, "timestamp": iso(each.scheduled_at), "metadata": {"campaignName": each.name, "subject": each.subject}}
+            for each in found.rows if each.scheduled_at and each.scheduled_at <= last]
+
+
+async def _waits(here: Relay, project: int, now: float, last: float, limit: int) -> list[dict[str, Any]]:
+    found = await here.store.read(_coming, project, now, last, limit)
+    emails = await here.store.read(runs.emails, [run.contact_id for _, run, _ in found])
+    return [_waiting(flow, run, step, emails.get(run.contact_id)) for flow, run, step in found]
+
+
+def _coming(conn: Any, project: int, now: float, last: float, limit: int) -> list[tuple[Workflow, Run, Node]]:
+    found, graphs = runs.coming(conn, project, now, last, limit), {}
+    for version in {(run.workflow_id, run.version) for _, run in found}:
+        graphs[version] = graph_of(workflows.graph(conn, *version))
+    return [(flow, run, _next(graphs[run.workflow_id, run.version], run)) for flow, run in found]
+
+
+def _next(graph: Graph, run: Run) -> Node:
+    """The step that a run comes to when its time has come: the one after a wait, else the one that is tried again."""
+    node = graph.nodes[run.node or ""]
+    following = graph.after(node.id, NO_MATCH if run.awaits else None) if node.kind == "wait" else None
+    return node if following is None else graph.nodes[following]
+
+
+def _waiting(flow: Workflow, run: Run, step: Node, email: str | None) -> dict[str, Any]:
+    told = steps.written(step)
+    return {"id": run.public_id, "type": LETTER if step.kind == "send_email" else STEP, "timestamp": iso(run.due), "contactEmail": email,
+            "contactId": ids.public("ct", run.contact_id),
+            "metadata": {"workflowId": flow.public_id, "workflowName": flow.name, "stepName": told["name"], "stepType": told["type"],
+                         "subject": step.config.get("subject")}}
 
 
 async def _counted(here: Relay, project: int, during: Interval) -> Counter[str]:

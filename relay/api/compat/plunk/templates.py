@@ -20,12 +20,14 @@ from relay.api.compat.plunk.paging import Paging, paged
 from relay.api.core import Core, Input, Owner
 from relay.api.draft import SUBJECT
 from relay.clock import iso
-from relay.errors import Invalid
+from relay.errors import Conflict, Invalid
 from relay.mail import ids, mailbox
 from relay.mail.message import MARKETING, TRANSACTIONAL
 from relay.mail.mime import Texts
 from relay.store import templates as stored
+from relay.store.broadcasts import broadcasts
 from relay.store.templates import Template
+from relay.store.workflows import workflows
 
 router = APIRouter(tags=["Templates"])
 
@@ -117,8 +119,8 @@ def _changed(conn: Any, old: Template, changes: dict[str, Any], now: float) -> T
 
 @router.delete("/templates/{template_id}", status_code=204)
 async def delete_template(here: Core, who: Owner, template_id: str) -> Response:
-    """Delete a template; sent mail stays as it is."""
-    await here.store.write(stored.remove, who.project, _id(template_id))
+    """Delete a template; sent mail stays as it is. 409 while a workflow or a campaign that has not begun sends it."""
+    await here.store.write(_removed, who.project, _id(template_id))
     return Response(status_code=204)
 
 
@@ -132,9 +134,29 @@ async def duplicate_template(here: Core, who: Owner, template_id: str) -> Any:
 
 @router.get("/templates/{template_id}/usage")
 async def get_usage(here: Core, who: Owner, template_id: str) -> Any:
-    """Where a template is used."""
-    await here.store.read(stored.get, who.project, _id(template_id))
-    return {"workflows": [], "campaigns": [], "canDelete": True}
+    """The workflows that send a template, in how many steps, and the campaigns that will."""
+    number = _id(template_id)
+    await here.store.read(stored.get, who.project, number)
+    flows, steps, campaigns = await here.store.read(sending, who.project, number)
+    return {"workflows": flows, "workflowSteps": steps, "campaigns": campaigns, "canDelete": not flows and not campaigns}
+
+
+def sending(conn: Any, project: int, number: int) -> tuple[list[dict[str, str]], int, list[dict[str, str]]]:
+    """The workflows that send a template, their steps that do, and the campaigns that have not begun with it."""
+    public = ids.public("tpl", number)
+    steps = [flow for flow, version in workflows.using(conn, project) for node in version.nodes
+             if public in (node["config"].get("template_id"), node["config"].get("templateId"))]
+    flows = {flow.public_id: flow.name for flow in steps}
+    campaigns = [{"id": each.public_id, "name": each.name} for each in broadcasts.to_send(conn, project, number)]
+    return [{"id": flow, "name": name} for flow, name in flows.items()], len(steps), campaigns
+
+
+def _removed(conn: Any, project: int, number: int) -> None:
+    flows, _, campaigns = sending(conn, project, number)
+    for kind, used in (("workflow", flows), ("campaign", campaigns)):
+        if used:
+            raise Conflict(f"the template is used by the {kind} {used[0]['name']}")
+    stored.remove(conn, project, number)
 
 
 def _id(template_id: str) -> int:
