@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from relay import consent
+from relay import bounces, consent
 from relay.clock import iso
 from relay.consent import Act
 from relay.control import Control
@@ -80,7 +80,9 @@ async def take_in(control: Control, rows: Sequence[Sequence[str]], batch: str = 
 
 async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "", reason: str = "", rule: str = "", since: float | None = None,
                until: float | None = None) -> dict[str, Any]:
-    """How many entries of an import, a bounce rule or a reason in a stretch of time went; raises Invalid when nothing says which.
+    """How many entries of an import, a bounce rule or a reason in a stretch of time went.
+
+    Raises Invalid when nothing says which, NotFound for an import that nothing is left of and for a rule that there is not.
 
     A time alone says too little: complaints and what people asked for themselves would go with it. Contacts whom such a bounce had unsubscribed are
     subscribed again, unless they have said anything since.
@@ -92,8 +94,19 @@ async def undo(control: Control, project: str = projects.DEFAULT, batch: str = "
     act = Act("undo", at=control.clock.now())
     while gone := await control.store.write(consent.undo, owner.id, wanted, act, SLICE, lane="jobs"):
         total += gone
+    if not total:
+        await _there(control, owner.id, project, batch, rule)
     control.changed("suppressions")
     return {"removed": total}
+
+
+async def _there(control: Control, owner: int, project: str, batch: str, rule: str) -> None:
+    """Raises NotFound when the project has no entry of this import, or when no rule has this name and none had when something was suppressed by it."""
+    if batch and not await control.store.read(suppressions.page, owner, Filter(batch=batch), 1):
+        raise NotFound(f"nothing of an import {batch} is suppressed in project {project}; relay suppress list --json names imports, as batch")
+    rules = control.rules or bounces.read(control.settings.suppress.rules)
+    if rule and all(each.name != rule for each in rules.rows) and not await control.store.read(suppressions.page, owner, Filter(rule=rule), 1):
+        raise NotFound(f"there is no bounce rule {rule}; relay suppress list --json and relay explain name the rule of an entry")
 
 
 def shown(entry: Suppression) -> dict[str, Any]:

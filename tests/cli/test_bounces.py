@@ -43,6 +43,26 @@ def test_undo_takes_a_rule_and_a_time(relay, since):
     assert relay.json("suppress", "undo", "--since", since, "--reason", "manual") == {"removed": 1}
 
 
+@pytest.mark.parametrize(("wanted", "said"), [
+    pytest.param(("imp_0000000000001",), "nothing of an import imp_0000000000001 is suppressed in project default", id="an import"),
+    pytest.param(("--rule", "no-such-rule"), "there is no bounce rule no-such-rule", id="a rule"),
+])
+def test_undo_of_what_there_is_not_is_an_error(relay, wanted, said):
+    relay.text("suppress", "add", "a@b.example")
+    done = relay("suppress", "undo", *wanted)
+    assert (done.returncode, done.stdout, said in done.stderr) == (1, "", True)
+    assert [each["address"] for each in relay.json("suppress", "list")] == ["a@b.example"]
+
+
+def test_undo_of_another_projects_import_is_an_error(relay):
+    relay.text("project", "create", "other")
+    batch = relay.json("suppress", "import", "-", "--project", "other", stdin="a@b.example\n")["batch"]
+    assert relay("suppress", "undo", batch).returncode == 1
+    assert relay.json("suppress", "undo", batch, "--project", "other", "--reason", "complaint") == {"removed": 0}
+    assert relay.json("suppress", "undo", batch, "--project", "other") == {"removed": 1}
+    assert relay("suppress", "undo", batch, "--project", "other").returncode == 1
+
+
 def test_undo_of_a_time_alone_is_refused(relay):
     """It would take complaints and what people asked for themselves."""
     relay.text("suppress", "add", "a@b.example")
