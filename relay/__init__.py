@@ -18,6 +18,7 @@ Read in this order; each file says in its docstring what it promises and which R
     broadcasts/feeder a letter to many, each once                  copies         a letter made for its reader, and its way in
     api/compat        Plunk's and PostStack's words for the native API
     handover, worker  submission processes (`--workers N`)         fleet          their keeper
+    metrics           every series, and how workers' add up        census         what is counted now and then
 
 A message's way:
 

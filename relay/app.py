@@ -382,6 +382,7 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
     try:
         await relay.start()
         heap.settle()
+        heap.watch()
         systemd.notify("READY=1")
         started = True
         LOG.info("started", **relay.listening(), workers=workers, store=relay.store.dialect, version=metrics.release(), held=relay.runner.held)

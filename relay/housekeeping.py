@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from relay import consent, control, log
+from relay import census, consent, control, log
 from relay.audience import sizes
 from relay.clock import Clock
 from relay.consent import Act
@@ -125,6 +125,21 @@ async def prune_workflows(house: House) -> None:
         LOG.info("pruned workflow runs", runs=total)
 
 
+async def count_people(house: House) -> None:
+    """Suppressions and contacts, for the metrics."""
+    await census.people(house.store)
+
+
+async def look_at_keys(house: House) -> None:
+    """The age of DKIM keys, for the metrics."""
+    await census.keys(house.store, house.clock.now())
+
+
+async def count_backlog(house: House) -> None:
+    """The events that webhook endpoints wait for, for the metrics."""
+    await census.backlog(house.store)
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -136,6 +151,9 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (60.0, resume_bulk),
     (300.0, prune_workflows),
     (300.0, count_segments),
+    (300.0, count_people),
+    (300.0, look_at_keys),
+    (60.0, count_backlog),
 )
 
 

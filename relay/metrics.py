@@ -15,14 +15,14 @@ import platform
 import time
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
@@ -113,6 +113,33 @@ class Tally:
         family = self._empty()
         for values, number in list(self.counts.items()):
             family.add_metric(values, number)
+        yield family
+
+
+class Look:
+    """A gauge whose series are the answer to one question, asked now and then: each answer takes the place of the last one, so what has gone is shown no more.
+
+    most  series beside "other", which has the sum of the smaller ones
+    """
+
+    def __init__(self, name: str, text: str, label: str, most: int = 20, registry: CollectorRegistry = REGISTRY):
+        self.most = most
+        self._values: dict[str, float] = {}
+        self._empty = partial(GaugeMetricFamily, f"relay_{name}", text, labels=(label,))
+        registry.register(self)
+
+    def show(self, values: Mapping[str, float]) -> None:
+        """Expose these from now on, by label value."""
+        largest = sorted(values, key=lambda name: (-values[name], name))
+        shown = {name: values[name] for name in largest[:self.most]}
+        if rest := largest[self.most:]:
+            shown[OTHER] = shown.get(OTHER, 0) + sum(values[name] for name in rest)
+        self._values = shown
+
+    def collect(self) -> Iterator[Metric]:
+        family = self._empty()
+        for value, number in self._values.items():
+            family.add_metric((value,), number)
         yield family
 
 
@@ -318,5 +345,6 @@ SMTP_CONNECTIONS_OPEN = gauge("smtp_connections_open", "Connections of SMTP clie
 SMTP_CONNECTIONS = counter("smtp_connections_total", "Connections of SMTP clients that ended, by how", "listener", "result")
 SMTP_CONNECTIONS_DENIED = counter("smtp_connections_denied_total", "Connections turned away before a greeting", "reason")
 SMTP_AUTH = counter("smtp_auth_total", "AUTH commands by mechanism and result (ok, failed, locked, fault)", "mech", "result")
-SMTP_TLS_SESSIONS = counter("smtp_tls_sessions_total", "TLS sessions by protocol and direction (in, out)", "proto", "direction")
+SMTP_TLS_SESSIONS = counter("smtp_tls_sessions_total", "TLS sessions by protocol, family of their cipher, and direction (in, out)",
+                            "proto", "cipher_family", "direction")
 MESSAGES_REJECTED = counter("messages_rejected_total", "Refusals by stage of the conversation and enhanced status", "stage", "reason")

@@ -32,8 +32,9 @@ from relay import events, log
 from relay.clock import Clock
 from relay.errors import NotFound, RelayError
 from relay.fetch import Fetch
+from relay.mail import ids
 from relay.mail.ids import Maker
-from relay.metrics import counter
+from relay.metrics import SLOW, counter, histogram
 from relay.store import events as stored_events
 from relay.store import webhooks as stored
 from relay.store.engine import Store
@@ -56,6 +57,7 @@ ANSWER = 1_000  # characters of an answer that are kept
 
 LOG = log.get("webhooks")
 DELIVERIES = counter("webhook_deliveries_total", "Webhook requests by result", "result")
+LAG = histogram("event_delivery_lag_seconds", "From an event to the endpoint that took it, further attempts and replays by hand included", buckets=SLOW)
 
 
 Carry = Callable[[int, str, bytes], Awaitable[bytes]]
@@ -302,6 +304,8 @@ class Endpoint:
                     answer = await self._hooks.ask(self.webhook, _name(delivery), body)
                 answers.append(answer)
                 done.append(after(delivery, answer, self._clock.now()))
+                if answer.good:
+                    LAG.observe(max(0.0, self._clock.now() - ids.made_at(delivery.event_id)))
                 stopped = done[-1].next_at is not None
 
         await asyncio.gather(*(line(each) for each in lines.values()))

@@ -19,7 +19,7 @@ LAYERS = (
     {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "shipped", "systemd", "words"},
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "scoring", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
-    {"submission", "copies", "filling", "consent", "services"},
+    {"submission", "copies", "filling", "consent", "services", "census"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks", "capture"},
     {"leader", "broadcasts", "workflows"},
     {"control", "intake", "entrance"},

@@ -25,6 +25,7 @@ from relay.metrics import counter, gauge
 from relay.settings import Settings
 from relay.smtp import client as smtp
 from relay.smtp.client import Client, Lost, Timeouts, Watch
+from relay.smtp.tls import counted
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
@@ -121,6 +122,7 @@ class Connector:
             client, verified = await attempt.open(None)
         secure = client.secure
         _TLS["plain" if secure is None else "verified" if verified else "unverified"].inc()
+        counted(secure, "out")
         provider.ready()
         return Connection(client, route, host, target.address, target.source, tls.described(secure, verified), self.connect,
                           self.addresses.sources)

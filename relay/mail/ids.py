@@ -33,6 +33,11 @@ class Maker:
         return ((self._last >> 11) << 21) | (self._process << 11) | (self._last & 0x7FF)
 
 
+def made_at(number: int) -> float:
+    """When an id was made, in UTC seconds."""
+    return ((number >> 21) + EPOCH) / 1_000
+
+
 def public(prefix: str, number: int) -> str:
     """`em_` and 13 letters for `("em", number)`."""
     n, pairs = number, _PAIRS

@@ -21,11 +21,11 @@ from relay import log
 from relay.errors import Invalid, RelayError
 from relay.mail.message import Envelope
 from relay.mail.reply import Reply
-from relay.metrics import SMTP_CONNECTIONS_DENIED, SMTP_TLS_SESSIONS
+from relay.metrics import SMTP_CONNECTIONS_DENIED
 from relay.smtp import proxy
 from relay.smtp.desk import Desk, Session
 from relay.smtp.engine import ANSWER, CLOSE, GOING, MESSAGE, OCTETS, PAUSE, TLS, Engine
-from relay.smtp.tls import spoken
+from relay.smtp.tls import counted, spoken
 
 if TYPE_CHECKING:
     from relay.smtp.server import Listener
@@ -255,8 +255,9 @@ class Connection(SMTP):
             return
         early, self._early = self._early, None
         self.transport, self._stopped = secure, False
-        tls = spoken(secure.get_extra_info("ssl_object"))
-        SMTP_TLS_SESSIONS.labels(tls.partition(" ")[0], "in").inc()
+        ssl_object = secure.get_extra_info("ssl_object")
+        tls = spoken(ssl_object)
+        counted(ssl_object, "in")
         self.engine.secured(tls)
         if self.listener.options.implicit_tls:
             secure.write(self.listener.greeting)

@@ -15,6 +15,7 @@ from cryptography import x509
 from relay import log, metrics
 from relay.clock import Clock
 from relay.errors import ConfigError
+from relay.metrics import SMTP_TLS_SESSIONS
 
 LOOK = 1.0  # seconds between two looks at the files
 
@@ -93,3 +94,21 @@ def spoken(ssl_object: ssl.SSLObject | None) -> str:
     """What the Received field says of a connection: "TLSv1.3 cipher TLS_AES_256_GCM_SHA384", "" in the clear."""
     cipher = ssl_object.cipher() if ssl_object is not None else None
     return f"{ssl_object.version()} cipher {cipher[0]}" if ssl_object is not None and cipher else ""
+
+
+FAMILIES = (("CHACHA20", "chacha20"), ("GCM", "aes-gcm"), ("CCM", "aes-ccm"), ("AES", "aes-cbc"))  # the first whose letters a cipher's name has
+
+
+def family(cipher: str) -> str:
+    """The family of a cipher, by the name that OpenSSL has for it: "TLS_AES_256_GCM_SHA384" and "ECDHE-RSA-AES128-GCM-SHA256" are "aes-gcm".
+
+    OpenSSL names AES in CBC mode, which TLS 1.2 still has, without its mode (RFC 5246 A.5).
+    """
+    return next((name for letters, name in FAMILIES if letters in cipher), "other")
+
+
+def counted(ssl_object: ssl.SSLObject | None, direction: str) -> None:
+    """Count a session whose handshake has succeeded; `direction` "in" or "out"."""
+    cipher = ssl_object.cipher() if ssl_object is not None else None
+    if ssl_object is not None and cipher:
+        SMTP_TLS_SESSIONS.labels(ssl_object.version() or "", family(cipher[0]), direction).inc()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -24,6 +24,7 @@ from relay.store.upsert import insert as upsert
 
 PENDING, VERIFIED, FAILED = "pending", "verified", "failed"
 ACTIVE, RETIRED = "active", "retired"
+OLDEST = 20  # domains of one look at the age of keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,13 @@ def configure(conn: Connection, project_id: int, name: str, settings: dict[str, 
     domain = get(conn, project_id, name)
     conn.execute(update(domains).where(domains.c.id == domain.id).values(settings={**domain.settings, **settings}))
     return get(conn, project_id, name)
+
+
+def oldest(conn: Connection) -> list[tuple[str, float]]:
+    """The OLDEST domain names whose signing key was made longest ago, and when, in UTC seconds."""
+    made = func.min(dkim_keys.c.created_at)
+    query = select(domains.c.name, made).join_from(dkim_keys, domains).where(dkim_keys.c.state == ACTIVE).group_by(domains.c.name)
+    return [(name, at) for name, at in conn.execute(query.order_by(made).limit(OLDEST))]
 
 
 def remove(conn: Connection, project_id: int, name: str) -> Domain:

@@ -89,6 +89,13 @@ def since(conn: Connection, cursor: str = START, *, project: int | None = None, 
     return [_event(row) for row in rows], f"{rows[-1].xid}.{rows[-1].id}" if rows else cursor
 
 
+def behind(conn: Connection, cursor: str, project: int, limit: int) -> int:
+    """How many events of a project come after the cursor, counted up to `limit`."""
+    xid, number = _parsed(cursor)
+    after = tuple_(events.c.xid, events.c.id) > tuple_(xid, number) if conn.dialect.name == "postgresql" else events.c.id > number
+    return conn.scalar(select(func.count()).select_from(select(events.c.id).where(events.c.project_id == project, after).limit(limit).subquery())) or 0
+
+
 def latest(conn: Connection) -> str:
     """The cursor from which only what is still to come is read."""
     if conn.dialect.name == "postgresql":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from relay import metrics
 
 COMMIT_SECONDS = metrics.histogram("store_commit_seconds", "Seconds of one group commit, from BEGIN to durable")
+FSYNC_SECONDS = metrics.histogram("store_fsync_seconds", "Seconds in which one group commit went to disk: COMMIT, with the bodies before it on SQLite")
 BATCH = metrics.histogram("store_commit_batch_size", "Writes in one group commit", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500))
 FSYNC_ERRORS = metrics.counter("store_fsync_errors_total", "Commits that failed because the disk did")
 REPLAYS = metrics.counter("store_replays_total", "Batches replayed one write at a time because one of them failed")

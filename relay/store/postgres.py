@@ -155,6 +155,8 @@ class Postgres:
                 faults.point("store.begun")
                 await conn.run_sync(_perform, batch, xid)
                 faults.point("store.before-commit")
+                committing = time.perf_counter()
+            gauges.FSYNC_SECONDS.observe(time.perf_counter() - committing)
             faults.point("store.committed")
         except Exception as error:
             await self._recover(batch, error, xid)

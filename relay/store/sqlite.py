@@ -287,9 +287,10 @@ class Sqlite:
     def _transact(self, batch: list[Write], staged: bool) -> None:
         if not staged:
             self._execute(batch)
-        self.segments.flush()
-        faults.point("store.before-commit")
-        self._raw.execute("COMMIT")
+        with gauges.FSYNC_SECONDS.time():
+            self.segments.flush()
+            faults.point("store.before-commit")
+            self._raw.execute("COMMIT")
         self._batch, self._unchecked = _after(self._batch), True
         faults.point("store.committed")
 

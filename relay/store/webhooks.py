@@ -153,6 +153,12 @@ def held(conn: Connection, number: int, messages: Iterable[int]) -> set[int]:
     return set(conn.scalars(query.distinct()))
 
 
+def waiting(conn: Connection) -> dict[int, int]:
+    """How many deliveries wait for their next attempt, by endpoint; endpoints for which none does are not in it."""
+    query = select(rows.c.webhook_id, func.count()).where(rows.c.next_at.is_not(None)).group_by(rows.c.webhook_id)
+    return {number: count for number, count in conn.execute(query)}
+
+
 def page(conn: Connection, number: int, which: Page) -> Found:
     """An endpoint's deliveries, newest first."""
     found = pages.take(conn, select(*_ROWS).where(rows.c.webhook_id == number), rows.c.id, which)

@@ -6,6 +6,7 @@ import concurrent.futures
 import pytest
 
 from relay.mail import ids
+from relay.metrics import REGISTRY
 from tests.support.served import arrived, email
 
 
@@ -93,6 +94,19 @@ def test_what_is_invalid_is_named(tenant, given, field):
 def test_requests_that_cannot_be_read(tenant, path, headers, content, status, code):
     answer = tenant.http.post(path, content=content, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(("path", "given", "code"), [
+    ("/emails", email(), "202"), ("/emails/send", email(), "202"), ("/emails/batch", {"emails": [email()]}, "202"), ("/emails", {"to": 7}, "422"),
+], ids=["one", "alias", "batch", "invalid"])
+def test_requests_that_hand_over_mail_are_counted_by_status(tenant, path, given, code):
+    def count() -> float:
+        return REGISTRY.get_sample_value("relay_http_inject_requests_total", {"code": code}) or 0.0
+
+    before = count()
+    assert tenant.http.post(path, json=given).status_code == int(code)
+    tenant.get("/emails")
+    assert count() == before + 1
 
 
 def test_a_batch_is_independent_sends(tenant):

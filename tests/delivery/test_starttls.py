@@ -7,6 +7,7 @@ from relay.delivery.addresses import Target
 from relay.delivery.connect import Connector, _Attempt
 from relay.delivery.dns import Resolver
 from relay.errors import ConnectFailed
+from relay.metrics import REGISTRY
 from tests.delivery.build import QUICK, job, settings
 from tests.delivery.conftest import NOWHERE
 from tests.support.certificates import authority, certificate
@@ -22,12 +23,16 @@ pytestmark = pytest.mark.both_loops
     ({"starttls": True}, "none", ""), ({}, "opportunistic", ""),
 ])
 async def test_tls_as_the_rule_says(sinks, to, script, level, tls):
-    sink = sinks(Script(**script))
+    def sessions() -> float:
+        return REGISTRY.get_sample_value("relay_smtp_tls_sessions_total", {"proto": "TLSv1.3", "cipher_family": "aes-gcm", "direction": "out"}) or 0.0
+
+    sink, before = sinks(Script(**script)), sessions()
     connector = Connector(settings(), Resolver(NOWHERE), timeouts=QUICK, trust=_trust())
     connection = await connector.connect(to(sink, tls=level))
     (outcome,) = await connection.deliver(job())
     assert (outcome.result, outcome.tls) == ("delivered", tls)
     assert bool((await sink.arrived(1))[0].tls) == bool(tls)
+    assert sessions() - before == bool(tls)
     connection.close()
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay import heap
 from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Sink
 
@@ -59,12 +60,15 @@ def test_the_figures_are_one_total_and_please_promtool(need, tmp_path, settings,
         while True:  # workers send their share each second or so
             text = relay.get("/metrics")[1]
             mail = figure(text, "relay_messages_received_total"), figure(text, "relay_delivery_attempts_total", result="delivered")
-            if mail == (20, 20) and figure(text, "relay_smtp_connections_total", result="ok") >= 20:
+            if mail == (20, 20) and figure(text, "relay_smtp_connections_total", result="ok") >= 20 and 'relay_contacts{status="subscribed"} 0' in text:
                 break
             assert time.monotonic() < deadline, text
             threading.Event().wait(0.05)
         checked = subprocess.run([need("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+        fsyncs, memory = figure(text, "relay_store_fsync_seconds_count"), figure(text, "relay_memory_limit_ratio")
+        assert 0 < fsyncs <= figure(text, "relay_store_commit_seconds_count")
+        assert memory * heap.limit() > (0.5 + 0.3 * workers) * figure(text, "process_resident_memory_bytes")  # which is main's alone
 
 
 def test_term_ends_it_and_nothing_is_left_listening(tmp_path, settings):

@@ -41,3 +41,8 @@ def test_a_maker_never_repeats_and_never_goes_back():
 def test_two_processes_make_different_ids():
     one, other = ids.Maker(1), ids.Maker(2)
     assert not {one.next() for _ in range(5_000)} & {other.next() for _ in range(5_000)}
+
+
+def test_an_id_says_when_it_was_made():
+    before = time.time()
+    assert before - 0.001 <= ids.made_at(ids.Maker().next()) <= time.time()

@@ -13,9 +13,10 @@ import trustme
 
 from relay.clock import Clock
 from relay.errors import ConfigError
+from relay.metrics import REGISTRY
 from relay.smtp.limits import Connections
 from relay.smtp.server import Listener, ListenerOptions
-from relay.smtp.tls import LOOK, Certificate
+from relay.smtp.tls import LOOK, Certificate, family
 from tests.smtp.conftest import write_certificate
 from tests.smtp.desk import Desk
 from tests.smtp.dialog import Client
@@ -193,3 +194,34 @@ async def test_proxy_before_implicit_tls(certificate: Certificate, trust: ssl.SS
 def test_implicit_tls_needs_a_certificate():
     with pytest.raises(ConfigError, match="tls_cert"):
         Listener(Desk(), ListenerOptions("submissions", "relay.test"))
+
+
+@pytest.mark.parametrize(("cipher", "name"), [
+    ("TLS_AES_256_GCM_SHA384", "aes-gcm"), ("ECDHE-RSA-AES128-GCM-SHA256", "aes-gcm"), ("TLS_CHACHA20_POLY1305_SHA256", "chacha20"),
+    ("ECDHE-ECDSA-CHACHA20-POLY1305", "chacha20"), ("TLS_AES_128_CCM_8_SHA256", "aes-ccm"), ("ECDHE-RSA-AES256-SHA384", "aes-cbc"), ("AES128-SHA", "aes-cbc"),
+    ("ECDHE-RSA-CAMELLIA256-SHA384", "other"),
+])
+def test_ciphers_have_few_families(cipher: str, name: str):
+    assert family(cipher) == name
+
+
+def test_every_cipher_that_we_speak_has_a_family(certificate: Certificate):
+    assert {family(each["name"]) for each in certificate.context.get_ciphers()} <= {"aes-gcm", "chacha20", "aes-ccm", "aes-cbc"}
+
+
+async def test_a_session_is_counted_by_protocol_and_family_of_cipher(certificate: Certificate, authority: trustme.CA):
+    def sessions(proto: str, family: str) -> float:
+        return REGISTRY.get_sample_value("relay_smtp_tls_sessions_total", {"proto": proto, "cipher_family": family, "direction": "in"}) or 0.0
+
+    served = listener("submissions", certificate)
+    address = await served.start("127.0.0.1")
+    before = sessions("TLSv1.2", "chacha20"), sessions("TLSv1.3", "aes-gcm")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    trust.set_ciphers("ECDHE+CHACHA20")
+    client = await Client.to(address, trust, implicit=True)
+    await client.hear()
+    await client.ask(b"QUIT")
+    assert (sessions("TLSv1.2", "chacha20"), sessions("TLSv1.3", "aes-gcm")) == (before[0] + 1, before[1])
+    await served.drain(1.0)

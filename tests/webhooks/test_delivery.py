@@ -9,6 +9,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Standard
 
 from relay.mail import ids
+from relay.metrics import REGISTRY
 from relay.store import webhooks as stored
 from relay.store.pages import Page
 from relay.webhooks import DOWN, FAILURES, LASTS, STEPS, Answer, after, health, new_secret, sign
@@ -56,6 +57,22 @@ def test_after_a_rotation_both_secrets_sign_for_a_while(tenant, receiver):
     got = receiver.wait(2)[1]
     assert Standard(at_once["signing_secret"]).verify(got.body, got.headers)
     assert len(got.headers["x-poststack-signature"].split(",")) == 1
+
+
+def test_how_late_an_event_was_given_is_observed_once_it_is_taken(tenant, receiver):
+    def seen() -> list[float]:
+        requests = [REGISTRY.get_sample_value("relay_webhook_deliveries_total", {"result": each}) or 0.0 for each in ("delivered", "refused")]
+        return [*requests, *(REGISTRY.get_sample_value(f"relay_event_delivery_lag_seconds_{part}") for part in ("count", "sum"))]
+
+    before = seen()
+    made, _ = failing(tenant, receiver)
+    receiver.answer = lambda _: 200
+    tenant.send()
+    tenant.until(f"/webhooks/{made['id']}/deliveries", lambda got: any(each["success"] for each in got["deliveries"]))
+    delivered, refused, late, seconds = (after - value for after, value in zip(seen(), before, strict=True))
+    assert refused >= 1
+    assert late == delivered >= 1
+    assert 0 < seconds < 60 * late
 
 
 def failing(tenant, receiver, wanted=("email.queued",)):
