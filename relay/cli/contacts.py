@@ -38,6 +38,8 @@ def contacts() -> None:
 @click.option("--audience", default="", metavar="ID", help="Put everybody into this audience.")
 @click.option("--segment", default="", metavar="ID", help="Put everybody into this segment.")
 @click.option("--tag", "tags", multiple=True, help="Give everybody this tag; may be repeated.")
+@click.option("--mapping", "mapping", multiple=True, metavar="COLUMN=FIELD", callback=lambda _context, _option, given: dict(map(_meant, given)),
+              help='What a column means: "Wer=email", "Stufe=properties.plan", "Notes=" to leave it out; may be repeated.')
 @click.option("--skip-existing", is_flag=True, help="Leave contacts that are there as they are.")
 @click.option("--events", is_flag=True, help="Tell webhooks and workflows of each contact.")
 @click.option("--preview", is_flag=True, help="Only say what would happen.")
@@ -59,6 +61,14 @@ def take_in(context: click.Context, file: IO[bytes], project: str, skip_existing
         told["refused"] = act("contacts_import_errors", number=told["id"], project=project, limit=SHOWN) if told["errors"] else []
     run.show(told, _imported)
     context.exit(1 if told["status"] != "completed" or told["errors"] else 0)
+
+
+def _meant(given: str) -> tuple[str, str]:
+    """A column's name, which may have a "=", and what it means."""
+    column, sign, field = given.rpartition("=")
+    if not sign or not column:
+        raise click.BadParameter(f'{given!r} is not COLUMN=FIELD, such as "Wer=email"')
+    return column.strip(), field.strip()
 
 
 def _name(file: IO[bytes]) -> str:

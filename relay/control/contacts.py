@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relay.audience import restore, values
+from relay.audience import columns, restore, values
 from relay.audience.contacts import By
 from relay.audience.imports import Imports, Order
 from relay.audience.reading import FILE, JSON
+from relay.audience.table import NOTHING
 from relay.clock import iso
 from relay.consent import Act
 from relay.control import Control
@@ -27,19 +28,22 @@ _FILE = re.compile(r"[0-9a-f]{32}")
 
 
 async def take_in(control: Control, file: str, name: str, project: str = projects.DEFAULT, update: bool = True, audience: str = "", segment: str = "",
-                  tags: Sequence[str] = (), tell: bool = False, look: bool = True, preview: bool = False) -> dict[str, Any]:
+                  tags: Sequence[str] = (), tell: bool = False, look: bool = True, preview: bool = False,
+                  mapping: Mapping[str, str] = NOTHING) -> dict[str, Any]:
     """The import that has begun, as `show` gives it, or what it would do.
 
     file      in data_dir/imports, put there by whoever asks; 32 hexadecimal digits
     name      what its owner calls it; .json means JSON
     tell      whether each contact's change is an event
     look      whether domains are looked up
+    mapping   what columns mean where their names do not say it, as relay.audience.columns has it
     """
     owner, mine = await control.store.read(projects.by_name, project), _imports(control)
     if not _FILE.fullmatch(file) or not (mine.directory / file).is_file():
         raise Invalid("file", "there is no such file in data_dir/imports")
     plan = Plan(update, await _audience(control, owner.id, audience), await _segment(control, owner.id, segment), tell)
-    order = Order(owner.id, file, name, JSON if name.lower().endswith(".json") else FILE, plan, tuple(values.tags(list(tags))), {"source": "cli"}, look)
+    form = JSON if name.lower().endswith(".json") else FILE
+    order = Order(owner.id, file, name, form, plan, tuple(values.tags(list(tags))), {"source": "cli"}, look, columns.told(mapping))
     if preview:
         return await mine.preview(order)
     async with mine.opened(order):  # what cannot be read at all is told at once

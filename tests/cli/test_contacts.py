@@ -59,6 +59,31 @@ def test_a_file_comes_in_and_goes_out_again(relay, tmp_path):
     assert json.loads(relay.text("contacts", "export", "--format", "json")) == []
 
 
+def test_columns_mean_what_they_are_said_to_mean(relay, tmp_path):
+    file = tmp_path / "people.csv"
+    file.write_text("Wer,a=b,Notiz\nann@example.com,pro,secret\n")
+    meant = ("--mapping", "Wer=email", "--mapping", "a=b=properties.plan", "--mapping", "Notiz=")
+    assert relay.command("contacts", "import", str(file), *meant, "--preview")["mapping"] == {"Wer": "email", "a=b": "properties.plan", "Notiz": ""}
+    assert relay.command("contacts", "import", str(file), *meant)["imported"] == 1
+    relay.text("contacts", "export", str(tmp_path / "out.csv"))
+    row, = listed(tmp_path / "out.csv")
+    assert (row["email"], row["plan"]) == ("ann@example.com", "pro")
+    assert "secret" not in (tmp_path / "out.csv").read_text()
+
+
+@pytest.mark.parametrize(("mapping", "status", "error"), [
+    pytest.param("Wer", 2, "'Wer' is not COLUMN=FIELD", id="no field"), pytest.param("=email", 2, "is not COLUMN=FIELD", id="no column"),
+    pytest.param("Wer=emial", 1, "'Wer' is one of email, first_name", id="no such field"),
+    pytest.param("Wer=properties.", 1, "a property's name has 1 to 64", id="a property without a name"),
+])
+def test_a_mapping_that_is_none(tmp_path, dns, mapping, status, error):
+    where = Running(tmp_path / "relay", {"RELAY_DNS__NAMESERVERS": dns.address})
+    (tmp_path / "x.csv").write_text("Wer\nann@example.com\n")
+    done = where.run("contacts", "import", str(tmp_path / "x.csv"), "--mapping", mapping)
+    assert (done.returncode, error in done.stderr) == (status, True), done.stderr
+    assert not list((where.data / "imports").glob("*"))
+
+
 @pytest.mark.parametrize(("content", "error"), [
     pytest.param(b"name\nAnn\n", "no column email", id="no addresses"),
     pytest.param(b"PK\x03\x04nonsense", "damaged", id="a broken ZIP"),
