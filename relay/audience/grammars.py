@@ -4,40 +4,23 @@
     the SDK's tree     {operator: and|or, conditions: [{field, comparator, value, windowDays}]}, whose conditions may be such trees again
     nested groups      {logic: AND|OR, groups: [{filters: [{field, operator, value, unit}], conditions: {logic, groups}}]}
 
-The list and the tree share their fields and operators, the tables NATIVE and WORDS below; groups have their own, in which negations do not match what is
+The list and the tree share their fields and operators, the tables WORDS and _PLAIN below; groups have their own, in which negations do not match what is
 missing and equality is that of JSON. Rules are stored as they came: `read` is called whenever a segment is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from relay.audience.question import MEMBERS, Word, asked, days_of, field_of, id_of, name_of, perhaps, unsupported, value_of
 from relay.errors import Invalid
-from relay.mail import address, ids
-from relay.store import bulk
-from relay.store.audience.operators import SHAPES, decimal, fits
-from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
+from relay.store.audience.operators import SHAPES, decimal
+from relay.store.audience.rules import DAY, All, Condition, Not, Rule, Some, Subject
 
 CONDITIONS = 50  # of a list, or of one level of a tree
 FILTERS = 200  # of a tree or of nested groups in all
 DEPTH = 5  # of a tree, and of nested groups
-LONGEST = 500  # characters of a value
-MOST_DAYS = 3_650  # of a window
-
-_UNITS = {"minutes": 60.0, "hours": 3_600.0, "days": DAY}
-_FORBIDDEN = frozenset('"\\')
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """An operator of a grammar: ours it stands for, `negated`, and how its value reads: "text" | "range" | "date" | "days" | "window" | ""."""
-
-    operator: str
-    negated: bool = False
-    value: str = "text"
-
 
 WORDS = {
     "equals": Word("is"), "not_equals": Word("is", True), "contains": Word("contains"), "not_contains": Word("contains", True),
@@ -77,7 +60,6 @@ _COUNTS = {"emails_opened": "email.opened", "emailsopened": "email.opened", "ema
 _PREFIXES = ("properties.", "customFields.", "custom_fields.", "data.")
 ACTIVITIES = {"open": "opened", "opened": "opened", "click": "clicked", "clicked": "clicked", "bounce": "bounced", "bounced": "bounced", "sent": "sent",
               "complaint": "complained", "complained": "complained", "delivery": "delivered", "delivered": "delivered"}
-_MEMBERS = {"segment": "seg", "audience": "aud", "topic": "top"}
 
 
 def read(rules: Any) -> Rule:
@@ -127,7 +109,7 @@ def _condition(given: Any, at: str) -> Rule:
     found = word(name)
     if found is None:
         raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: there is no {name[:80]!r}; there are {', '.join(list(WORDS)[:16])}")
-    subject, special = native(_field(given, at), at)
+    subject, special = native(field_of(given, at), at)
     if special == "engagement":
         return _engagement(found, given, at)
     if special == "subscribed":
@@ -140,7 +122,7 @@ def _condition(given: Any, at: str) -> Rule:
         return _did(subject, special, found, given, at)
     if subject.kind == "tags":
         found = {"contains": Word("has", found.negated), "is": Word("has", found.negated)}.get(found.operator, found)
-    return _test(subject, found, given, at)
+    return asked(subject, found, given, at)
 
 
 def word(name: str) -> Word | None:
@@ -152,27 +134,31 @@ def native(field: str, at: str) -> tuple[Subject, str]:
     """What a field of the list or tree is; the second part names a field with a meaning of its own."""
     for prefix in _PREFIXES:
         if field.startswith(prefix):
-            return Subject("property", (_name(field[len(prefix):], at),)), ""
+            return Subject("property", (name_of(field[len(prefix):], at),)), ""
     head, _, rest = field.partition(".")
     if head == "event" and rest:
-        return Subject("activity", (_name(rest, at),)), "event"
+        return Subject("activity", (name_of(rest, at),)), "event"
     if head == "email" and rest in ACTIVITIES:
         return Subject("activity", (f"email.{ACTIVITIES[rest]}",)), "event"
-    if head in _MEMBERS and rest:
-        return Subject(head, (_number(head, rest, at),)), "named"
+    if head in MEMBERS and rest:
+        return Subject(head, (id_of(head, rest, at),)), "named"
     plain = field.lower() if field.lower() in _COUNTS or field.lower() in _PLAIN else field
     if plain in _COUNTS:
         return Subject("activity", (_COUNTS[plain],)), "count"
     kind = _PLAIN.get(plain)
     if kind in ("engagement", "subscribed"):
         return Subject("unsubscribed"), kind
-    return (Subject("property", (_name(field, at),)), "") if kind is None else (Subject(kind), "")
+    return (Subject("property", (name_of(field, at),)), "") if kind is None else (Subject(kind), "")
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
 def _flagged(subject: Subject, word: Word, given: Mapping[str, Any], at: str, yes: bool) -> Rule:
     if word.operator != "is":
-        raise _unsupported(given, at)
-    wanted = _text(given, at).lower()
+        raise unsupported(given, at)
+    wanted = value_of(given, at).lower()
     if wanted not in ("true", "false"):
         raise Invalid(f"{at}.value", f"{at}.value is true or false")
     return Condition(subject, "is", ((wanted == "true") == yes) != word.negated)
@@ -180,28 +166,28 @@ def _flagged(subject: Subject, word: Word, given: Mapping[str, Any], at: str, ye
 
 def _belongs(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Rule:
     if not subject.path:
-        subject = Subject(subject.kind, (_number(subject.kind, _text(given, at), f"{at}.value"),))
+        subject = Subject(subject.kind, (id_of(subject.kind, value_of(given, at), f"{at}.value"),))
         if word.operator not in ("is", "contains"):
-            raise _unsupported(given, at)
-        return _perhaps(Condition(subject, "member"), word)
+            raise unsupported(given, at)
+        return perhaps(Condition(subject, "member"), word)
     if word.operator == "is" and str(given.get("value", "true")).lower() in ("true", "false"):
-        return _perhaps(Condition(subject, "member"), Word("is", word.negated != (str(given.get("value", "true")).lower() == "false")))
+        return perhaps(Condition(subject, "member"), Word("is", word.negated != (str(given.get("value", "true")).lower() == "false")))
     if word.operator == "set":
-        return _perhaps(Condition(subject, "member"), word)
-    raise _unsupported(given, at)
+        return perhaps(Condition(subject, "member"), word)
+    raise unsupported(given, at)
 
 
 def _did(subject: Subject, special: str, word: Word, given: Mapping[str, Any], at: str) -> Rule:
     """Whether somebody did something, ever or in a window; or how often in one."""
     if special == "event" and word.operator in ("set", "within"):
-        return _test(subject, word, given, at)
+        return asked(subject, word, given, at)
     if word.operator not in ("is", "above", "from", "below", "until") or word.value == "date":
-        raise _unsupported(given, at)
-    number = decimal(_text(given, at))
+        raise unsupported(given, at)
+    number = decimal(value_of(given, at))
     if number is None or not number.value.is_integer():
         raise Invalid(f"{at}.value", f"{at}.value is a whole number")
     days = given.get("windowDays", given.get("window_days", 30))
-    return _perhaps(Condition(subject, word.operator, number, _days(days, f"{at}.windowDays")), word)
+    return perhaps(Condition(subject, word.operator, number, days_of(days, f"{at}.windowDays")), word)
 
 
 def _engagement(word: Word, given: Mapping[str, Any], at: str) -> Rule:
@@ -211,7 +197,7 @@ def _engagement(word: Word, given: Mapping[str, Any], at: str) -> Rule:
     rules: dict[str, Rule] = {"active": recent, "at_risk": All((seen, Not(recent))), "dormant": Not(seen)}
     if word.operator != "is" or str(given.get("value")) not in rules:
         raise Invalid(f"{at}.value", f"{at}: engagement_segment equals {', '.join(rules)}")
-    return _perhaps(rules[str(given["value"])], word)
+    return perhaps(rules[str(given["value"])], word)
 
 
 # Nested groups.
@@ -250,25 +236,25 @@ def _filter(given: Any, at: str) -> Rule:
     if not isinstance(given, Mapping):
         raise Invalid(at, f"{at} is {{field, operator, value}}")
     word = GROUPED.get(str(given.get("operator") or ""))
-    subject = grouped(_field(given, at), at)
+    subject = grouped(field_of(given, at), at)
     if word is None or (subject.kind == "activity") != str(given["operator"]).lower().replace("not", "").startswith("triggered"):
-        raise _unsupported(given, at)
+        raise unsupported(given, at)
     if subject.kind == "unsubscribed":
         if word.operator != "same":
-            raise _unsupported(given, at)
+            raise unsupported(given, at)
         return Condition(subject, "is", (given.get("value") is True) == word.negated)
     if subject.kind == "email":
         if word.operator not in ("same", "contains_exactly"):
-            raise _unsupported(given, at)
-        return _test(subject, Word("is" if word.operator == "same" else "contains", word.negated), given, at)
+            raise unsupported(given, at)
+        return asked(subject, Word("is" if word.operator == "same" else "contains", word.negated), given, at)
     if subject.kind == "activity" and word.operator == "older":
-        return All((Condition(subject, "set"), Not(_test(subject, Word("within", value="window"), given, at))))
+        return All((Condition(subject, "set"), Not(asked(subject, Word("within", value="window"), given, at))))
     if SHAPES[subject.kind] == "time" and word.operator == "same":
-        return _perhaps(_test(subject, Word("is", value="date"), given, at), word)
-    found = _test(subject, Word(word.operator, False, word.value), given, at)
+        return perhaps(asked(subject, Word("is", value="date"), given, at), word)
+    found = asked(subject, Word(word.operator, False, word.value), given, at)
     if word.negated and subject.kind == "property" and word.operator != "set":
         return All((Condition(subject, "set"), Not(found)))
-    return _perhaps(found, word)
+    return perhaps(found, word)
 
 
 def grouped(field: str, at: str) -> Subject:
@@ -277,132 +263,11 @@ def grouped(field: str, at: str) -> Subject:
     if field in ("email", "subscribed", "createdAt", "updatedAt"):
         return Subject({"subscribed": "unsubscribed", "createdAt": "created_at", "updatedAt": "updated_at"}.get(field, field))
     if head == "data" and rest:
-        return Subject("property", tuple(_name(part, at) for part in rest.split(".")))
+        return Subject("property", tuple(name_of(part, at) for part in rest.split(".")))
     if head == "event" and rest:
-        return Subject("activity", (_name(rest, at),))
+        return Subject("activity", (name_of(rest, at),))
     if head == "email" and rest in ACTIVITIES:
         return Subject("activity", (f"email.{ACTIVITIES[rest]}",))
     if head == "segment" and rest:
-        return Subject("segment", (_number("segment", rest, at),))
+        return Subject("segment", (id_of("segment", rest, at),))
     raise Invalid(f"{at}.field", f"Unsupported field {field[:80]!r}")
-
-
-# What the grammars share.
-
-
-def _test(subject: Subject, word: Word, given: Mapping[str, Any], at: str) -> Rule:
-    """One question, with its value read as the word wants it."""
-    if not fits(word.operator, subject):
-        raise _unsupported(given, at)
-    return _perhaps(_VALUES[word.value](subject, word.operator, given, at), word)
-
-
-def _plain_value(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
-    value = given.get("value")
-    if operator == "same":
-        if isinstance(value, bool):
-            return Condition(subject, operator, value)
-        if isinstance(value, (int, float)):
-            return Condition(subject, operator, Number(float(value), str(value)))
-        return Condition(subject, operator, _text(given, at))
-    text = _text(given, at)
-    if SHAPES[subject.kind] == "time":
-        return _dated(subject, operator, given, at)
-    if subject.kind == "email":
-        text = _folded(text) if operator == "is" else text.lower()
-    return Condition(subject, operator, text)
-
-
-def _ranged(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
-    text = _text(given, at)
-    number = decimal(text)
-    if number is not None and SHAPES[subject.kind] != "time":
-        return Condition(subject, operator, number)
-    return _dated(subject, operator, given, at, "a number or a date such as 2026-03-23")
-
-
-def _dated(subject: Subject, operator: str, given: Mapping[str, Any], at: str, form: str = "a date such as 2026-03-23") -> Condition:
-    moment = Moment.read(_text(given, at))
-    if moment is None:
-        raise Invalid(f"{at}.value", f"{at}.value is {form}")
-    return Condition(subject, operator, moment)
-
-
-def _last_days(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
-    return Condition(subject, operator, seconds=_days(given.get("value"), f"{at}.value"))
-
-
-def _window(subject: Subject, operator: str, given: Mapping[str, Any], at: str) -> Condition:
-    unit, number = _UNITS.get(str(given.get("unit"))), decimal(str(given.get("value")))
-    if unit is None:
-        raise Invalid(f"{at}.unit", f"{at}.unit is days, hours or minutes")
-    if number is None or not 0 <= number.value * unit <= MOST_DAYS * DAY:
-        raise Invalid(f"{at}.value", f"{at}.value is a number of {given['unit']}")
-    return Condition(subject, operator, seconds=number.value * unit)
-
-
-_VALUES: dict[str, Callable[[Subject, str, Mapping[str, Any], str], Condition]] = {
-    "text": _plain_value, "range": _ranged, "date": _dated, "days": _last_days, "window": _window,
-    "": lambda subject, operator, _given, _at: Condition(subject, operator),
-}
-
-
-def _perhaps(rule: Rule, word: Word) -> Rule:
-    return Not(rule) if word.negated else rule
-
-
-def _field(given: Mapping[str, Any], at: str) -> str:
-    field = given.get("field")
-    if not isinstance(field, str) or not 0 < len(field) <= LONGEST:
-        raise Invalid(f"{at}.field", f"{at}.field is the name of a field")
-    return field
-
-
-def _name(text: str, at: str) -> str:
-    if not text or len(text) > 64 or not text.isprintable() or not _FORBIDDEN.isdisjoint(text):
-        raise Invalid(f"{at}.field", f"{at}.field: {text[:80]!r} is not a name that properties or events can have")
-    return text
-
-
-def _number(kind: str, text: str, at: str) -> int:
-    number = ids.internal(text, _MEMBERS[kind])
-    if number is None:
-        raise Invalid(at, f"{at}: {text[:80]!r} is not the id of one; it begins with {_MEMBERS[kind]}_")
-    return number
-
-
-def _text(given: Mapping[str, Any], at: str) -> str:
-    """The value as a text: numbers and booleans as JSON writes them."""
-    value = given.get("value")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        value = bulk.json(value)
-    if not isinstance(value, str) or not value:
-        raise Invalid(f"{at}.value", f"{at}.value is required")
-    if len(value) > LONGEST:
-        raise Invalid(f"{at}.value", f"{at}.value has at most {LONGEST} characters")
-    return bulk.clean(value, LONGEST)
-
-
-def _days(value: Any, at: str) -> float:
-    number = decimal(str(value))
-    if number is None or not number.value.is_integer() or not 0 < number.value <= MOST_DAYS:
-        raise Invalid(at, f"{at} is a whole number of days, 1 to {MOST_DAYS}")
-    return number.value * DAY
-
-
-def _folded(text: str) -> str:
-    try:
-        return address.key(text.strip())
-    except Invalid:
-        return text.lower()  # no address is it, which is an answer too
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
-
-
-def _unsupported(given: Mapping[str, Any], at: str) -> Invalid:
-    operator = given.get("comparator", given.get("operator"))
-    return Invalid(f"{at}.operator", f"Unsupported operator {str(operator)[:80]!r} for field {str(given.get('field'))[:80]!r}")
