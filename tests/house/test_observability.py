@@ -104,6 +104,12 @@ def test_what_operators_were_promised_is_there(series, name):
     assert {f"relay_{name}", f"relay_{name}_bucket"} & series
 
 
+def test_the_board_shows_all_that_is_counted_of_workflows(series):
+    counted = {name for name in series if name.startswith("relay_workflow_")}
+    assert len(counted) > 4
+    assert counted <= names(" ".join(EXPRESSIONS))
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("relay ")])
 def test_the_commands_exist(command):
     """Each word that is a command is one, and each option is known; placeholders stand for arguments."""
