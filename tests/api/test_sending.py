@@ -5,8 +5,9 @@ import concurrent.futures
 
 import pytest
 
+from relay import submission
 from relay.mail import ids
-from relay.metrics import REGISTRY
+from relay.metrics import REGISTRY, Earned
 from tests.support.served import arrived, email
 
 
@@ -107,6 +108,21 @@ def test_requests_that_hand_over_mail_are_counted_by_status(tenant, path, given,
     assert tenant.http.post(path, json=given).status_code == int(code)
     tenant.get("/emails")
     assert count() == before + 1
+
+
+def test_mail_is_counted_by_project_once_it_sends_much(served, tenant, monkeypatch):
+    monkeypatch.setattr(submission, "TENANTS", Earned(after=20))  # the names that other tests have earned fill no place here
+
+    def count(of) -> float:
+        return REGISTRY.get_sample_value("relay_messages_received_total", {"protocol": "http", "tenant": ids.public("prj", of.number)}) or 0.0
+
+    other = served.tenant()
+    for _ in range(25):
+        tenant.send()
+    other.send()
+    assert (count(tenant), count(other)) == (6, 0)
+    tenant.send()
+    assert (count(tenant), count(other)) == (7, 0)
 
 
 def test_a_batch_is_independent_sends(tenant):
