@@ -11,19 +11,17 @@ import pytest
 from relay.audience.reader import SMALL
 from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer, Fault
-from tests.support.served import Served
+from tests.support.fixtures import serving
 
 ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}, "plain.example": {"A": "192.0.2.2"}, "null.example": {"MX": "0 ."},
          "silent.example": {"TXT": "x"}, "broken.example": {"MX": "10 mx.example.com."}}
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def served(request, tmp_path_factory, empty_store):
-    directory = tmp_path_factory.mktemp(f"imports-{request.param}")
+def served(request):
     with DnsServer(ZONES) as dns:
         dns.faults["broken.example"] = Fault(rcode="SERVFAIL")
-        options = {"RELAY_DNS__NAMESERVERS": dns.address}
-        with empty_store(request.param, directory) as url, Served(directory, url, **options) as relay:
+        with serving(request, RELAY_DNS__NAMESERVERS=dns.address) as relay:
             yield relay
 
 

@@ -3,16 +3,9 @@
 import pytest
 
 from tests.broadcasts.mailing import Mailing
-from tests.support.databases import DATABASES
-from tests.support.served import Served
+from tests.support import fixtures
 
-
-@pytest.fixture(scope="package", params=DATABASES)
-def served(request, tmp_path_factory, empty_store):
-    directory = tmp_path_factory.mktemp(f"broadcasts-{request.param}")
-    with empty_store(request.param, directory) as url, Served(directory, url) as relay:
-        yield relay
-
+served = fixtures.served
 
 @pytest.fixture
 def tenant(served):

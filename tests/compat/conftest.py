@@ -3,31 +3,33 @@
 import pytest
 from poststack import PostStack
 
-from tests.api.conftest import served, tenant  # noqa: F401  the same fixtures, with a relay of this package's own
+from tests.support import fixtures
+
+served, tenant = fixtures.served, fixtures.tenant
 
 
 @pytest.fixture
-def live(tenant):  # noqa: F811
+def live(tenant):
     """The official SDK with a full_access key of a project of its own."""
     with client(tenant) as made:
         yield made
 
 
 @pytest.fixture
-def stranger(served):  # noqa: F811
+def stranger(served):
     """The SDK with a key of another project."""
     with client(served.tenant()) as made:
         yield made
 
 
-def client(tenant):  # noqa: F811
+def client(tenant):
     return PostStack(tenant.key, base_url=f"{tenant.served.base}/poststack", max_retries=0)
 
 
 class Plunk:
     """Plunk's routes with a key, by plain HTTP; an answer with another status than the one named fails the test."""
 
-    def __init__(self, tenant):  # noqa: F811
+    def __init__(self, tenant):
         self.tenant, self.http = tenant, tenant.http
         self.mark = len(tenant.served.sink.messages)  # what arrives from now on is of this test
 
@@ -53,11 +55,11 @@ class Plunk:
 
 
 @pytest.fixture
-def plunk(tenant):  # noqa: F811
+def plunk(tenant):
     return Plunk(tenant)
 
 
 @pytest.fixture
-def other(served):  # noqa: F811
+def other(served):
     """The same with a key of another project."""
     return Plunk(served.tenant())

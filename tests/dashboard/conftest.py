@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.support.databases import DATABASES
-from tests.support.served import Served
+from tests.support import fixtures
 from tests.support.visitor import visiting
+
+served, tenant = fixtures.served, fixtures.tenant
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -20,18 +21,6 @@ def chromium(need):
         running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
         yield running
         running.close()
-
-
-@pytest.fixture(scope="package", params=DATABASES)
-def served(request, tmp_path_factory, empty_store):
-    directory = tmp_path_factory.mktemp(f"dashboard-{request.param}")
-    with empty_store(request.param, directory) as url, Served(directory, url) as relay:
-        yield relay
-
-
-@pytest.fixture
-def tenant(served):
-    return served.tenant()
 
 
 @pytest.fixture

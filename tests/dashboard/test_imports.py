@@ -10,7 +10,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer
-from tests.support.served import Served
+from tests.support.fixtures import serving
 from tests.support.visitor import held, visiting, words
 
 ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
@@ -19,12 +19,9 @@ START, AGAIN = "/dashboard/contacts/import/start", "/dashboard/contacts/import/p
 
 
 @pytest.fixture(scope="module", params=DATABASES)
-def served(request, tmp_path_factory, empty_store):
-    directory = tmp_path_factory.mktemp(f"dashboard-imports-{request.param}")
-    with DnsServer(ZONES) as dns:
-        options = {"RELAY_DNS__NAMESERVERS": dns.address}
-        with empty_store(request.param, directory) as url, Served(directory, url, **options) as relay:
-            yield relay
+def served(request):
+    with DnsServer(ZONES) as dns, serving(request, RELAY_DNS__NAMESERVERS=dns.address) as relay:
+        yield relay
 
 
 def previewed(visitor, data=FILE, name="contacts.csv", **fields):

@@ -1,15 +1,17 @@
 """A relay on each database that takes mail to us on a port of its own; what it sends arrives in a sink, whose mail the tests send back."""
 
 import smtplib
-from contextlib import contextmanager
 
 import pytest
 import trustme
 
+from tests.support import fixtures
 from tests.support.databases import DATABASES
 from tests.support.dns import DnsServer
 from tests.support.ports import free_port
 from tests.support.served import Served
+
+tenant = fixtures.tenant
 
 
 class Receiving(Served):
@@ -41,19 +43,12 @@ class Receiving(Served):
             return line.data(content)
 
 
-@contextmanager
 def receiving(request, directory, **options):
     """A relay on the database that the fixture's parameter names."""
-    with request.getfixturevalue("empty_store")(request.param, directory) as url, Receiving(directory, url, **options) as relay:
-        yield relay
+    return fixtures.serving(request, directory, Receiving, **options)
 
 
 @pytest.fixture(scope="package", params=DATABASES)
 def served(request, tmp_path_factory):
     with receiving(request, tmp_path_factory.mktemp(f"inbound-{request.param}")) as relay:
         yield relay
-
-
-@pytest.fixture
-def tenant(served):
-    return served.tenant()

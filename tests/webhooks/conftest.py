@@ -8,7 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tests.support import fixtures
 from tests.support.served import Served
+
+tenant = fixtures.tenant
 
 
 @dataclass
@@ -82,8 +85,3 @@ def served(tmp_path_factory):
     directory = tmp_path_factory.mktemp("webhooks")
     with Served(directory, f"sqlite:///{directory / 'relay.db'}") as relay:
         yield relay
-
-
-@pytest.fixture
-def tenant(served):
-    return served.tenant()

@@ -4,7 +4,7 @@ import pytest
 
 from relay.clock import Clock
 from tests.support.databases import DATABASES
-from tests.support.served import Served
+from tests.support.fixtures import serving
 from tests.workflows.flowing import Calendar, Flows
 
 
@@ -14,9 +14,8 @@ def calendar():
 
 
 @pytest.fixture(scope="package", params=DATABASES)
-def served(request, tmp_path_factory, calendar, empty_store):
-    directory = tmp_path_factory.mktemp(f"workflows-{request.param}")
-    with empty_store(request.param, directory) as url, Served(directory, url, Clock(now=calendar.now)) as relay:
+def served(request, calendar):
+    with serving(request, clock=Clock(now=calendar.now)) as relay:
         yield relay
 
 
