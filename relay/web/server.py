@@ -48,10 +48,12 @@ class Guard:
         request_id = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         extra = [(b"x-request-id", request_id.encode()), *ALWAYS]
-        started = False
+        started = over = False
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal started
+            if over and not started:  # whatever the application makes of it
+                return
             if message["type"] == "http.response.start":
                 started = True
                 own = list(message.get("headers", []))
@@ -62,24 +64,24 @@ class Guard:
         if _declared(scope) > self._max_body:
             await self._refuse(answer)
             return
-        try:
-            await self._application(scope, self._bounded(receive), answer)
-        except TooLarge:
-            if not started:
-                await self._refuse(answer)
-
-    def _bounded(self, receive: Receive) -> Receive:
         left = self._max_body
 
         async def take() -> MutableMapping[str, Any]:
-            nonlocal left
+            nonlocal left, over
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
+                over = True
                 raise TooLarge
             return message
 
-        return take
+        try:
+            await self._application(scope, take, answer)
+        except TooLarge:
+            pass
+        if over and not started:
+            over = False
+            await self._refuse(answer)
 
     async def _refuse(self, send: Send) -> None:
         text = {"error": f"the request body is over {self._max_body} bytes, [http] max_body sets the bound", "code": "body_too_large"}

@@ -8,7 +8,7 @@ from tests.support.served import Served, email
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory):
     directory = tmp_path_factory.mktemp("limited")
-    with Served(directory, "", RELAY_LIMIT__KEY_PER_HOUR="3") as relay:
+    with Served(directory, "", RELAY_LIMIT__KEY_PER_HOUR="3", RELAY_HTTP__MAX_BODY="100000") as relay:
         yield relay
 
 
@@ -38,3 +38,12 @@ def test_refused_and_replayed_sends_use_no_place(limited):
 def test_more_recipients_than_the_limit_is_a_422(limited):
     answer = limited.tenant().http.post("/emails", json=email(to=[f"u{n}@example.com" for n in range(4)]))
     assert (answer.status_code, answer.json()["code"]) == (422, "send_limit_exceeded")
+
+
+@pytest.mark.parametrize("pieces", [[b" " * 200_000], [b" " * 60_000] * 3], ids=["at once", "in pieces"])
+def test_a_body_over_the_bound_is_a_413_whether_its_size_was_declared_or_not(limited, pieces):
+    tenant = limited.tenant()
+    for content in (b"".join(pieces), iter(pieces)):
+        answer = tenant.http.post("/emails", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+    assert tenant.send()["id"]
