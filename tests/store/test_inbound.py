@@ -26,7 +26,7 @@ def letter(days, **changes):
         "id": number(days), "project_id": PROJECT, "domain_id": 77, "domain": "home.test", "digest": f"{days}", "client": "192.0.2.1", "sender": "a@b.test",
         "recipients": ["x@home.test"], "from_address": "a@b.test", "from_name": "", "to_addresses": [], "cc_addresses": [], "subject": "hello\0",
         "message_id": "m", "in_reply_to": "", "answers": None, "mailbox_hash": "", "size": 20_000, "spam_verdict": "", "authentication": {}, "attachments": [],
-        "created_at": NOW - days * DAY, **changes}
+        "spam_score": None, "created_at": NOW - days * DAY, **changes}
     return Inbound(**given)
 
 

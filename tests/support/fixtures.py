@@ -12,6 +12,11 @@ import pytest
 from tests.support.databases import DATABASES
 from tests.support.served import Served, Tenant
 
+FLAGS = [  # Chromium's: no sandbox for root, and nothing that goes to the network by itself
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync",
+]
+
 
 @contextmanager
 def serving(request: pytest.FixtureRequest, directory: Path | None = None, kind: type[Served] = Served, **options: Any) -> Iterator[Any]:
@@ -36,3 +41,13 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 def tenant(served: Served) -> Tenant:
     """A project of a test's own, so tests see nothing of each other."""
     return served.tenant()
+
+
+@pytest.fixture(scope="package")
+def chromium(need: Any) -> Iterator[Any]:
+    """The one browser of a package's walks."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+        yield running
+        running.close()

@@ -8,8 +8,11 @@ import pytest
 
 from tests.api.test_people import token
 from tests.api.test_preferences import old
-from tests.dashboard.test_browser import AXE, TAGS, browser  # noqa: F401  the one browser of a test run
+from tests.dashboard.test_browser import AXE, TAGS
+from tests.support import fixtures
 from tests.support.served import Served, arrived
+
+chromium = fixtures.chromium
 
 FIELDS = [{"name": "email", "type": "email"}, {"name": "first_name"}, {"name": "plan", "type": "select", "options": ["free", "pro"], "required": True},
           {"name": "terms", "type": "checkbox", "label": "I agree", "required": True}]
@@ -32,11 +35,11 @@ def tenant(served):
 
 
 @pytest.fixture(scope="module")
-def tab(browser, served):  # noqa: F811
+def tab(chromium, served):
     """A tab as wide as a phone."""
     if not AXE.exists():
         pytest.skip("missing peer: axe-core") if "CI" not in os.environ else pytest.fail("missing peer: axe-core")
-    context = browser.new_context(base_url=served.public, viewport={"width": 360, "height": 640})
+    context = chromium.new_context(base_url=served.public, viewport={"width": 360, "height": 640})
     context.set_default_timeout(15_000)
     yield context.new_page()
     context.close()

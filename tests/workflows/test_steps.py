@@ -20,7 +20,7 @@ RULES = [{"field": "properties.plan", "operator": "equals", "value": "pro"}]
 
 @pytest.mark.parametrize(("kind", "config", "fields"), [
     ("send_email", {}, ["subject", "html"]),
-    ("send_email", {"template_id": "tpl_1", "from": "nobody", "tags": "x"}, ["from", "tags", "template_id"]),
+    ("send_email", {"template_id": "tpl_1", "from": "nobody", "tags": "x"}, ["template_id", "from", "tags"]),
     ("send_email", {"subject": "{{ x", "html": "{{#if y}}"}, ["subject"]),
     ("wait", {}, ["delay"]),
     ("wait", {"delay": "soon"}, ["delay"]),
