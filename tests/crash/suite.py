@@ -20,6 +20,7 @@ import re
 import signal
 import smtplib
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,7 @@ GONE = "nobody"  # the local part that the sink refuses
 PASSINGS = {"store": 15, "body": 4, "settle": 10, "report": 1, "handover": 10}  # of a fault point before it kills, at most, by room
 PATIENCE = {"report": 3.0}  # seconds that a life with a fault point may last, by room; a report is due after two
 SHORT = 1.0  # the others
+LONG = 10.0  # seconds that a life may take to acknowledge a little
 
 MAIN, WORKER = "main", "worker"
 
@@ -185,6 +187,8 @@ class Run:
         self._start(point)
         process = self.relay.process
         assert process
+        if not point and self.life % 4 == 1:
+            self._taken()
         with contextlib.suppress(Exception):
             process.wait(PATIENCE.get(point.partition(".")[0], SHORT) if point else self.chance.uniform(0.0, 0.5))
         if process.poll() is not None:
@@ -194,6 +198,12 @@ class Run:
             self._kill_worker()
         self.relay.kill()
         self.kills[MAIN] += 1
+
+    def _taken(self) -> None:
+        """Until this life has acknowledged a little, so that a slow machine sees kills under load too, and not of relays that are starting alone."""
+        enough, end = len(self.ledger.acknowledged) + 2 * CLIENTS, time.monotonic() + LONG
+        while len(self.ledger.acknowledged) < enough and time.monotonic() < end:
+            self.ledger.stop.wait(0.01)
 
     def _kill_worker(self) -> None:
         """One worker only: what it handed over is delivered, and another takes its place."""
