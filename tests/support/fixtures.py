@@ -43,11 +43,14 @@ def tenant(served: Served) -> Tenant:
     return served.tenant()
 
 
-@pytest.fixture(scope="package")
-def chromium(need: Any) -> Iterator[Any]:
-    """The one browser of a package's walks."""
+def _chromium(need: Any) -> Iterator[Any]:
+    """A browser for the walks of a package, or of a module whose neighbours have an event loop: while it is there, this thread's loop is Playwright's."""
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
         yield running
         running.close()
+
+
+chromium = pytest.fixture(scope="package", name="chromium")(_chromium)
+chromium_of_module = pytest.fixture(scope="module", name="chromium")(_chromium)

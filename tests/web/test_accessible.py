@@ -12,7 +12,7 @@ from tests.dashboard.test_browser import AXE, TAGS
 from tests.support import fixtures
 from tests.support.served import Served, arrived
 
-chromium = fixtures.chromium
+chromium = fixtures.chromium_of_module
 
 FIELDS = [{"name": "email", "type": "email"}, {"name": "first_name"}, {"name": "plan", "type": "select", "options": ["free", "pro"], "required": True},
           {"name": "terms", "type": "checkbox", "label": "I agree", "required": True}]
