@@ -25,7 +25,9 @@ def test_an_onboarding_sequence(owner, calendar):
     assert subjects(owner, 2) == [("ann", "Welcome, Ann"), ("bob", "Welcome, Bob")]
     calendar.pass_(DAY)
     assert len(owner.mail(4)) == 4
+    heard = owner.active("custom", [node("end", "exit")], config={"event": "project_created"})
     owner.happened("project_created", ann["email"])
+    owner.runs(heard)  # counted before the days pass
     owner.until(f"/workflows/{number}/runs", lambda got: all(each["current_node_id"] == "three" for each in got["runs"]))
     calendar.pass_(3 * DAY)
     assert {each["contact_id"]: each["reason"] for each in owner.runs(number, 2)} == {ann["id"]: "active", bob["id"]: None}
