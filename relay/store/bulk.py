@@ -10,7 +10,7 @@ Rows are tuples in the order of the columns; JSON is text already (`json`), bool
 from __future__ import annotations
 
 import json as stdlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -107,17 +107,17 @@ def present(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> se
     return found
 
 
-def take(conn: Connection, table: Table, key: str, keys: Iterable[int]) -> set[int]:
-    """Delete the rows whose `key` is one of `keys`; those that there were."""
-    if conn.dialect.name != "sqlite":  # locked in order first
+def take(conn: Connection, table: Table, key: str, keys: Mapping[int, bool]) -> set[int]:
+    """Which of `keys` the table has; those marked true are deleted. On PostgreSQL all of them are locked in one order first, as `present` does."""
+    if conn.dialect.name != "sqlite":
         found = present(conn, table, key, keys)
-        delete(conn, table, key, found)
+        delete(conn, table, key, [number for number in found if keys[number]])
         return found
-    taken: set[int] = set()
-    for part in _slices(keys):
+    found = present(conn, table, key, [number for number, goes in keys.items() if not goes])
+    for part in _slices([number for number, goes in keys.items() if goes]):
         rows = raw(conn).execute(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)} RETURNING {key}", _args(conn, part))  # noqa: S608
-        taken.update([number for number, in rows])
-    return taken
+        found.update([number for number, in rows])
+    return found
 
 
 def chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:

@@ -90,8 +90,7 @@ class Settlement:
 def settle_many(conn: Connection, settlements: Sequence[Settlement]) -> list[bool]:
     """Record what became of these recipients; False for one that no longer waits, of which only the attempt is recorded."""
     first = {s.recipient_id: s.state in ENDS for s in reversed(settlements)}  # a second settlement of the same recipient in one batch finds it gone
-    waiting = bulk.take(conn, queue, "recipient_id", [number for number, ends in first.items() if ends])
-    waiting |= bulk.present(conn, queue, "recipient_id", [number for number, ends in first.items() if not ends])
+    waiting = bulk.take(conn, queue, "recipient_id", first)
     following = conn.info["ids"].next
     tries, deferred, told, happened, wanted, results = [], [], [], [], [], []
     for s in settlements:
