@@ -14,11 +14,10 @@ from relay.store import census, domains, events, webhooks
 from relay.store.engine import Store
 
 MOST = 10_000  # events of an endpoint that are counted, beside those that wait for a further attempt
-DAY = 86_400.0  # seconds
 
 SUPPRESSED = Look("suppression_entries", "Suppressions of all projects, by reason; counted every five minutes", "reason")
 CONTACTS = Look("contacts", "Contacts of all projects: subscribed or unsubscribed; counted every five minutes", "status")
-KEYS = Look("dkim_key_age_days", "Days since the oldest key that signs for a domain was made, of the domains whose keys are oldest", "domain", domains.OLDEST)
+KEYS = Look("dkim_key_age_seconds", "Time since the oldest key that signs for a domain was made; the domains whose keys are oldest", "domain", domains.OLDEST)
 BACKLOG = Look("event_backlog", f"Events that a webhook endpoint has not been given, of each up to {MOST:,} in the log; counted every minute", "sink")
 
 
@@ -40,7 +39,7 @@ async def _walked(store: Store, column: Any) -> Counter[Any]:
 
 async def keys(store: Store, now: float) -> None:
     """Look how old the keys are; `now` UTC seconds."""
-    KEYS.show({name: (now - made_at) / DAY for name, made_at in await store.read(domains.oldest)})
+    KEYS.show({name: now - made_at for name, made_at in await store.read(domains.oldest)})
 
 
 async def backlog(store: Store) -> None:

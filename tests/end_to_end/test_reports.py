@@ -98,8 +98,9 @@ def test_a_report_is_not_reported(world):
     """One that cannot be delivered ends, and nothing answers it: the sender of the failing message does not exist either."""
     author = nobody(world, "example.com")
     world.send(nobody(world), author)
-    assert "bounced" in world.told(author, "MAILER-DAEMON")
-    assert "reverse-path <>" in world.relay.run("explain", author).stdout
+    told = world.told(author, "bounced")
+    assert "MAILER-DAEMON" in told
+    assert "reverse-path <>" in told
 
 
 def test_success_is_reported_as_relayed_where_the_next_server_knows_no_dsn(world):

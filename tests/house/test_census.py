@@ -116,8 +116,8 @@ async def test_the_age_is_that_of_the_oldest_key_that_signs(store):
     ):
         await store.write(domains.add, Domain(number, project, name, "pending", {}, {}, NOW, keys=keys))
     await census.keys(store, NOW)
-    age = shown("dkim_key_age_days", "domain")
-    assert [age(name) for name in ("a.example", "b.example")] == [10, 400]
+    age = shown("dkim_key_age_seconds", "domain")
+    assert [age(name) for name in ("a.example", "b.example")] == [10 * DAY, 400 * DAY]
 
 
 async def test_only_the_domains_with_the_oldest_keys_are_shown(store):
@@ -125,8 +125,8 @@ async def test_only_the_domains_with_the_oldest_keys_are_shown(store):
         made = Domain(100 + number, 1, f"d{number}.example", "pending", {}, {}, NOW, keys=(key(100 + number, "one", ACTIVE, number),))
         await store.write(domains.add, made)
     await census.keys(store, NOW)
-    age = shown("dkim_key_age_days", "domain")
-    assert [age(f"d{number}.example") for number in (4, 5, domains.OLDEST + 4)] == [None, 5, domains.OLDEST + 4]
+    age = shown("dkim_key_age_seconds", "domain")
+    assert [age(f"d{number}.example") for number in (4, 5, domains.OLDEST + 4)] == [None, 5 * DAY, (domains.OLDEST + 4) * DAY]
     assert age("other") is None
 
 

@@ -17,7 +17,7 @@ import policies
 import relay
 from relay import cli
 from relay.cli.main import relay as command_line
-from relay.metrics import REGISTRY
+from relay.metrics import REGISTRY, exposition
 
 CONFIG = Path(__file__).parents[2] / "config"
 RULES = CONFIG / "prometheus" / "alerts.yml"
@@ -50,6 +50,13 @@ def series() -> set[str]:
 
 def names(text: str) -> set[str]:
     return set(re.findall(r"\b(?:relay|process)_[a-z_]+\b", re.sub(r'"[^"]*"', "", text)))
+
+
+async def test_the_exposition_satisfies_promtool(need, series):
+    text = await exposition()
+    assert all(f"# TYPE {name} ".encode() in text for name in ("relay_build_info", "relay_dkim_key_age_seconds", "process_resident_memory_bytes"))
+    checked = subprocess.run([need("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)  # noqa: ASYNC221
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
 
 def test_the_rules_are_valid(need):
@@ -95,7 +102,7 @@ PROMISED = """
     smtp_data_read_seconds disk_free_inodes message_load_seconds queue_inserts_total queue_removals_total scheduler_loop_seconds bind_failures_total
     rspamd_requests_total rspamd_seconds rspamd_score dkim_sign_total dkim_sign_seconds suppressed_total policy_seconds_total config_epoch config_reload_total
     disk_free_bytes load_shed_active policy_decisions_total eventloop_lag_seconds eventloop_tasks executor_queue_depth build_info tls_cert_expiry_seconds
-    http_inject_requests_total store_fsync_seconds dkim_key_age_days suppression_entries event_backlog event_delivery_lag_seconds memory_limit_ratio contacts
+    http_inject_requests_total store_fsync_seconds dkim_key_age_seconds suppression_entries event_backlog event_delivery_lag_seconds memory_limit_ratio contacts
 """
 
 
