@@ -14,6 +14,7 @@ BYTES = metrics.gauge("store_bytes", "Bytes of the database and the body segment
 READS_WAITING = metrics.gauge("executor_queue_depth", "Work that waits for a thread of the pool", "pool")
 WAL_BYTES = metrics.gauge("store_wal_bytes", "Bytes of SQLite's write-ahead log")
 FREE_BYTES = metrics.gauge("disk_free_bytes", "Bytes free where data_dir is", "path")
+FREE_RATIO = metrics.gauge("disk_free_ratio", "Part of the file system of data_dir that is free for us, 0 to 1", "path")
 FREE_INODES = metrics.gauge("disk_free_inodes", "Files that can still be made where data_dir is", "path")
 HEALTHY = metrics.gauge("store_healthy", "1 while the last commit worked")
 SHED = metrics.gauge("load_shed_active", "1 while new mail is refused for this reason", "reason")

@@ -19,12 +19,12 @@ FULL = Reply(452, "4.3.1", "not enough disk space, try again later")
 class Space:
     """Free bytes of the file system that holds `path`."""
 
-    __slots__ = ("_free", "_gauge", "_inodes", "_next", "_path", "clock", "min_free", "reserve")
+    __slots__ = ("_free", "_gauges", "_next", "_path", "clock", "min_free", "reserve")
 
     def __init__(self, path: Path, clock: Clock, min_free: int, reserve: int):
         self.clock, self.min_free, self.reserve = clock, min_free, reserve  # bytes
         self._path, self._next, self._free = path, float("-inf"), 0
-        self._gauge, self._inodes = gauges.FREE_BYTES.labels(str(path)), gauges.FREE_INODES.labels(str(path))
+        self._gauges = [gauge.labels(str(path)) for gauge in (gauges.FREE_BYTES, gauges.FREE_RATIO, gauges.FREE_INODES)]
 
     @property
     def free(self) -> int:
@@ -32,9 +32,10 @@ class Space:
         now = self.clock.elapsed()
         if now >= self._next:
             self._next = now + INTERVAL
-            self._free, files = _free(self._path)
-            self._inodes.set(files)
-            self._gauge.set(self._free)
+            found = _free(self._path)
+            self._free = found[0]
+            for gauge, number in zip(self._gauges, found, strict=True):
+                gauge.set(number)
             gauges.SHED.labels("disk").set(self._free < self.min_free)
         return self._free
 
@@ -47,10 +48,10 @@ class Space:
         return self.free >= self.reserve
 
 
-def _free(path: Path) -> tuple[int, int]:
-    """Bytes and files that we may still make; none when the file system does not answer."""
+def _free(path: Path) -> tuple[int, float, int]:
+    """Bytes that we may still use, their part of all, and files that we may still make; none when the file system does not answer."""
     try:
         found = os.statvfs(path)
     except OSError:
-        return 0, 0
-    return found.f_bavail * found.f_frsize, found.f_favail
+        return 0, 0.0, 0
+    return found.f_bavail * found.f_frsize, found.f_bavail / max(1, found.f_blocks), found.f_favail
