@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import StoreError
-from relay.store import messages
+from relay.store import bulk, messages
 from relay.store import sqlite as backend
 from relay.store.engine import Store
 from tests.store.conftest import made
@@ -26,6 +26,13 @@ pragma = pytest.mark.parametrize(("name", "value"), [
 @pragma
 async def test_the_writer_is_durable(sqlite, name, value):
     assert await sqlite.write(lambda conn: conn.exec_driver_sql(f"PRAGMA {name}").scalar()) == value
+
+
+@pytest.mark.parametrize(("value", "kind"), [
+    (None, "null"), (True, "integer"), (False, "integer"), (b"\x00\xff", "blob"), (b"", "blob"), (1.5, "real"), ("x", "text"), (1 << 62, "integer")])
+async def test_a_value_is_bound_as_what_it_is(sqlite, value, kind):
+    found = await sqlite.write(lambda conn: bulk.raw(conn).execute("SELECT typeof(?1), ?1", (value,)).fetchone())
+    assert found == (kind, value)
 
 
 async def test_readers_neither_write_nor_checkpoint(sqlite):
