@@ -14,7 +14,7 @@ from typing import Any
 
 from relay.mail import ids
 from relay.mail.header import Field, Header, date
-from relay.mail.message import Decision, Message
+from relay.mail.message import Decision, Message, Origin
 from relay.policy import Services
 from relay.policy import options as known
 
@@ -52,7 +52,7 @@ class Headers:
         header = Header((self._received(message, public), *added, *fields))
         if not added and len(fields) == len(message.header.fields):
             return (message.with_header(header),)
-        done = _summary(tuple([field.raw[:len(field.name)] for field in added]), frozenset(names & STRIPPED))
+        done = _summary(tuple([field.raw[:len(field.name)] for field in added]), STRIPPED & names)
         return (message.with_header(header, done),)
 
     def _missing(self, message: Message, names: set[bytes], public: str) -> list[Field]:
@@ -72,19 +72,9 @@ class Headers:
 
     def _received(self, message: Message, public: str) -> Field:
         """The trace field of this hop: RFC 5321 §4.4 with the keywords of RFC 3848, `for` only where it tells nobody about another recipient."""
-        origin = message.origin
-        parts = ["by ", self._hostname]
-        if origin.client:
-            address = f"IPv6:{origin.client}" if ":" in origin.client else origin.client
-            parts = ["from ", _clean(origin.helo) or "unknown", " ([", _clean(address), "])\r\n\tby ", self._hostname]
-        if origin.with_:
-            parts += (" with ", origin.with_)
-        if origin.tls:
-            parts += ("\r\n\t(using ", origin.tls, ")")
-        parts += ("\r\n\tid ", public)
-        if len(message.recipients) == 1 and message.recipients[0].address.isascii():
-            parts += (" for <", message.recipients[0].address, ">")
-        return _field(b"Received", f"{''.join(parts)};\r\n\t{self._stamp(message.received_at)}")
+        people = message.recipients
+        whom = f" for <{people[0].address}>" if len(people) == 1 and people[0].address.isascii() else ""
+        return _field(b"Received", f"{_hop(message.origin, self._hostname)}{public}{whom};\r\n\t{self._stamp(message.received_at)}")
 
     def _stamp(self, seconds: float) -> str:
         """RFC 5322 §3.3 date and time in UTC."""
@@ -92,6 +82,20 @@ class Headers:
         if second != self._second:
             self._second, self._date = second, date(second)
         return self._date
+
+
+@lru_cache(1_024)  # a session's messages have one, those of an application's server too
+def _hop(origin: Origin, hostname: str) -> str:
+    """The trace field up to the id."""
+    parts = ["by ", hostname]
+    if origin.client:
+        address = f"IPv6:{origin.client}" if ":" in origin.client else origin.client
+        parts = ["from ", _clean(origin.helo) or "unknown", " ([", _clean(address), "])\r\n\tby ", hostname]
+    if origin.with_:
+        parts += (" with ", origin.with_)
+    if origin.tls:
+        parts += ("\r\n\t(using ", origin.tls, ")")
+    return "".join((*parts, "\r\n\tid "))
 
 
 def _field(name: bytes, value: str) -> Field:

@@ -184,29 +184,28 @@ class Chain:
         return _without(self, name)
 
     async def apply(self, message: Message) -> Sequence[Message]:
-        """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer, so nothing is lost."""
+        """The messages after every policy; raises Refuse or Defer for all. A fault of a policy is a Defer that says whose it is, so nothing is lost."""
         messages: Sequence[Message] = (message,)
-        done = 0
+        done, name, began = 0, "", perf_counter()
         try:
             for name, policy in self.policies:
-                messages = await _run(name, policy, messages)
+                if len(messages) == 1:
+                    messages = await policy.apply(messages[0])
+                else:
+                    messages = [after for each in messages for after in await policy.apply(each)]
+                ended = perf_counter()
+                POLICY_SECONDS.counts[name,] += ended - began
+                began = ended
                 done += 1
-        except BaseException:  # a refusal, a fault or the door's patience: the message does not go on
+        except BaseException as error:  # a refusal, a fault or the door's patience: the message does not go on
+            POLICY_SECONDS.counts[name,] += perf_counter() - began
             for each in messages:
                 await self.undo(each, done)
-            raise
-        return [self._told(each, len(message.trace)) for each in messages]
-
-    def _told(self, message: Message, before: int) -> Message:
-        """The message with a line in its trace for each policy that had nothing to say, in the order of the chain."""
-        if len(message.trace) == before:
-            return replace(message, trace=message.trace + _silent(self))
-        spoken: dict[str, list[Decision]] = {}
-        for decision in message.trace[before:]:
-            spoken.setdefault(decision.policy, []).append(decision)
-        trace = [line for name, _ in self.policies for line in spoken.pop(name, None) or (_passed(name),)]
-        trace += [line for lines in spoken.values() for line in lines]
-        return replace(message, trace=(*message.trace[:before], *trace))
+            _count(name, error)
+            if isinstance(error, RelayError) or not isinstance(error, Exception):
+                raise
+            raise Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later")) from error
+        return [_traced(self, each, len(message.trace)) for each in messages]
 
     async def undo(self, message: Message, done: int | None = None) -> None:
         """Let the first `done` policies (all without it) take back what this message used up; for a message that the door did not keep."""
@@ -221,34 +220,25 @@ def _without(chain: Chain, name: str) -> Chain:
     return Chain(tuple(each for each in chain.policies if each[0] != name), tuple(each for each in chain.at_recipient if each[0] != name))
 
 
-@lru_cache(16)
-def _silent(chain: Chain) -> tuple[Decision, ...]:
-    """The trace of a message of which no policy had anything to say."""
-    return tuple(_passed(name) for name, _ in chain.policies)
+def _traced(chain: Chain, message: Message, before: int) -> Message:
+    """The message with a line in its trace for each policy that had nothing to say, in the order of the chain."""
+    return replace(message, trace=message.trace[:before] + _lines(chain, message.trace[before:]))
 
 
-@lru_cache(256)
-def _passed(name: str) -> Decision:
-    return Decision(name, "passed")
+@lru_cache(1_024)  # nearly all messages leave a chain with one of a few traces
+def _lines(chain: Chain, said: tuple[Decision, ...]) -> tuple[Decision, ...]:
+    spoken: dict[str, list[Decision]] = {}
+    for decision in said:
+        spoken.setdefault(decision.policy, []).append(decision)
+    trace = [line for name, _ in chain.policies for line in spoken.pop(name, None) or (Decision(name, "passed"),)]
+    return (*trace, *(line for lines in spoken.values() for line in lines))
 
 
-async def _run(name: str, policy: Policy, messages: Sequence[Message]) -> Sequence[Message]:
-    began = perf_counter()
-    try:
-        if len(messages) == 1:
-            return await policy.apply(messages[0])
-        return [after for each in messages for after in await policy.apply(each)]
-    except Refuse:
-        POLICY_DECISIONS.labels(name, "refused").inc()
-        raise
-    except RelayError:
-        POLICY_DECISIONS.labels(name, "deferred").inc()
-        raise
-    except Exception as fault:  # a policy is other people's code: its fault defers the mail and says whose it is
-        POLICY_DECISIONS.labels(name, "fault").inc()
-        raise Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later")) from fault
-    finally:
-        POLICY_SECONDS.counts[name,] += perf_counter() - began
+def _count(name: str, error: BaseException) -> None:
+    """What ended a chain; a policy is other people's code, so faults are counted too."""
+    if isinstance(error, Exception):
+        ended = "refused" if isinstance(error, Refuse) else "deferred" if isinstance(error, RelayError) else "fault"
+        POLICY_DECISIONS.labels(name, ended).inc()
 
 
 def load(chain: str, entries: Sequence[Mapping[str, Any]], services: Services) -> Chain:

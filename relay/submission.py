@@ -129,7 +129,8 @@ class Door:
                 answers = await self.commit_each(submissions)
             except RelayError as error:
                 answers = [error] * len(submissions)
-        return [await self._receipt(admitted, answer) for admitted, answer in zip(submissions, answers, strict=True)]
+        return [Receipt(self.told(admitted[0]), admitted[0]) if answer == admitted[0].id else await self._not_kept(admitted, answer)
+                for admitted, answer in zip(submissions, answers, strict=True)]
 
     async def _committed(self, admitted: Sequence[Message]) -> int | RelayError:
         try:
@@ -137,13 +138,12 @@ class Door:
         except RelayError as error:
             return error
 
-    async def _receipt(self, admitted: Sequence[Message], committed: int | RelayError) -> Receipt | RelayError:
-        first = admitted[0]
-        if committed != first.id:
-            await self.let_go(admitted)
+    async def _not_kept(self, admitted: Sequence[Message], committed: int | RelayError) -> Receipt | RelayError:
+        """The receipt of the message that had its key before, or why there is none."""
+        await self.let_go(admitted)
         if isinstance(committed, RelayError):
             return committed
-        return Receipt(self.told(first, committed), first, replayed=committed != first.id)
+        return Receipt(self.told(admitted[0], committed), admitted[0], replayed=True)
 
     @staticmethod
     def told(first: Message, committed: int = 0) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from email.header import decode_header
 from email.utils import formatdate
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -95,12 +96,21 @@ def make(name: str, value: str) -> Field:
     name   printable ASCII without colon, at most 76 characters
     value  no CR, LF or NUL, neither as it stands nor inside an encoded word
     """
-    if not _NAME.fullmatch(name):
-        raise Invalid(name, f"{name!r} is not a header field name")
     if _CONTROL.search(value) or ("=?" in value and _CONTROL.search(_decoded(value))):
         raise Invalid(name, f"the value of {name} contains a line break or NUL")
-    raw = f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")
-    return Field(name.lower().encode(), raw)
+    return plain(name, value)
+
+
+def plain(name: str, value: str) -> Field:
+    """As `make`, of a value that has neither controls nor encoded words."""
+    return Field(_lower(name), f"{name}: {value}\r\n".encode("utf-8", "surrogateescape"))
+
+
+@lru_cache(256)
+def _lower(name: str) -> bytes:
+    if not _NAME.fullmatch(name):
+        raise Invalid(name, f"{name!r} is not a header field name")
+    return name.lower().encode()
 
 
 def _decoded(value: str) -> str:

@@ -37,6 +37,7 @@ FORBIDDEN_PREFIXES = ("content-", "x-relay-", "x-poststack-", "arc-", "dkim-", "
 
 CHUNK = 1 << 20  # base64 letters decoded at a time, so that proving a file costs no second copy of it
 DIGESTED = 1_000_000  # octets of a piece that go into a boundary; text longer than that is never 7bit, see encoded()
+BOUNDARY = 24  # letters of a digest that make a boundary
 REMEMBERED = 2_000  # mailboxes that were read
 WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 
@@ -143,8 +144,17 @@ def build(draft: Draft) -> bytes:
 def composed(draft: Draft) -> tuple[Header, bytes]:
     """As `build`, header and body apart, for who would only split them again."""
     fields, content = _fields(draft), _content(draft)
-    described, _ = header.split(content.head)
-    return Header((*fields, *described.fields)), content.body
+    return Header((*fields, *_described(content.head))), content.body
+
+
+def _described(head: bytes) -> tuple[Field, ...]:
+    """The header lines of a part as fields."""
+    return (Field(b"content-type", head),) if head.startswith(b"Content-Type: multipart/") else _split(head)
+
+
+@lru_cache(maxsize=64)  # those of a text are a handful
+def _split(head: bytes) -> tuple[Field, ...]:
+    return header.split(head)[0].fields
 
 
 def _fields(draft: Draft) -> list[Field]:
@@ -238,16 +248,23 @@ def _content(draft: Draft) -> Part:
     """The body: alternative inside related inside mixed, each only where it is needed."""
     if draft.html is None and draft.text is None:
         raise Invalid("html", "one of html and text is required")
+    html = None if draft.html is None else text_part("html", draft.html)
+    if not draft.attachments:
+        return _readable(draft, html)
     if len(draft.attachments) > FILES:
         raise Invalid("attachments", f"at most {FILES} attachments")
-    inline = [(number, a) for number, a in enumerate(draft.attachments) if a.content_id and draft.html is not None]
-    files = [(number, a) for number, a in enumerate(draft.attachments) if not (a.content_id and draft.html is not None)]
-    html = None if draft.html is None else text_part("html", draft.html)
+    inline = [(number, a) for number, a in enumerate(draft.attachments) if a.content_id and html is not None]
+    files = [(number, a) for number, a in enumerate(draft.attachments) if not (a.content_id and html is not None)]
     if html is not None and inline:
         html = multipart("related", [html, *(_file(number, a) for number, a in inline)])
+    body = _readable(draft, html)
+    return multipart("mixed", [body, *(_file(number, a) for number, a in files)]) if files else body
+
+
+def _readable(draft: Draft, html: Part | None) -> Part:
+    """The text beside the HTML, or the one that there is."""
     plain = None if draft.text is None else text_part("plain", draft.text)
-    body = html if plain is None else plain if html is None else multipart("alternative", [plain, html])
-    return multipart("mixed", [body, *(_file(number, a) for number, a in files)]) if files else body  # type: ignore[list-item,return-value]
+    return html if plain is None else plain if html is None else multipart("alternative", (plain, html))  # type: ignore[return-value]
 
 
 def texts(given: Texts) -> Part:
@@ -277,15 +294,19 @@ def encoded(octets: bytes) -> tuple[bytes, bytes]:
 
 def multipart(subtype: str, parts: Sequence[Part]) -> Part:
     """The parts in one; the boundary is a digest of them and of "=_", which no quoted-printable or base64 line contains."""
-    digest = hashlib.blake2b(subtype.encode(), digest_size=12)
-    for part in parts:
-        for piece in part.all():
+    digest, wholes = hashlib.sha256(subtype.encode()), [part.all() for part in parts]
+    for whole in wholes:
+        for piece in whole:
             if isinstance(piece, Spooled):
                 digest.update(piece.digest.encode())
             else:
                 digest.update(piece if len(piece) <= DIGESTED else b"%d" % len(piece))  # a long one is base64, in which no boundary can stand
-    boundary = b"=_" + digest.hexdigest().encode()
-    pieces = [piece for part in parts for piece in (b"--", boundary, b"\r\n", *part.all(), b"" if _ended(part.pieces[-1]) else b"\r\n")]
+    boundary = b"=_" + digest.hexdigest()[:BOUNDARY].encode()
+    pieces: list[bytes | Spooled] = []
+    for whole in wholes:
+        pieces += (b"--", boundary, b"\r\n", *whole)
+        if not _ended(whole[-1]):
+            pieces.append(b"\r\n")
     return Part(b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary), (*pieces, b"--", boundary, b"--\r\n"))
 
 

@@ -7,7 +7,7 @@ from base64 import b64encode
 from email.header import decode_header
 
 from relay.errors import Invalid
-from relay.mail.header import Field, make
+from relay.mail.header import Field, make, plain
 
 CHUNK = 45  # octets of text in an encoded word: 60 in base 64, 72 with its frame, of 75 allowed (RFC 2047 §2)
 LINE = 78  # columns of a line (RFC 5322 §2.1.1)
@@ -44,6 +44,8 @@ def decode(text: str) -> str:
 
 def unstructured(name: str, text: str) -> Field:
     """A field such as Subject from any text, encoded where needed and folded at spaces; raises Invalid for CR, LF or NUL in it."""
+    if text.isascii() and text.isprintable() and "=?" not in text and len(name) + 2 + len(text) <= LINE:
+        return plain(name, text)
     if any(c in text for c in "\r\n\0"):
         raise Invalid(name, f"the value of {name} contains a line break or NUL")
     return folded(make(name, encode(text)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.header import decode_header, make_header
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -155,8 +156,8 @@ def _row(message: Message, size: int) -> tuple[Any, ...]:
     return (
         message.id, principal.project, principal.key_id, message.id, origin.protocol, envelope.sender, clean(sender, 998), _domain(sender),
         _subject(subject), clean(message_id.strip("<> "), 998), size, wishes.stream, clean(wishes.topic, 64),
-        json(wishes.tags), json(_envelope(envelope)), json(_origin(message)), json(_wishes(wishes)), json(message.facts),
-        json([(d.policy, d.action, d.detail) for d in message.trace]), message.received_at, wishes.send_at,
+        json(wishes.tags), json(_envelope(envelope)), _origin(origin, principal), json(_wishes(wishes)), json(message.facts),
+        _trace(message.trace), message.received_at, wishes.send_at,
     )
 
 
@@ -176,18 +177,27 @@ def _domain(sender: str) -> str:
 
 
 def _envelope(envelope: Envelope) -> dict[str, Any]:
+    if not (envelope.ret or envelope.envid or envelope.smtputf8) and envelope.body == "7BIT":
+        return {}
     given = {"ret": envelope.ret, "envid": envelope.envid, "body": envelope.body if envelope.body != "7BIT" else "", "smtputf8": envelope.smtputf8}
     return {name: value for name, value in given.items() if value}
 
 
-def _origin(message: Message) -> dict[str, Any]:
-    origin, principal = message.origin, message.principal
+@lru_cache(1_024)  # one for all messages of a session or a batch
+def _origin(origin: Origin, principal: Principal) -> str:
+    """As JSON."""
     given = {
         "client": origin.client, "helo": clean(origin.helo, 255), "with": origin.with_, "tls": origin.tls, "kind": principal.kind, "name": principal.name,
         "permission": principal.permission if principal.permission != "full_access" else "", "mode": principal.mode if principal.mode != "live" else "",
         "domain": principal.domain,
     }
-    return {name: value for name, value in given.items() if value}
+    return json({name: value for name, value in given.items() if value})
+
+
+@lru_cache(1_024)  # nearly all messages have one of a few
+def _trace(trace: tuple[Decision, ...]) -> str:
+    """As JSON."""
+    return json([(d.policy, d.action, d.detail) for d in trace])
 
 
 def _wishes(wishes: Wishes) -> dict[str, Any]:
