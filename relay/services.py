@@ -1,6 +1,6 @@
 """What policies may use, made from the store: the living side of the Protocols in relay.policy.
 
-Suppressions are read anew every time. Suppression rules, domains and signing keys are remembered for a second at most and dropped at once by `changed`, in
+Suppressions are never remembered. Suppression rules, domains and signing keys are remembered for a second at most and dropped at once by `changed`, in
 the main process and in every worker. In a worker the store is read-only and counters ask the main process.
 """
 
@@ -52,20 +52,22 @@ class Remembered:
 
 
 class StoredSuppressions:
-    """The list, read every time, and behind it the project's rules, remembered like domains."""
+    """The list, read every time but where the store's sieve knows that there is nothing to read, and behind it the project's rules, remembered like domains."""
 
     def __init__(self, store: Store, clock: Clock):
         self._store = store
         self._rules = Remembered(clock, self._read)
 
     async def find(self, project: int, key: str, stream: str, topic: str) -> Suppression | None:
-        found = await self._store.point(suppressions.find, project, key, stream, topic)
-        if found is not None:
-            return Suppression(found.reason, found.scope, found.created_at)
+        if not self._store.unsuppressed(project, key):
+            found = await self._store.point(suppressions.find, project, key, stream, topic)
+            if found is not None:
+                return Suppression(found.reason, found.scope, found.created_at)
         return _ruled(await self._rules.get(project), key)
 
     async def among(self, project: int, keys: Sequence[str], stream: str, topic: str) -> Mapping[str, Suppression]:
-        found = await self._store.point(suppressions.stopping, project, keys, stream, topic)
+        asked = [key for key in keys if not self._store.unsuppressed(project, key)]
+        found = await self._store.point(suppressions.stopping, project, asked, stream, topic) if asked else {}
         stopped = {key: Suppression(each.reason, each.scope, each.created_at) for key, each in found.items()}
         if rules := await self._rules.get(project):
             stopped |= {key: ruled for key in keys if key not in stopped and (ruled := _ruled(rules, key))}

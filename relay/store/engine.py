@@ -51,6 +51,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self.read, self.point, self.peek = backend.read, backend.point, backend.peek
         self.listen, self.notify, self.withdraw = backend.listen, backend.notify, backend.withdraw
+        self.unsuppressed = backend.unsuppressed  # (project, key) -> whether there is certainly no suppression of the address; False says nothing
 
     @classmethod
     async def open(

@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError
 from relay import log
 from relay.errors import StoreError
 from relay.mail.ids import Maker
-from relay.store import faults, gauges
+from relay.store import faults, gauges, sieve
 from relay.store.pages import Samples
 from relay.store.segments import Segments
 from relay.store.writes import Room, Write, fail, fault, perform
@@ -106,6 +106,8 @@ class Sqlite:
         self._failures, self._batch, self._unchecked = 0, 0, False
         self._local, self._opened = threading.local(), []
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
+        self._sieve: sieve.Sieve | None = None
+        self._filling: asyncio.Task[None] | None = None
 
     async def start(self, prepare: Callable[[Connection], None] | None) -> None:
         """Open the file; `prepare` makes or checks the schema on the writing connection."""
@@ -121,9 +123,15 @@ class Sqlite:
             self._opened.append(self._peeking)
         except DBAPIError as error:
             raise StoreError(f"{self.path} cannot be opened: {error.orig}") from error
+        if self.read_only:
+            self._sieve = sieve.Sieve.of(self.path)
+        elif self._sieve is not None:
+            self._filling = self._loop.create_task(self._fill(self._sieve))
 
     async def close(self) -> None:
         """Commit what waits, empty the WAL, close everything."""
+        if self._filling is not None:
+            self._filling.cancel()
         if self._thread is not None:
             while self._lent or self._room:
                 self._drained = self._loop.create_future()
@@ -148,6 +156,16 @@ class Sqlite:
             return fn(self._peeking, *args)
         except DBAPIError as error:
             raise _readable(error) from error
+
+    def unsuppressed(self, project: int, key: str) -> bool:
+        return self._sieve is not None and self._sieve.passes(project, key)
+
+    async def _fill(self, empty: sieve.Sieve) -> None:
+        """Mark the suppressions that were there before; a fault leaves the sieve incomplete, which only costs reads."""
+        last: int | None = 0
+        while last is not None:
+            last = await self.read(sieve.fill, empty, last)
+        empty.complete()
 
     async def point(self, fn: Callable[..., Any], *args: Any) -> Any:
         return self.peek(fn, *args)
@@ -253,6 +271,7 @@ class Sqlite:
             last = self._raw.execute("SELECT max(id) FROM events").fetchone()[0] if prepare is not None else 0
         except DBAPIError as error:
             raise StoreError(f"{self.path} cannot be opened: {error.orig}") from error
+        self._sieve = sieve.watched(self._conn, self.path, self._sieve)
         if last:
             self._context["ids"] = self._conn.info["ids"] = Maker(last=last)
         self._batch = self._raw.execute("PRAGMA user_version").fetchone()[0]
