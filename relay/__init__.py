@@ -17,7 +17,7 @@ Read in this order; each file says in its docstring what it promises and which R
     workflows/engine  from event to step to step                   workflows/advance    one transaction of runs
     broadcasts/feeder a letter to many, each once                  copies         a letter made for its reader, and its way in
     api/compat        Plunk's and PostStack's words for the native API
-    handover, worker  submission processes (`--workers N`)         fleet          their keeper
+    handover, worker  submission processes (`--workers N`)         fleet, nursery their keeper, and what they are forked from
     metrics           every series, and how workers' add up        census         what is counted now and then
 
 A message's way:

@@ -23,7 +23,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from relay import bounces, entrance, heap, housekeeping, log, metrics, policy, settings, systemd
+from relay import bounces, entrance, heap, housekeeping, log, metrics, policy, settings, systemd, worker
 from relay.audience.bulk import Bulk
 from relay.audience.following import Following
 from relay.audience.imports import Imports
@@ -49,6 +49,7 @@ from relay.intake import Intake
 from relay.leader import PROCESSES, Leader
 from relay.mail.ids import Maker
 from relay.maildrop import Pickup
+from relay.nursery import Nursery
 from relay.queue.reports import Reports
 from relay.queue.runner import Runner
 from relay.services import StoredCounters
@@ -80,8 +81,8 @@ CAPTURE = "capture.localhost"  # not our own hostname, which delivery would take
 class Relay:
     """One running relay. `start`, then wait on `stopping`, then `stop`."""
 
-    def __init__(self, config: Settings, path: str | None, workers: int, hold: bool):
-        self.config, self.path, self.workers, self.hold = config, path, workers, hold
+    def __init__(self, config: Settings, path: str | None, workers: int, hold: bool, nursery: Nursery | None = None):
+        self.config, self.path, self.workers, self.hold, self.nursery = config, path, workers, hold, nursery
         self.started_with = config
         self.clock = Clock()
         self.stopping = asyncio.Event()
@@ -171,10 +172,9 @@ class Relay:
         desk = await entrance.desk(self.door, self.tools.keeper, self.store)
         self.desks: list[SubmissionDesk | LocalDesk] = [desk]
         self.listeners = entrance.listeners(config, desk, self.maker, Guard(self.clock))
-        counters = self.tools.services.counters
-        acts = {"take": counters.take, "give_back": counters.give_back}
+        acts = {act: getattr(self.tools.services.counters, act) for act in ("take", "give_back")}
         self.hub = Hub(self.intake.commit, self.intake.have, lambda act, *question: acts[act](*question), metrics.absorb, metrics.forget)
-        self.fleet = Fleet(self.path, places if self.workers else (), self.leader.slot * PROCESSES)
+        self.fleet = Fleet(self.path, places if self.workers else (), self.leader.slot * PROCESSES, self.hub.stop_worker, self.nursery)
         self._stack.push_async_callback(self._stop_listeners)
         if config.smtp.inbound:
             await self._start_inbound(inherited.get(entrance.INBOUND))
@@ -342,7 +342,7 @@ class Relay:
             LOG.info("reloaded", changed=live, needs_restart=fixed)
             metrics.CONFIG_RELOADS.labels("ok").inc()
             metrics.CONFIG_EPOCH.set(self.clock.now())
-            await self.fleet.replace(self.hub.stop_worker, fresh.shutdown_timeout)
+            await self.fleet.replace(fresh.shutdown_timeout)
         systemd.notify("READY=1")
 
     def _judge_by(self, fresh: Settings, tools: entrance.Tools, rules: bounces.Rules) -> None:
@@ -362,9 +362,10 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
     """
     heap.fix()
     os.umask(0o077)
+    nursery = Nursery.split(worker.begin) if workers else None  # before the first thread
     log.start(config.log.level, config.log.format)
     try:
-        return uvloop.run(_serve(config, path, workers, hold))
+        return uvloop.run(_serve(Relay(config, path, workers, hold, nursery)))
     except (RelayError, OSError) as error:
         words = error.strerror if isinstance(error, OSError) and error.strerror and error.filename is None else error
         sys.stderr.write(f"relay: {words}\n")
@@ -373,9 +374,8 @@ def serve(config: Settings, path: str | None = None, workers: int = 0, hold: boo
         log.stop()
 
 
-async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -> int:
-    relay, started = Relay(config, path, workers, hold), False
-    loop = asyncio.get_running_loop()
+async def _serve(relay: Relay) -> int:
+    started, loop = False, asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, relay.stopping.set)
     loop.add_signal_handler(signal.SIGHUP, lambda: relay.spawn(relay.reload(), "reload"))
@@ -385,7 +385,7 @@ async def _serve(config: Settings, path: str | None, workers: int, hold: bool) -
         heap.watch()
         systemd.notify("READY=1")
         started = True
-        LOG.info("started", **relay.listening(), workers=workers, store=relay.store.dialect, version=metrics.release(), held=relay.runner.held)
+        LOG.info("started", **relay.listening(), workers=relay.workers, store=relay.store.dialect, version=metrics.release(), held=relay.runner.held)
         await greet(relay)
         failed = asyncio.create_task(relay.store.failed.wait())
         await asyncio.wait([failed, asyncio.create_task(relay.stopping.wait())], return_when=asyncio.FIRST_COMPLETED)

@@ -1,19 +1,18 @@
 """The submission workers of `relay serve --workers N`: started, watched, replaced and stopped by the main process.
 
-Each worker inherits its listening sockets, which the main process keeps open; one that dies is started again with a growing pause, and what it had
-handed over is delivered all the same. PID 1 in a container reaps what it is given, so every child is awaited.
+Each worker is forked by the nursery (relay.nursery) and given its listening sockets, which the main process keeps open; one that dies is started again with
+a growing pause, and what it had handed over is delivered all the same. Where the nursery itself dies there is a new one, and new workers for those that it
+leaves behind, which finish their transactions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
-import orjson
-
 from relay import log
+from relay.nursery import LOST, Child, Nursery
 
 PAUSES = (0.1, 0.5, 1.0, 5.0, 10.0)  # seconds before a dead worker is started again, by how many died in a row
 STEADY = 60.0  # seconds after which a worker counts as healthy again
@@ -22,13 +21,17 @@ LOG = log.get("fleet")
 
 
 class Fleet:
-    """`places` are the listening sockets of each worker by listener name; `base` the number of the main process among the makers of ids."""
+    """The workers, a process each.
 
-    def __init__(self, config: str | None, places: Sequence[Mapping[str, socket.socket]], base: int = 0):
-        self._config = config
-        self._base = base
-        self._places = places
-        self._children: dict[int, asyncio.subprocess.Process] = {}
+    places   the listening sockets of each worker by listener name
+    base     the number of the main process among the makers of ids
+    stop     tells the worker with this process id to finish its transactions and end
+    nursery  where they come from; a new one is started where there is none
+    """
+
+    def __init__(self, config: str | None, places: Sequence[Mapping[str, socket.socket]], base: int, stop: Callable[[int], None], nursery: Nursery | None):
+        self._config, self._places, self._base, self._stop, self._nursery = config, places, base, stop, nursery
+        self._children: dict[int, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -39,16 +42,11 @@ class Fleet:
     def start(self) -> None:
         self._keepers = [asyncio.create_task(self._keep(number, place)) for number, place in enumerate(self._places)]
 
-    async def replace(self, stop: Callable[[int], None], timeout: float) -> None:
-        """Workers with the new configuration, one by one: each finishes its transactions first (SIGHUP).
-
-        stop  tells the worker with this process id to stop; a worker that is not gone after `timeout` seconds is killed
-        """
+    async def replace(self, timeout: float) -> None:
+        """Workers with the new configuration, one by one: each finishes its transactions first (SIGHUP), and is killed after `timeout` seconds."""
         for child in list(self._children.values()):
-            stop(child.pid)
-            try:
-                await asyncio.wait_for(child.wait(), timeout)
-            except TimeoutError:
+            self._stop(child.pid)
+            if not (await asyncio.wait([child.ended], timeout=timeout))[0]:
                 child.kill()
 
     async def stop(self, timeout: float) -> None:
@@ -62,24 +60,35 @@ class Fleet:
                 LOG.warning("worker killed", pid=child.pid)
                 child.kill()
             await asyncio.gather(*self._keepers)
+        if self._nursery is not None:
+            await self._nursery.close()
 
     async def _keep(self, number: int, place: Mapping[str, socket.socket]) -> None:
         died = 0
         while not self._stopping:
             child = await self._spawn(number, place)
             started = asyncio.get_running_loop().time()
-            code = await child.wait()
+            code = await child.ended
+            if code == LOST:
+                LOG.error("workers' nursery ended, a worker is replaced", number=number, pid=child.pid)
+                self._stop(child.pid)
             if self._stopping:
                 return
-            if code == 0:  # it was told to go, or outlived a main process
+            if code in (0, LOST):  # it was told to go, or outlived a main process
                 continue
             died = 0 if asyncio.get_running_loop().time() - started > STEADY else died + 1
             LOG.error("worker ended", number=number, pid=child.pid, code=code, died=died)
             await asyncio.sleep(PAUSES[min(died, len(PAUSES)) - 1])
 
-    async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> asyncio.subprocess.Process:
-        files = {name: sock.fileno() for name, sock in place.items()}
-        told = orjson.dumps({"config": self._config, "number": self._base + number + 1, "processes": len(self._places), "files": files}).decode()
-        child = await asyncio.create_subprocess_exec(sys.executable, "-m", "relay.worker", told, pass_fds=tuple(files.values()))
-        self._children[number] = child
-        return child
+    async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> Child:
+        words = {"config": self._config, "number": self._base + number + 1, "processes": len(self._places), "listeners": list(place)}
+        while True:
+            if self._nursery is None or not self._nursery.alive:
+                self._nursery = Nursery.anew()
+            try:
+                self._children[number] = await self._nursery.start(words, [sock.fileno() for sock in place.values()])
+            except OSError as error:
+                LOG.error("no worker started", number=number, error=str(error))
+                await asyncio.sleep(PAUSES[0])
+            else:
+                return self._children[number]

@@ -1,7 +1,7 @@
 """A submission worker: accepts, parses, runs the admit chain, and hands what passed to the main process; it never writes the store.
 
-Started by relay.fleet as `python -m relay.worker` with one JSON argument: config file, worker number, how many workers there are, listening file
-descriptors by listener name. It says 250 only when the main process has committed. When that one is gone the worker stops accepting, settles what it owes
+Forked by the nursery, which gives it words of relay.fleet (config file, worker number, how many workers there are, names of listeners) and the listening file
+descriptors of those names. It says 250 only when the main process has committed. When that one is gone the worker stops accepting, settles what it owes
 (relay.handover) and exits.
 """
 
@@ -12,12 +12,12 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
 import uvloop
 
-from relay import entrance, heap, log, metrics, settings
+from relay import entrance, heap, log, metrics, nursery, settings
 from relay.clock import Clock
 from relay.handover import Link
 from relay.mail.ids import Maker
@@ -82,17 +82,24 @@ async def _report(link: Link) -> None:
             link.metrics(metrics.drain())
 
 
-def main() -> None:
-    heap.fix()
-    told = orjson.loads(sys.argv[1])
-    config = settings.load(told["config"], os.environ)
+def begin(words: dict[str, Any], files: Sequence[int]) -> int:
+    """Work in this process, which was just forked, until that is over; gives the exit code."""
+    config = settings.load(words["config"], os.environ)
     log.start(config.log.level, config.log.format)
     try:
-        uvloop.run(work(config, told["number"], told["processes"], told["files"]))
+        uvloop.run(work(config, words["number"], words["processes"], dict(zip(words["listeners"], files, strict=True))))
     except OSError as error:
-        sys.exit(f"relay: worker {told['number']} gives up: {error}")
+        sys.stderr.write(f"relay: worker {words['number']} gives up: {error}\n")
+        return 1
     finally:
         log.stop()
+    return 0
+
+
+def main() -> None:
+    """A nursery in place of one that died: `python -m relay.worker FD`."""
+    heap.fix()
+    sys.exit(nursery.attend(socket.socket(fileno=int(sys.argv[1])), begin))
 
 
 if __name__ == "__main__":

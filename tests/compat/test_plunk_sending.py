@@ -19,9 +19,11 @@ TEMPLATE = {"name": "Welcome", "subject": "Hello {{firstName ?? there}}", "body"
 
 
 def sent(plunk, count=1):
-    """The mails that arrived since the test began, parsed, once all of this project's are delivered."""
-    plunk.tenant.until("/emails?per_page=100", lambda got: [each["status"] for each in got["emails"]] == ["delivered"] * count)
-    return [email.message_from_bytes(each.content, policy=email.policy.default) for each in plunk.tenant.served.sink.messages[plunk.mark:]]
+    """The mails of this project as they arrived, parsed, once all are delivered; other tests' may arrive beside them."""
+    told = plunk.tenant.until("/emails?per_page=100", lambda got: [each["status"] for each in got["emails"]] == ["delivered"] * count)
+    mine = [f"<{each['id']}@relay.test>".encode() for each in told["emails"]]
+    return [email.message_from_bytes(each.content, policy=email.policy.default) for each in plunk.tenant.served.sink.messages
+            if any(name in each.content for name in mine)]
 
 
 @pytest.fixture

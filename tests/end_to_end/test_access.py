@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.end_to_end.world import SENDER, until
+from tests.end_to_end.world import SENDER
 from tests.support.running import Running
+from tests.support.until import until
 
 KINDS = pytest.mark.parametrize("world", ["one", "workers", "postgres"], indirect=True)
 MESSAGE = b"From: app@example.com\r\nSubject: x\r\n\r\nhi\r\n"

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.end_to_end.world import until
 from tests.support.ports import free_port
 from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Sink
+from tests.support.until import until
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhi\r\n"
 LATER = "451 4.2.0 come back later"

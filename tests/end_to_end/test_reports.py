@@ -9,8 +9,9 @@ from itertools import count
 
 import pytest
 
-from tests.end_to_end.world import World, until
+from tests.end_to_end.world import World
 from tests.support import dkim
+from tests.support.until import until
 
 _number = count(1)
 

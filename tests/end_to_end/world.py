@@ -12,12 +12,9 @@ from __future__ import annotations
 import contextlib
 import smtplib
 import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import trustme
 
@@ -26,9 +23,9 @@ from tests.support.dns import DnsServer
 from tests.support.ports import free_port
 from tests.support.running import Running
 from tests.support.sink import Script, Sink
+from tests.support.until import until
 
 SENDER = "app@example.com"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +137,3 @@ def world(name: str, directory: Path, far: Far, workers: int = 0, store_url: str
 
 def _quoted(value: str) -> str:
     return " ".join(f'"{value[start:start + 255]}"' for start in range(0, len(value), 255))
-
-
-def until(look: Callable[[], T], seconds: float = 20.0) -> T:
-    """What `look` finds once that is true; raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:g} seconds: {found!r}")
-        threading.Event().wait(0.03)
-    return found

@@ -15,6 +15,7 @@ from relay.store import domains
 from relay.store.domains import VERIFIED, Domain
 from tests.inbound.samples import sample
 from tests.inbound.test_refused import shift
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -152,30 +153,30 @@ def test_recipients_share_a_transaction_where_bounces_cannot_come_back(served, t
 
 
 def test_who_submitted_by_smtp_hears_of_the_failure_at_their_own_reverse_path(served, sender):
-    author, before = f"app.{sender.tenant.project}@{sender.name}", served.sink.count
+    author = f"app.{sender.tenant.project}@{sender.name}"
     with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
         line.login("app", sender.tenant.key)
         line.sendmail(author, ["user@example.com"], f"From: {author}\r\nTo: user@example.com\r\nSubject: over SMTP\r\n\r\nhello\r\n")
-    copy = served.sink.wait(before + 1)[-1]
+    copy = until(lambda: next((each for each in served.sink.messages if author.encode() in each.content), None))
     assert copy.sender.startswith("bounce+")
     served.post(copy.sender, sample("gmail"))
-    notice = served.sink.wait(before + 2)[-1]
-    assert (notice.sender, notice.recipients) == ("", [author])
+    notice = until(lambda: next((each for each in served.sink.messages if each.recipients == [author]), None))
+    assert notice.sender == ""
     assert b"Status: 5.1.1" in notice.content
     assert b"The email account that you tried to reach does not exist" in notice.content
 
 
 def test_a_success_that_a_later_hop_reports_goes_on_to_the_submitter_who_asked(served, sender):
-    author, before = f"asks.{sender.tenant.project}@{sender.name}", served.sink.count
+    author = f"asks.{sender.tenant.project}@{sender.name}"
     octets = f"From: {author}\r\nTo: user@example.com\r\nSubject: asked\r\n\r\nhello\r\n"
     with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
         line.login("app", sender.tenant.key)
         line.sendmail(author, ["user@example.com"], octets, (), ["NOTIFY=SUCCESS,FAILURE"])
-    copy = served.sink.wait(before + 1)[-1]
+    copy = until(lambda: next((each for each in served.sink.messages if author.encode() in each.content), None))
     assert copy.rcpts[0].endswith("NOTIFY=SUCCESS,FAILURE")
     served.post(copy.sender, sample("postfix_relayed"))
-    notice = served.sink.wait(before + 2)[-1]
-    assert (notice.sender, notice.recipients) == ("", [author])
+    notice = until(lambda: next((each for each in served.sink.messages if each.recipients == [author]), None))
+    assert notice.sender == ""
     assert b"Action: delivered" in notice.content
 
 

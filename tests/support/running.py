@@ -52,6 +52,14 @@ def listening(port: int) -> int:
     return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in found)
 
 
+def children(pid: int) -> list[int]:
+    """The process ids of the processes that this one started or forked, none where it is gone."""
+    try:
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 class Running:
     """One relay with its data and its log in `directory`, unless `settings` name another data_dir or store.
 
@@ -116,8 +124,8 @@ class Running:
             [sys.executable, "-m", "relay", *command], env=environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
 
     def up(self) -> bool:
-        """Each worker listens, one greets, and it takes commands: the last thing that a start does."""
-        if listening(self.smtp) < self.workers:
+        """Each worker is there and listens, one greets, and it takes commands: the last thing that a start does."""
+        if listening(self.smtp) < self.workers or len(self.workers_now()) < self.workers:
             return False
         try:
             with socket.create_connection(("127.0.0.1", self.smtp), 2.0) as line:
@@ -138,12 +146,13 @@ class Running:
         self.process.kill()
         self.process.wait(STOP)
 
+    def nurseries_now(self) -> list[int]:
+        """The process id of what its workers are forked from; empty without workers."""
+        return children(self.process.pid)
+
     def workers_now(self) -> list[int]:
         """The process ids of its workers."""
-        try:
-            return [int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()]
-        except OSError:
-            return []
+        return [pid for nursery in self.nurseries_now() for pid in children(nursery)]
 
     @property
     def log(self) -> str:
