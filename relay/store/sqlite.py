@@ -200,7 +200,7 @@ class Sqlite:
         """Begin a batch in the next turn of the loop, when all that this one brings has gathered."""
         if not (self._lent or self._scheduled):
             self._scheduled = True
-            self._loop.call_soon(self._begin)
+            self._loop.call_soon(self._loop.call_soon, self._begin)
 
     def _begin(self) -> None:
         self._scheduled = False
