@@ -8,15 +8,18 @@ goes out on a fresh machine. Our own reports pass. RFC 6409 §6.1; the text of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from relay.errors import Refuse
 from relay.mail import address, mailbox
+from relay.mail.header import Field
 from relay.mail.message import Message
 from relay.mail.reply import Reply
 from relay.policy import Domain, Services, owner
 from relay.policy import options as known
 
+SHORT = 256  # octets of a field whose reading is remembered
 SHOWN = 5  # domains named in a refusal, whose text has 500 octets
 
 
@@ -46,7 +49,11 @@ class Authorize:
         if self._strict:
             for field, spec, domain in claims:
                 self._require(message, domains, field, spec, domain)
-        return (await self._signed(message, domains, claims[0][2]),)
+        found = owner(domains, claims[0][2])
+        if found is None or await self._services.keys.signing(principal.project, found.name):
+            return (message,)
+        text = f"{found.name} has no DKIM key, so this leaves unsigned; make one with: relay domain dkim {found.name}"
+        return (message.noted("authorize", "warned", text),)
 
     def _require(self, message: Message, domains: Mapping[str, Domain], field: str, spec: str, domain: str) -> None:
         found = owner(domains, domain)
@@ -59,29 +66,32 @@ class Authorize:
                            f"publish its DNS records and run: relay domain verify {found.name}")
         raise _refusal(f"{field} <{spec}> is not allowed: {_allowed(domains)}; add it with: relay domain add {domain} (--project NAME unless default)")
 
-    async def _signed(self, message: Message, domains: Mapping[str, Domain], domain: str) -> Message:
-        """The message, with a warning in its trace if the domain is ours and has nothing to sign with."""
-        found = owner(domains, domain)
-        if found is None or await self._services.keys.signing(message.principal.project, found.name):
-            return message
-        return message.noted("authorize", "warned", f"{found.name} has no DKIM key, so this leaves unsigned; make one with: relay domain dkim {found.name}")
-
 
 def _claims(message: Message) -> list[tuple[str, str, str]]:
     """Who the message says it is from: (field, address, domain), From first; raises Refuse for no From or several."""
     fields = message.header.all(b"from")
     if len(fields) != 1:
         raise Refuse(Reply(550, "5.6.0", f"the message has {len(fields)} From fields; RFC 5322 wants exactly one"), "invalid_from")
-    authors = mailbox.mailboxes(fields[0].value, "From")
-    if not authors:
+    claims = [*_named("From", fields[0])]
+    if not claims:
         raise Refuse(Reply(550, "5.6.0", "the From field has no address"), "invalid_from")
-    claims = [("From", box.address, box.domain) for box in authors]
     for field in message.header.all(b"sender"):
-        claims += [("Sender", box.address, box.domain) for box in mailbox.mailboxes(field.value, "Sender")]
+        claims += _named("Sender", field)
     sender = message.envelope.sender
-    if sender and sender != authors[0].address:
+    if sender and sender != claims[0][1]:
         claims.append(("reverse-path", sender, address.domain_of(sender)))
     return claims
+
+
+def _named(name: str, field: Field) -> tuple[tuple[str, str, str], ...]:
+    return _remembered(name, field) if len(field.raw) <= SHORT else _read(name, field)
+
+
+def _read(name: str, field: Field) -> tuple[tuple[str, str, str], ...]:
+    return tuple((name, box.address, box.domain) for box in mailbox.mailboxes(field.value, name))
+
+
+_remembered = lru_cache(2_048)(_read)  # one From stands in all mail of an app
 
 
 def _allowed(domains: Mapping[str, Domain]) -> str:

@@ -170,15 +170,14 @@ def _second(at: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
-@functools.lru_cache(1_000)
-def _secret(name: str) -> bool:
-    return _SECRET_NAMES.search(name) is not None
+@functools.lru_cache(1_000)  # lines are of some hundred kinds
+def _secret(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if _SECRET_NAMES.search(name))
 
 
 def _hide(_logger: Any, _method: str, fields: dict[str, Any]) -> dict[str, Any]:
-    for name in fields:
-        if _secret(name):
-            fields[name] = HIDDEN
+    for name in _secret(tuple(fields)):
+        fields[name] = HIDDEN
     return fields
 
 

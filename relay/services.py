@@ -90,8 +90,8 @@ class StoredDomains:
         self._store = store
         self._memory = Remembered(clock, self._read)
 
-    async def of(self, project: int) -> Mapping[str, domains.Domain]:
-        return await self._memory.get(project)
+    def of(self, project: int) -> Awaitable[Mapping[str, domains.Domain]]:
+        return self._memory.get(project)
 
     async def _read(self, project: int) -> dict[str, domains.Domain]:
         return {domain.name: domain for domain in await self._store.point(domains.by_project, project)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -43,6 +43,11 @@ Fill = Callable[[int, header.Header, Wishes], Awaitable[tuple[header.Header, byt
 @cache
 def _received(protocol: str, tenant: str) -> Callable[[], None]:
     return RECEIVED.labels(protocol, tenant).inc
+
+
+@lru_cache(1_024)
+def _tenant(project: int) -> str:
+    return ids.public("prj", project)
 
 
 class Receipt(Struct, frozen=True):
@@ -149,7 +154,7 @@ class Door:
     def told(first: Message, committed: int = 0) -> str:
         """The public id of a message that is durable now, counted and logged; `committed` is the id it was found under, its own if not said."""
         name, envelope, origin, size = ids.public("em", committed or first.id), first.envelope, first.origin, first.size
-        _received(origin.protocol, TENANTS.label(ids.public("prj", first.principal.project)))()
+        _received(origin.protocol, TENANTS.label(_tenant(first.principal.project)))()
         SIZES.observe(size)
         LOG.info("accepted", id=name, project=first.principal.project, protocol=origin.protocol, sender=envelope.sender,
                  recipients=len(envelope.recipients), size=size, client=origin.client)

@@ -69,6 +69,8 @@ class TrackingInput(Shape):
 
 
 _AS_THE_DOMAIN = TrackingInput()
+CONTENT = frozenset(("from_", "to", "subject", "html", "text", "cc", "bcc", "reply_to", "headers", "attachments"))  # fields that wish for nothing beside it
+NOTHING = Wishes()
 
 
 class ContentInput(Shape):
@@ -143,6 +145,8 @@ def bare(texts: Iterable[str], field: str) -> list[str]:
 
 def wishes(given: SendInput, key: str, digest: str, now: float) -> Wishes:
     """What the caller asks for beside the content; raises Invalid for a time too far ahead."""
+    if not key and given.model_fields_set <= CONTENT:
+        return NOTHING
     send_at = given.scheduled_at
     if send_at is not None and send_at > now + AHEAD:
         raise Invalid("scheduled_at", "scheduled_at is more than a year ahead")

@@ -51,7 +51,10 @@ class Header(Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        return sum([len(f.raw) for f in self.fields])
+        size = 0
+        for f in self.fields:
+            size += len(f.raw)
+        return size
 
     def raws(self) -> Iterator[bytes]:
         return (f.raw for f in self.fields)

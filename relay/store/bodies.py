@@ -1,6 +1,7 @@
 """Bodies: the octets of messages, header and body as admitted, each stored once however many recipients it has.
 
-Up to INLINE they are in the row, above in a segment file (relay.store.segments); on PostgreSQL always in the row (bytea), since nodes share it.
+Up to INLINE they are in the row, above in a segment file (relay.store.segments). On PostgreSQL, which nodes share, they are in the row (bytea) up to
+pieces.LARGE, above in rows of their own (relay.store.pieces).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, LargeBinary, func, select
 
 from relay.errors import NotFound
 from relay.store import bulk
+from relay.store import pieces as cut
 from relay.store.schema import bodies
 from relay.store.segments import PIECE, Segments
 
@@ -29,15 +31,20 @@ def put(conn: Connection, number: int, octets: bytes, now: float) -> None:
 def put_many(conn: Connection, given: Sequence[tuple[int, bytes | Sequence[bytes], float]]) -> None:
     """Store bodies: id, octets whole or in pieces, UTC seconds. Segments are flushed by whoever commits."""
     segments: Segments | None = conn.info.get("segments")
-    rows = []
+    rows, large = [], []
     for number, octets, now in given:
         pieces = (octets,) if isinstance(octets, bytes) else octets
         size = sum([len(piece) for piece in pieces])
-        if segments is None or size <= INLINE:
+        if size <= INLINE or (segments is None and size < cut.LARGE):
             rows.append((number, size, b"".join(pieces), None, None, None, now))
+        elif segments is None:
+            rows.append((number, size, None, None, None, None, now))
+            large.append((number, pieces))
         else:
             rows.append((number, size, None, *segments.append(*pieces), now))
     bulk.insert(conn, bodies, rows)
+    for number, pieces in large:
+        cut.put(conn, number, pieces)
 
 
 def get(conn: Connection, number: int) -> bytes:
@@ -45,6 +52,8 @@ def get(conn: Connection, number: int) -> bytes:
     row = _row(conn, number, _WHOLE)
     if row.data is not None:
         return bytes(row.data)
+    if row.segment is None:
+        return cut.read(conn, number, row.size)
     segments: Segments = conn.info["segments"]
     try:
         return segments.read(row.segment, row.offset, row.size, row.crc)
@@ -58,6 +67,8 @@ def parted(conn: Connection, number: int) -> tuple[bytes, bytes]:
     row = _row(conn, number, _WHOLE)
     if row.data is not None:
         return bytes(row.data), b""
+    if row.segment is None:
+        return cut.parted(conn, number, row.size)
     segments: Segments = conn.info["segments"]
     try:
         return segments.parted(row.segment, row.offset, row.size, row.crc)
@@ -85,7 +96,8 @@ def beginning(conn: Connection, number: int, most: int) -> bytes:
     if row.size <= most:
         return get(conn, number)
     if row.segment is None:
-        return bytes(conn.scalar(select(func.substr(bodies.c.data, 1, most, type_=LargeBinary)).where(bodies.c.id == number)) or b"")
+        inline = conn.scalar(select(func.substr(bodies.c.data, 1, most, type_=LargeBinary)).where(bodies.c.id == number))
+        return cut.beginning(conn, number, most) if inline is None else bytes(inline)
     try:
         return b"".join(islice(pieces(conn, number), -(-most // PIECE)))
     except FileNotFoundError:  # its segment was compacted after we read the row

@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy import Connection, Table
 
 CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite.STATEMENTS) holds the shapes of each table
+WIDE = 96  # rows of an INSERT where there are so many: a batch over the API is a hundred
 KEYS = 500  # ids of one IN (...)
 
 
@@ -74,7 +75,7 @@ def _insert(conn: Connection, table: Table, rows: Sequence[tuple[Any, ...]], tai
             conn.exec_driver_sql(_insert_sql(table, 0, tail), list(rows))
         return
     execute = raw(conn).execute
-    for part in chunks(rows):
+    for part in _spans(rows):
         execute(_insert_sql(table, len(part), tail), tuple(chain.from_iterable(part)))
 
 
@@ -123,6 +124,13 @@ def take(conn: Connection, table: Table, key: str, keys: Mapping[int, bool]) -> 
 def chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
     """Pieces of CHUNK rows, and the rest."""
     return (rows[start:start + CHUNK] for start in range(0, len(rows), CHUNK))
+
+
+def _spans(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
+    """As chunks, but as many pieces of WIDE rows as there are first: two lengths and the rest are few shapes."""
+    whole = len(rows) - len(rows) % WIDE
+    yield from (rows[start:start + WIDE] for start in range(0, whole, WIDE))
+    yield from chunks(rows[whole:])
 
 
 def _slices(keys: Iterable[int]) -> Iterable[list[int]]:

@@ -134,8 +134,9 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
     number, project, now, wishes = message.id, message.principal.project, message.received_at, message.wishes
     scheduled = wishes.send_at is not None and wishes.send_at > now
     state, due = (SCHEDULED, wishes.send_at) if scheduled else (QUEUED, now)
-    octets.append((number, message.pieces(), now))
-    ledger.append(_row(message, message.size))
+    pieces = message.pieces()
+    octets.append((number, pieces, now))
+    ledger.append(_row(message, len(pieces[0]) + len(pieces[1])))
     event = f"email.{state}"
     topic = clean(wishes.topic, 64)
     for r in message.envelope.recipients:
@@ -151,14 +152,18 @@ def _add(message: Message, octets: list, ledger: list, people: list, waiting: li
 
 def _row(message: Message, size: int) -> tuple[Any, ...]:
     principal, envelope, origin, wishes = message.principal, message.envelope, message.origin, message.wishes
-    found = {f.name: f for f in reversed(message.header.fields) if f.name in _SHOWN}  # the first of each
-    sender, subject, message_id = (found[name].value if name in found else "" for name in _SHOWN)
+    sender, subject, message_id = [_first(message.header, name) for name in _SHOWN]
     return (
         message.id, principal.project, principal.key_id, message.id, origin.protocol, envelope.sender, clean(sender, 998), _domain(sender),
         _subject(subject), clean(message_id.strip("<> "), 998), size, wishes.stream, clean(wishes.topic, 64),
         json(wishes.tags), json(_envelope(envelope)), _origin(origin, principal), json(_wishes(wishes)), json(message.facts),
         _trace(message.trace), message.received_at, wishes.send_at,
     )
+
+
+def _first(fields: header.Header, name: bytes) -> str:
+    found = fields.first(name)
+    return "" if found is None else found.value
 
 
 def _subject(subject: str) -> str:

@@ -133,12 +133,20 @@ suppression_rules = Table(
 bodies = Table(
     "bodies", metadata, _id(),
     Column("size", Integer, nullable=False),
-    Column("data", LargeBinary),  # header and body as admitted, when small; else in a segment file
+    Column("data", LargeBinary),  # header and body as admitted, when small; else in a segment file or in pieces
     Column("segment", Integer),
     Column("offset", BigInteger),
     Column("crc", BigInteger),
     Column("created_at", Float, nullable=False),
     Index("bodies_by_segment", "segment", **_where("segment IS NOT NULL")),
+)
+
+body_pieces = Table(  # what relay.store.pieces keeps of large bodies on PostgreSQL
+    "body_pieces", metadata,
+    Column("body_id", Id, ForeignKey("bodies.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("data", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 messages = Table(

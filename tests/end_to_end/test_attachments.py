@@ -76,9 +76,10 @@ def parts(content: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.limit(300)
-def test_ten_files_of_25_mb_arrive_intact_with_the_memory_of_one(tmp_path: Path) -> None:
+def test_ten_files_of_25_mb_arrive_intact_with_the_memory_of_one(tmp_path: Path, store_url: str) -> None:
     scoring = {"RELAY_RSPAMD__URL": f"http://127.0.0.1:{free_port()}"}  # it is not asked about what it would not read
-    with Sink(Script(size=400_000_000)) as sink, Running(tmp_path, {**OPEN, **routed(sink.address), **scoring}) as relay:
+    store = {"RELAY_STORE__URL": store_url, "RELAY_SECRET_KEY": "ten large files " * 3}
+    with Sink(Script(size=400_000_000)) as sink, Running(tmp_path, {**OPEN, **routed(sink.address), **scoring, **store}) as relay:
         client = httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=240)
         before = memory(relay.process.pid, "VmRSS")
         with Other(httpx.Client(base_url=client.base_url, headers=client.headers, timeout=240)) as other:

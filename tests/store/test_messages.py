@@ -139,3 +139,11 @@ async def test_events_are_in_the_order_of_the_recipients(store):
     await store.write_many(messages.add_many, message)
     found, _ = await store.read(events.since)
     assert [e.recipient_id for e in found] == [r.id for r in message.recipients]
+
+
+@pytest.mark.parametrize("number", [1, 31, 32, 95, 96, 97, 130, 200])
+async def test_as_many_as_came_are_there(store, number):
+    batch = [made(f"user{n}@example.net") for n in range(number)]
+    assert await store.write_each(messages.add_many, batch) == [each.id for each in batch]
+    assert await store.read(messages.load_many, [each.id for each in batch]) == {each.id: each for each in batch}
+    assert await store.read(queue.count) == number
