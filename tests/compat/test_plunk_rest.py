@@ -80,6 +80,37 @@ def test_activity_and_analytics(plunk, other):
     other.get(f"/activity?contactId={tracked['contactId']}", 404)
 
 
+def test_runs_are_told_beside_events(plunk, other):
+    """Three contacts pass a workflow that ends at once; pages of two show each thing once, in order of time."""
+    flow = plunk.post("/workflows", {"name": "Hello", "eventName": "said_hello"}, 201)
+    gone = plunk.post(f"/workflows/{flow['id']}/steps", {"type": "EXIT", "name": "exit", "config": {"reason": "done"}}, 201)["id"]
+    plunk.post(f"/workflows/{flow['id']}/transitions", {"fromStepId": flow["steps"][0]["id"], "toStepId": gone}, 201)
+    plunk.patch(f"/workflows/{flow['id']}", {"enabled": True})
+    for name in ("ann", "bob", "cleo"):
+        plunk.post("/v1/track", {"event": "said_hello", "email": f"{name}.runs@example.com"})
+    plunk.tenant.until("/plunk/activity?types=workflow.completed", lambda got: len(got["data"]) == 3)
+    whole = plunk.get("/activity?limit=100")["data"]
+    assert [row["timestamp"] for row in whole] == sorted((row["timestamp"] for row in whole), reverse=True)
+    assert {row["type"] for row in whole} >= {"event.triggered", "workflow.started", "workflow.completed"}
+    found, cursor = [], ""
+    while cursor is not None:
+        page = plunk.get(f"/activity?limit=2{cursor and '&cursor='}{cursor}")
+        found, cursor = found + page["data"], page["cursor"]
+    assert found == whole
+    assert len({row["id"] for row in found}) == len(found)
+    began = plunk.get("/activity?types=workflow.started")["data"]
+    assert {row["contactEmail"] for row in began} == {"ann.runs@example.com", "bob.runs@example.com", "cleo.runs@example.com"}
+    assert {(row["metadata"]["workflowId"], row["metadata"]["workflowName"]) for row in began} == {(flow["id"], "Hello")}
+    one = plunk.get(f"/activity?types=workflow.started,workflow.completed&contactId={began[0]['contactId']}")["data"]
+    assert [row["type"] for row in one] == ["workflow.completed", "workflow.started"]
+    assert other.get("/activity")["data"] == []
+
+
+@pytest.mark.parametrize("cursor", ["x", "MSwx", "MSwyLDMsbmFu", "LTEsMCwwLDA", "OTk5OTk5OTk5OTk5OTk5OTk5OTksMCwwLDA"])
+def test_a_cursor_that_no_page_gave(plunk, cursor):
+    plunk.get(f"/activity?cursor={cursor}", 400)
+
+
 @pytest.mark.parametrize("query", ["startDate=2026-02-01T00:00:00Z&endDate=2026-01-01T00:00:00Z", "startDate=1e99", "endDate=tomorrow"])
 def test_an_interval_that_is_none(plunk, query):
     assert plunk.http.get(f"/plunk/analytics/timeseries?{query}").status_code in (400, 422)

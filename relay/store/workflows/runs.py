@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -278,6 +278,34 @@ def begun(conn: Connection, project: int, since: float, until: float) -> int:
     """How many runs of a project began from one time to before another, UTC seconds; of deleted workflows none."""
     mine = [each.id for each in workflows.every(conn, project)]
     return conn.scalar(select(func.count()).where(table.c.workflow_id.in_(mine), table.c.started_at >= since, table.c.started_at < until)) or 0
+
+
+def newest(conn: Connection, flows: Sequence[int], contact: int | None, before: int | None, since: float | None, limit: int) -> list[Run]:
+    """Runs of some workflows that began since a time (UTC seconds), of one contact or of all, those with an id below `before`; newest first."""
+    which = [column for column in (table.c.contact_id == contact if contact is not None else None, table.c.id < before if before is not None else None,
+                                   table.c.started_at >= since if since is not None else None) if column is not None]
+    found: list[Run] = []
+    for number in flows:  # as the index workflow_runs_by_workflow has them
+        query = select(*COLUMNS).where(table.c.workflow_id == number, *which).order_by(table.c.id.desc()).limit(limit)
+        found += [Run(*row) for row in conn.execute(query)]
+    return sorted(found, key=lambda run: -run.id)[:limit]
+
+
+def completed(
+    conn: Connection, project: int, contact: int | None, before: tuple[float, int] | None, since: float | None, limit: int,
+) -> list[Run]:
+    """A project's runs that came to their end since a time (UTC seconds), of one contact or of all, the last first.
+
+    before  time and id of the last of the page before
+    """
+    query = select(*COLUMNS).where(table.c.project_id == project, table.c.ended_at.is_not(None), table.c.status == COMPLETED)
+    if contact is not None:
+        query = query.where(table.c.contact_id == contact)
+    if before is not None:
+        query = query.where(or_(table.c.ended_at < before[0], and_(table.c.ended_at == before[0], table.c.id < before[1])), table.c.ended_at <= before[0])
+    if since is not None:
+        query = query.where(table.c.ended_at >= since)
+    return [Run(*row) for row in conn.execute(query.order_by(table.c.ended_at.desc(), table.c.id.desc()).limit(limit))]
 
 
 def coming(conn: Connection, project: int, after: float, until: float, limit: int) -> list[tuple[Workflow, Run]]:

@@ -71,6 +71,7 @@ runs = Table(
     Index("workflow_runs_due", "due", **_where("due IS NOT NULL")),
     Index("workflow_runs_turn", "workflow_id", "lane", "due", **_where("due IS NOT NULL")),
     Index("workflow_runs_ended", "ended_at", **_where("ended_at IS NOT NULL")),
+    Index("workflow_runs_by_end", "project_id", "ended_at", "id", **_where("ended_at IS NOT NULL")),
 )
 
 steps = Table(

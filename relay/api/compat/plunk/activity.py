@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import accumulate
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from relay.api.compat.plunk import steps
-from relay.api.compat.plunk.errors import Bad
+from relay.api.compat.plunk.happened import Happened, Place, Wanted, newest
 from relay.api.compat.plunk.interval import During, Interval
 from relay.api.compat.plunk.paging import Walking, walked
 from relay.api.contacts import number
 from relay.api.core import Core, Owner, Relay
 from relay.clock import iso
 from relay.mail import ids
-from relay.store import events as stored
 from relay.store import namings
 from relay.store.audience import contacts
 from relay.store.audience.rules import DAY
@@ -45,18 +45,17 @@ async def list_activity(
     contact_id: Annotated[str | None, Query(alias="contactId")] = None,
 ) -> Any:
     """A page of what happened, newest first. With a cursor it goes on beyond `startDate`."""
-    wanted = {name.strip() for name in types.split(",") if name.strip()}
-    before = None if walk.after is None else ids.internal(walk.after, "evt")
-    if walk.after is not None and before is None:
-        raise Bad("cursor", "cursor is not one that a page gave")
+    named = {name.strip() for name in types.split(",") if name.strip()}
     contact = None if contact_id is None else (await here.store.read(contacts.get, who.project, number(contact_id))).id
-    if wanted and not wanted & {*TYPES, TRIGGERED}:
-        return {"data": [], "cursor": None, "hasMore": False}
-    only = () if not wanted or TRIGGERED in wanted else tuple(TYPES[name] for name in wanted & TYPES.keys())
-    rows = await here.store.read(_newest, who.project, only, contact, before, None if walk.after else during.start, walk.limit + 1)
-    people = await here.store.read(contacts.by_ids, who.project, sorted({row.contact_id for row in rows if row.contact_id}))
+    of_mail = tuple(TYPES[name] for name in TYPES if name in named)
+    events = () if not named or TRIGGERED in named else of_mail or None
+    wanted = Wanted(events, not named or STARTED in named, not named or COMPLETED in named, None if walk.after else during.start, contact)
+    place = Place() if walk.after is None else Place.read(walk.after)
+    rows, flows = await here.store.read(newest, who.project, wanted, place, walk.limit + 1)
+    people = await here.store.read(contacts.by_ids, who.project, sorted({row.what.contact_id for row in rows if row.what.contact_id}))
     emails = {each.id: each.email for each in people}
-    page = walked(rows, walk, 0, lambda event: event.public_id, lambda event: _shown(event, emails))
+    places = list(accumulate(rows, lambda so_far, row: row.after(so_far), initial=place))[1:]
+    page = walked(list(zip(rows, places, strict=True)), walk, 0, lambda each: str(each[1]), lambda each: _shown(each[0], emails, flows))
     return {name: page[name] for name in ("data", "cursor", "hasMore")}
 
 
@@ -136,15 +135,17 @@ async def _counted(here: Relay, project: int, during: Interval) -> Counter[str]:
     return told
 
 
-def _newest(conn: Any, project: int, types: tuple[str, ...], contact: int | None, before: int | None, after: float | None, limit: int) -> list[Event]:
-    return stored.newest(conn, project, types=types, contact_id=contact, before=before, after=after, limit=limit)
-
-
-def _shown(event: Event, emails: dict[int, str]) -> dict[str, Any]:
+def _shown(each: Happened, emails: dict[int, str], flows: dict[int, str]) -> dict[str, Any]:
+    whose = {"timestamp": iso(each.at), "contactEmail": emails.get(each.what.contact_id or 0),
+             "contactId": None if each.what.contact_id is None else ids.public("ct", each.what.contact_id)}
+    if isinstance(each.what, Run):
+        run = each.what
+        said = {"workflowId": ids.public("wf", run.workflow_id), "workflowName": flows[run.workflow_id], "executionId": run.public_id}
+        return {"id": f"{run.public_id}.{'end' if each.over else 'start'}", "type": COMPLETED if each.over else STARTED, **whose, "metadata": said}
+    event = each.what
     kind = KINDS.get(event.type, TRIGGERED)
-    said = {"eventName": event.type, "eventData": event.data.get("data", event.data)} if kind == TRIGGERED else {**event.data, "emailId": _email(event)}
-    return {"id": event.public_id, "type": kind, "timestamp": iso(event.at), "contactEmail": emails.get(event.contact_id or 0),
-            "contactId": None if event.contact_id is None else ids.public("ct", event.contact_id), "metadata": said}
+    told = {"eventName": event.type, "eventData": event.data.get("data", event.data)} if kind == TRIGGERED else {**event.data, "emailId": _email(event)}
+    return {"id": event.public_id, "type": kind, **whose, "metadata": told}
 
 
 def _email(event: Event) -> str | None:
