@@ -33,7 +33,7 @@ from relay.store.audience import contacts, imports, properties, taking
 from relay.store.audience.imports import Fault, Import
 from relay.store.audience.properties import Property
 from relay.store.audience.taking import Part, Plan, added
-from relay.store.engine import JOBS, Store
+from relay.store.engine import ASIDE, JOBS, Store
 from relay.store.events import Event
 
 AT_ONCE = 4  # imports at work; more hear "later"
@@ -43,6 +43,7 @@ TOLD = 100  # errors of an answer
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, *(10.0,) * 30)  # seconds between tries while the store takes nothing: five minutes, then the next start goes on
 FOREIGN = 86_400.0  # seconds after which an import whose file no node has counts as lost
 SLICE = 200  # contacts of one transaction of an undo
+BESIDE = 500  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
 
 BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
 LOST = "its file is no longer there; import the file again: what is in already is updated, not made twice"
@@ -228,7 +229,7 @@ class Imports:
         """One slice, tried again while the store takes nothing."""
         for pause in (*PAUSES, None):
             try:
-                figures = await self.store.write(taking.take_in, work.job, plan, part, self._maker, lane=JOBS)
+                figures = await self.store.write(taking.take_in, work.job, plan, part, self._maker, lane=ASIDE)
                 break
             except (StoreError, Defer):
                 if pause is None:
@@ -250,7 +251,7 @@ class Imports:
                      more: Mapping[str, Property] = NOTHING) -> AsyncIterator[reader.Slice]:
         """The slices after row `skip`; one is read ahead while another is written."""
         typed = {**more, **await self.store.read(properties.of, project)}
-        await source.begin(Ground(typed, list(tags), skip, self._secrets, now))
+        await source.begin(Ground(typed, list(tags), skip, self._secrets, now, BESIDE if self.store.dialect == "postgresql" else 0))
         known: dict[str, str] | None = {} if look else None
         ahead = asyncio.create_task(self._next(source, known))
         try:

@@ -48,13 +48,14 @@ _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of the import."""
+    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of it, rows a slice."""
 
     definitions: dict[str, Property] = {}
     tags: list[str] = []
     skip: int = 0
     secrets: list[bytes] = []
     now: float = 0.0
+    slice: int = 0  # SLICE
 
 
 class Row(msgspec.Struct):
@@ -109,7 +110,7 @@ class Reading:
 
     def domains(self) -> list[str] | None:
         """Those of the next slice, in order; None at the end."""
-        while some := list(islice(self._iterator, SLICE)):
+        while some := list(islice(self._iterator, self._ground.slice or SLICE)):
             self._through = some[-1].number if isinstance(some[-1], Row) else some[-1].row
             before = len(some)
             self._figures = {"total": before, "duplicates": 0, "skipped": 0, "invalid": 0, "no_mx": 0}

@@ -70,8 +70,12 @@ def properties(given: Any, definitions: Mapping[str, Property], field: str = "pr
     for name, value in given.items():
         if type(name) is not str or not _named(name):
             raise Invalid(field, f"a property's name has 1 to {PROPERTY} characters, no quotation mark, backslash or control character")
-        if type(value) is not str:
+        if type(value) is str:
+            value = bulk.clean(value, len(value))
+        else:
             _checked(value, f"{field}.{name}", DEPTH)
+            if isinstance(value, (Mapping, list)):
+                value = bulk.plain(value)
         if value is not None and name in definitions:
             value = typed(value, definitions[name], f"{field}.{name}")
         found[name] = value

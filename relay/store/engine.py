@@ -31,7 +31,7 @@ from relay.store import epoch, migrations
 from relay.store.segments import Segments
 from relay.store.space import Space
 from relay.store.sqlite import SAFE, VERSION, Sqlite
-from relay.store.writes import JOBS, LANES, MAIL, OUTCOMES, Write
+from relay.store.writes import ASIDE, JOBS, LANES, MAIL, OUTCOMES, Write
 
 MIN_FREE = 512_000_000  # bytes
 RESERVE = 64_000_000  # bytes
@@ -175,4 +175,4 @@ def _backend(url: str, data_dir: Path, read_only: bool, failed: asyncio.Event) -
     raise ConfigError("store.url", f'{kind} is not a database that Relay knows; use "sqlite:///path" or "postgresql://user:password@host/database"')
 
 
-__all__ = ["JOBS", "MAIL", "OUTCOMES", "SAFE", "VERSION", "Store"]
+__all__ = ["ASIDE", "JOBS", "MAIL", "OUTCOMES", "SAFE", "VERSION", "Store"]

@@ -4,6 +4,8 @@ While a transaction commits, the next batch gathers, as on SQLite. A connection 
 connection asks for the fate of its transaction id and answers accordingly. While the server is away, every write hears 451 at once, and a new connection is
 tried with growing pauses.
 
+What goes aside has a transaction of its own, as another node's would be: mail does not wait for it, and where both want a row, it is the one that gives up.
+
 Other nodes are woken with NOTIFY; a listener that had to reconnect calls everybody once, because it may have missed something.
 """
 
@@ -26,11 +28,13 @@ from relay.errors import StoreError
 from relay.mail.ids import Maker
 from relay.store import faults, gauges
 from relay.store.pages import Samples
-from relay.store.writes import JOBS, LANES, Room, Write, fail, fault, perform
+from relay.store.writes import ASIDE, JOBS, LANES, Room, Write, fail, fault, perform
 
 POOL = 8  # connections that read
 CONNECT = 5.0  # seconds to connect
 PATIENCE = 30.0  # seconds of one statement of a batch
+ASIDES = 2  # transactions beside that of mail
+YIELDS = 500  # milliseconds for which one of those waits for a row; a deadlock is looked for after 1,000
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds between tries to reconnect; the last one repeats
 
 LOG = log.get("store")
@@ -54,6 +58,8 @@ class Postgres:
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
         self._listening: asyncpg.Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._beside: set[asyncio.Task[None]] = set()
+        self._gate = asyncio.Semaphore(ASIDES)
         self._listener_lost = asyncio.Event()
         self._measuring: asyncio.Task[None] | None = None
         self._engine = create_async_engine(
@@ -79,6 +85,7 @@ class Postgres:
         self._wake.set()
         if self._tasks:
             await self._tasks[0]
+        await asyncio.gather(*self._beside)
         if self._measuring is not None:
             self._tasks.append(self._measuring)
         for task in self._tasks[1:]:
@@ -112,8 +119,27 @@ class Postgres:
     # Writing.
 
     def enqueue(self, write: Write) -> None:
+        if write.lane == LANES[ASIDE]:
+            write.taken = True
+            task = asyncio.create_task(self._aside(write), name="store-aside")
+            self._beside.add(task)
+            task.add_done_callback(self._beside.discard)
+            return
         self._room.enter(write)
         self._wake.set()
+
+    async def _aside(self, write: Write) -> None:
+        """One write in a transaction of its own; what becomes of it when the connection breaks in COMMIT nobody knows, so it is safe to repeat."""
+        try:
+            async with self._gate, self._engine.connect() as conn, conn.begin():
+                faults.point("store.begun")
+                await conn.exec_driver_sql(f"SET LOCAL lock_timeout = {YIELDS}")
+                write.result = await conn.run_sync(write.fn, *write.args)
+                faults.point("store.before-commit")
+            faults.point("store.committed")
+        except Exception as error:
+            write.error = StoreError() if fault(error) or isinstance(error, asyncpg.InterfaceError) else error
+        write.resolve()
 
     def withdraw(self, write: Write) -> bool:
         return self._room.withdraw(write)

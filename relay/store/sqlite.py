@@ -38,7 +38,7 @@ from relay.mail.ids import Maker
 from relay.store import faults, gauges, sieve
 from relay.store.pages import Samples
 from relay.store.segments import Segments
-from relay.store.writes import Room, Write, fail, fault, perform
+from relay.store.writes import ASIDE, LANES, Room, Write, fail, fault, perform
 
 try:
     from pysqlite3 import dbapi2 as driver
@@ -53,6 +53,7 @@ SAFE = (3, 51, 3)  # the first SQLite whose checkpoints cannot lose pages
 
 READERS = 4  # threads that read
 CHECKPOINT = 2_000  # pages of WAL (8 MB) after which a commit also checkpoints
+OFTEN = 400  # pages of it where a slice is written aside: a checkpoint of all those lasts 50 ms, and mail would wait for it
 QUICK = 64  # rows of a batch whose statements run on the event loop: 6 ms at most
 QUICK_BYTES = 4_000_000  # octets of mail in it
 QUIET = 1.0  # seconds without a write after which the WAL is emptied
@@ -304,6 +305,8 @@ class Sqlite:
         self._raw.execute("BEGIN IMMEDIATE")
         faults.point("store.begun")
         perform(self._conn, batch)
+        pages = OFTEN if any(write.lane == LANES[ASIDE] for write in batch) else CHECKPOINT
+        self._raw.execute(f"PRAGMA wal_autocheckpoint={pages}")
         self._raw.execute(f"PRAGMA user_version={_after(self._batch)}")
 
     def _transact(self, batch: list[Write], staged: bool) -> None:

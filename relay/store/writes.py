@@ -1,8 +1,9 @@
 """Writes on their way into a group commit, and how a batch of them runs inside one transaction.
 
-A batch runs in three lanes: outcomes of deliveries first, because what has left must be recorded (A4), then mail, then at most a slice of jobs. Writes of one
-function that takes many items become one call. When anything in the batch fails, it is rolled back to its start and replayed one write at a time, each under a
-savepoint, so that a bad message fails alone and never its neighbours (A5). Only a fault of the database itself fails them all.
+A batch runs in lanes: outcomes of deliveries first, because what has left must be recorded (A4), then mail, then at most a slice of jobs, then at most one of
+what goes aside, which lets mail go first. Writes of one function that takes many items become one call. When anything in the batch fails, it is rolled back to
+its start and replayed one write at a time, each under a savepoint, so that a bad message fails alone and never its neighbours (A5). Only a fault of the
+database itself fails them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from relay.mail.reply import Reply
 from relay.store import bulk, gauges
 
 OUTCOMES, MAIL, JOBS = "outcomes", "mail", "jobs"
-LANES = {OUTCOMES: 0, MAIL: 1, JOBS: 2}
+ASIDE = "aside"  # slices of a job that goes on for minutes, each safe to repeat: PostgreSQL has them in transactions of their own, beside those of mail
+LANES = {OUTCOMES: 0, MAIL: 1, JOBS: 2, ASIDE: 3}
 
 BATCH = 500  # writes of one commit
 BATCH_BYTES = 16_000_000  # octets of mail in one commit
@@ -78,10 +80,11 @@ class Write:
 class Room:
     """Where writes wait, in their lanes: what is there is counted, so that it never grows without bound. Of the event loop alone."""
 
-    __slots__ = ("_lanes", "bytes", "count")
+    __slots__ = ("_lanes", "_passed", "bytes", "count")
 
     def __init__(self) -> None:
         self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
+        self._passed = False  # mail went first at the last batch, past what goes aside
         self.count, self.bytes = 0, 0  # of those that wait and of those on their way
 
     def __bool__(self) -> bool:
@@ -102,7 +105,9 @@ class Room:
         batch: list[Write] = []
         count = size = 0
         for number, lane in enumerate(self._lanes):
-            most, taken = SLICE if number == LANES[JOBS] else BATCH, 0
+            if number == LANES[ASIDE] and lane and self._passes(batch):
+                break
+            most, taken = SLICE if number >= LANES[JOBS] else BATCH, 0
             while lane and count < BATCH and taken < most and size < BATCH_BYTES:
                 write = lane.popleft()
                 if not write.taken:
@@ -110,6 +115,11 @@ class Room:
                     taken, count, size = taken + 1, count + write.count, size + write.size
                     batch.append(write)
         return batch
+
+    def _passes(self, batch: list[Write]) -> bool:
+        """Whether mail of this batch is committed before what goes aside; never twice in a row, so that both get on."""
+        self._passed = not self._passed and any(write.lane == LANES[MAIL] for write in batch)
+        return self._passed
 
     def withdraw(self, write: Write) -> bool:
         """Whether the write was taken back before its batch began; it then never happens."""

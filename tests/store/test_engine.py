@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from relay.errors import ConfigError, Conflict, Defer, Refuse, StoreError
 from relay.store import engine, projects, writes
-from relay.store.engine import JOBS, OUTCOMES, Store
+from relay.store.engine import ASIDE, JOBS, OUTCOMES, Store
 from relay.store.projects import Project
 from relay.store.schema import meta, metadata
 from tests.store.conftest import NOW
@@ -133,6 +133,23 @@ async def test_jobs_go_one_a_batch(store):
     await asyncio.gather(*(store.write(job, n, lane=JOBS) for n in range(4)))
     assert [number for number, _ in batches] == [0, 1, 2, 3]
     assert len({mark for _, mark in batches}) == 4
+
+
+async def test_mail_passes_what_goes_aside_once(store):
+    """On PostgreSQL it has a transaction of its own anyway."""
+    marks = {}
+
+    def note(conn, name):
+        marks[name] = conn.exec_driver_sql(_MARK[store.dialect]).scalar()
+
+    async def mail():
+        await store.write(note, "first")
+        await store.write(note, "second")
+
+    await asyncio.gather(store.write(note, "aside", lane=ASIDE), mail())
+    assert marks["aside"] != marks["first"]
+    if store.dialect == "sqlite":
+        assert marks["first"] < marks["aside"] == marks["second"]
 
 
 _MARK = {"sqlite": "PRAGMA user_version", "postgresql": "SELECT pg_current_xact_id()::text"}

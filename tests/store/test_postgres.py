@@ -9,10 +9,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.util import await_only
 
 from relay.errors import StoreError
 from relay.store import messages
-from relay.store.engine import Store
+from relay.store.engine import ASIDE, Store
 from tests.store.conftest import made
 from tests.store.test_engine import keys, put
 from tests.support import postgres
@@ -79,6 +80,35 @@ async def test_a_commit_whose_answer_is_lost_is_asked_for(store, postgres_url):
 
 
 @pytest.mark.limit(90)
+async def test_mail_does_not_wait_for_what_goes_aside(store):
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+
+    def long(conn, key):
+        put(conn, key)
+        begun.set()
+        await_only(goes_on.wait())
+
+    aside = asyncio.create_task(store.write(long, "aside", lane=ASIDE))
+    await begun.wait()
+    await store.write(put, "mail")
+    assert await store.read(keys) == {"mail"}
+    goes_on.set()
+    await aside
+    assert await store.read(keys) == {"mail", "aside"}
+
+
+async def test_what_goes_aside_gives_up_where_others_want_the_same(store, postgres_url):
+    await store.write(put, "row")
+    other = await asyncpg.connect(postgres_url)
+    await other.execute("BEGIN; LOCK TABLE meta")
+    with pytest.raises(StoreError):
+        await store.write(put, "aside", lane=ASIDE)
+    await other.close()
+    await store.write(put, "aside", lane=ASIDE)
+    assert await store.read(keys) == {"row", "aside"}
+    assert store.healthy
+
+
 async def test_a_server_that_goes_away_and_comes_back(tmp_path):
     with tempfile.TemporaryDirectory(prefix="relay-pg-") as name, postgres.cluster(Path(name)) as server:  # tmp_path is closed to the server's user
         directory = Path(name)

@@ -1,6 +1,6 @@
 """The statements of a slice of an import, in the spellings of both databases; relay.store.audience.taking runs them.
 
-A slice is small and the tables are large, whatever they were when a plan was made and kept: PostgreSQL is told to look rows up by index (NARROW), and
+A slice is small and the tables are large, whatever they were when a plan was made and kept: PostgreSQL is told to look rows up by index (_NARROW), and
 SQLite takes tables of a CROSS JOIN in the order in which they stand: the few rows of the slice first, then an index of the large tables.
 
 `:name` is a parameter, also where PostgreSQL numbers them; what the two spell differently stands in braces and is a row of _SPELLED.
@@ -51,16 +51,19 @@ _SPELLED = {
     },
 }
 
-TABLE = """CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (id BIGINT, history_id BIGINT, n BIGINT, email TEXT, key TEXT, first_name TEXT, last_name TEXT,
-    search TEXT, properties {json}, wiped {json}, tags {json}, left_at DOUBLE PRECISION, cleaned_at DOUBLE PRECISION, created_at DOUBLE PRECISION,
-    updated_at DOUBLE PRECISION, last_active_at DOUBLE PRECISION, evidence {json}, hashes {json}, out TEXT NOT NULL DEFAULT '', contact_id BIGINT,
-    fresh BOOLEAN NOT NULL DEFAULT false){scratch}"""
-NARROW = """SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"""
-EMPTY = "DELETE FROM import_rows"
-REACH = "UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running'"
+_TABLE = """CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (id BIGINT, contact_id BIGINT, history_id BIGINT, n BIGINT, email TEXT, key TEXT,
+    first_name TEXT, last_name TEXT, search TEXT, properties {json}, wiped {json}, tags {json}, left_at DOUBLE PRECISION, cleaned_at DOUBLE PRECISION,
+    created_at DOUBLE PRECISION, updated_at DOUBLE PRECISION, last_active_at DOUBLE PRECISION, evidence {json}, hashes {json}, out TEXT NOT NULL DEFAULT '',
+    fresh BOOLEAN NOT NULL DEFAULT true){scratch}"""
+_EMPTY = "DELETE FROM import_rows"
+_NARROW = "PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
+_READY = {"sqlite": (_TABLE, _EMPTY), "postgresql": (f"DO $$ BEGIN {_NARROW}; {_TABLE}; {_EMPTY}; END $$",)}
+_KEEP = "SELECT pg_advisory_xact_lock_shared(:project)"
+_REACH = """UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running' RETURNING
+    EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
 
-_TYPES = (*["bigint"] * 3, *["text"] * 8, *["float8"] * 5, *["text"] * 2)
-_NAMES = ("id", "history_id", *COLUMNS)
+_TYPES = (*["bigint"] * 4, *["text"] * 8, *["float8"] * 5, *["text"] * 2)
+_NAMES = ("id", "contact_id", "history_id", *COLUMNS)
 JSON = ("properties", "wiped", "tags", "evidence", "hashes")
 _LOAD = f"INSERT INTO import_rows ({', '.join(_NAMES)}) "
 _UNNEST = (f"{_LOAD} SELECT {', '.join(f'CAST({name} AS jsonb)' if name in JSON else name for name in _NAMES)} FROM unnest("  # noqa: S608
@@ -76,10 +79,9 @@ MAKE = """INSERT INTO contacts (id, project_id, key, email, first_name, last_nam
     FROM import_rows WHERE out = '' AND cleaned_at IS NULL ORDER BY n ON CONFLICT (project_id, key) DO NOTHING"""
 FIND = """UPDATE import_rows SET contact_id = (SELECT c.id FROM contacts AS c WHERE c.project_id = :project AND c.key = import_rows.key)
     WHERE out = ''"""
-FRESH = "UPDATE import_rows SET fresh = true WHERE contact_id = id"
-ALL_FRESH = "UPDATE import_rows SET contact_id = id, fresh = true WHERE out = ''"
+FRESH = "UPDATE import_rows SET fresh = coalesce(contact_id = id, false)"
 HISTORY = """INSERT INTO contact_history (id, contact_id, at, act, source, evidence)
-    SELECT history_id, contact_id, CAST(:now AS DOUBLE PRECISION), 'created', 'import', {evidence} FROM import_rows WHERE fresh"""
+    SELECT history_id, contact_id, CAST(:now AS DOUBLE PRECISION), 'created', 'import', {evidence} FROM import_rows WHERE fresh AND out = ''"""
 
 _OLD = "r.contact_id = c.id AND NOT r.fresh AND r.out = '' AND r.cleaned_at IS NULL"
 _RENAMING = "(r.first_name IS DISTINCT FROM c.first_name OR r.last_name IS DISTINCT FROM c.last_name)"
@@ -100,10 +102,9 @@ LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS
     WHERE c.id = r.contact_id AND r.left_at IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
 LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r CROSS JOIN suppressions AS s CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND s.project_id = :project AND s.key = r.key
-    AND r.fresh AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
-WATCHED = """SELECT EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
+    AND r.fresh AND r.out = '' AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
 REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r CROSS JOIN {{hashes}} CROSS JOIN optouts AS o CROSS JOIN contacts AS c
-    WHERE c.id = r.contact_id AND r.fresh AND o.project_id = :project AND o.hash = h.value ORDER BY r.n"""  # noqa: S608
+    WHERE c.id = r.contact_id AND r.fresh AND r.out = '' AND o.project_id = :project AND o.hash = h.value ORDER BY r.n"""  # noqa: S608
 BOUNCING = "SELECT contact_id, key, email, cleaned_at, evidence FROM import_rows WHERE cleaned_at IS NOT NULL ORDER BY n"
 PROOFS = """SELECT r.contact_id, r.evidence FROM import_rows AS r CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND r.evidence IS NOT NULL AND r.out = ''
@@ -114,7 +115,7 @@ AUDIENCE = """INSERT INTO audience_members (audience_id, contact_id, added_at)
     SELECT CAST(:audience AS BIGINT), contact_id, CAST(:now AS DOUBLE PRECISION)
     FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ON CONFLICT (audience_id, contact_id) DO NOTHING"""
 EVERYBODY = "SELECT contact_id FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ORDER BY n"
-MADE = "SELECT contact_id, email FROM import_rows WHERE fresh ORDER BY n"
+MADE = "SELECT contact_id, email FROM import_rows WHERE fresh AND out = '' ORDER BY n"
 LOOKED = """SELECT coalesce(sum(CASE WHEN c.id IS NOT NULL AND s.id IS NULL THEN 1 ELSE 0 END), 0), count(s.id) FROM {keys}
     LEFT JOIN contacts AS c ON c.project_id = :project AND c.key = given.value
     LEFT JOIN suppressions AS s ON s.project_id = :project AND s.key = given.value AND s.scope = 'all'"""
@@ -132,8 +133,18 @@ def _spelled(sql: str, dialect: str) -> tuple[str, tuple[str, ...]]:
     return sql, names
 
 
+def reach(conn: Connection, values: dict[str, Any]) -> Any:
+    """Whether the project remembers opt-outs by hash and whether it tracks segments, neither of which changes before the end of the transaction; None where
+    the import is not at the row :before, or is over."""
+    if conn.dialect.name == "postgresql":  # relay.store.audience.memberships waits for it before it counts whom a segment has
+        run(conn, _KEEP, values)
+    return run(conn, _REACH, values).one_or_none()
+
+
 def load(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Rows of (id, history_id, *COLUMNS) into the temporary table."""
+    """Rows of (id, id, history_id, *COLUMNS), and nothing else, into the temporary table: all count as new until they are found."""
+    for statement in _READY[conn.dialect.name]:
+        run(conn, statement, {})
     if conn.dialect.name == "postgresql":
         if rows:
             conn.exec_driver_sql(_UNNEST, tuple(map(list, zip(*rows, strict=True))))

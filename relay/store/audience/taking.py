@@ -83,8 +83,10 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     maker  of the contacts' ids
     """
     at = Taking(conn, job, plan, list(part.faults))
-    if at.run(merging.REACH, before=job.reached, through=part.through).rowcount == 0:
+    reached = merging.reach(conn, {"project": job.project_id, "import": job.id, "before": job.reached, "through": part.through})
+    if reached is None:
         return None
+    forgotten, tracked = reached
     _load(at, part, maker)
     suppressed = at.run(merging.SUPPRESSED).rowcount
     imported = at.run(merging.MAKE).rowcount
@@ -92,12 +94,9 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     if there or part.cleaned:
         at.run(merging.FIND)
         at.run(merging.FRESH)
-    else:
-        at.run(merging.ALL_FRESH)
     at.run(merging.HISTORY, evidence=bulk.json(at.evidence))
     changed = _merge(at) if plan.update and there else []
     there -= len(at.faults) - len(part.faults)
-    forgotten, tracked = at.run(merging.WATCHED).one()
     _consent(at, part, forgotten)
     _targets(at)
     if plan.tell:
@@ -124,14 +123,9 @@ def looked(conn: Connection, project: int, part: Part) -> tuple[int, int]:
 
 
 def _load(at: Taking, part: Part, maker: Maker) -> None:
-    """The rows, each with an id for the contact and one for its history, into the temporary table, which is empty at the start of each."""
+    """The rows, each with an id for the contact and one for its history, into the temporary table."""
     following = at.conn.info["ids"].next
-    rows = [(maker.next(), following(), *row) for row in part.rows]
-    if at.conn.dialect.name == "postgresql":
-        at.run(merging.NARROW)
-    at.run(merging.TABLE)
-    at.run(merging.EMPTY)
-    merging.load(at.conn, rows)
+    merging.load(at.conn, [(number, number, following(), *row) for row in part.rows for number in (maker.next(),)])
 
 
 def _merge(at: Taking) -> list[tuple[Any, ...]]:
