@@ -21,8 +21,13 @@ from pathlib import Path
 
 from bench import peers
 from bench.load import Load, Result, Sink, fsync_latency, run, tool
+from tests.support.rspamd import rspamd
 
 SMALL, LARGE = 4096, 102_400
+
+# Whom a contestant is compared with, by the first of these words that its name has.
+BASES = {"rspamd": "postfix + rspamd + opendkim", "whole": "postfix + rspamd + opendkim", "opendkim": "postfix + opendkim", "signed": "postfix + opendkim",
+         "": "postfix"}
 
 
 def loads(quick: bool) -> dict[str, Load]:
@@ -44,6 +49,20 @@ def signed_postfix(folder: Path, sink: int) -> Iterator[peers.Peer]:
 
 
 @contextmanager
+def whole_postfix(folder: Path, sink: int) -> Iterator[peers.Peer]:
+    """With rspamd as a milter (its proxy, before the same scanner that Relay asks) and then opendkim."""
+    port = peers.free_port()
+    with rspamd(folder / "rspamd", milter=port), peers.opendkim(folder) as dkim, peers.postfix(folder / "postfix", sink, port, dkim) as peer:
+        yield peer
+
+
+@contextmanager
+def whole_relay(folder: Path, sink: int, workers: int) -> Iterator[peers.Peer]:
+    with rspamd(folder / "rspamd") as (url, _), peers.relay(folder, sink, workers, signed=True, extra=f'[rspamd]\nurl = "{url}"\n') as peer:
+        yield peer
+
+
+@contextmanager
 def direct(folder: Path, sink: int) -> Iterator[peers.Peer]:
     """No relay: smtp-source into smtp-sink, what two C programs do on this machine."""
     yield peers.Peer(sink, None)
@@ -59,6 +78,9 @@ def contestants(workers: list[int]) -> dict[str, Start]:
     found["postfix + opendkim"] = signed_postfix
     for number in workers:
         found[_named("relay signed", number)] = lambda folder, sink, n=number: peers.relay(folder, sink, n, signed=True)
+    found["postfix + rspamd + opendkim"] = whole_postfix
+    for number in workers:
+        found[_named("relay whole", number)] = lambda folder, sink, n=number: whole_relay(folder, sink, n)
     if shutil.which("npm"):
         found["haraka -w2"] = peers.haraka
     found["bare aiosmtpd"] = peers.bare
@@ -125,7 +147,7 @@ def _row(row: str, load: Load, chosen: dict[str, Start], runs: int, folder: Path
     for name, found in results.items():
         if found:
             rate = statistics.median(result.rate for result in found)
-            other = base.get("opendkim" if "signed" in name or "opendkim" in name else "postfix")
+            other = base.get(next((mark for mark in BASES if mark in name), ""))
             ratio = f"{rate / other:8.2f}" if other else " " * 8
             cpu = statistics.median(result.cpu for result in found) * 1e6
             memory = max(result.memory for result in found) / 1e6
@@ -135,8 +157,7 @@ def _row(row: str, load: Load, chosen: dict[str, Start], runs: int, folder: Path
 
 
 def _base(results: dict[str, list[Result]]) -> dict[str, float]:
-    names = {"postfix": "postfix", "opendkim": "postfix + opendkim"}
-    return {key: statistics.median(r.rate for r in results[name]) for key, name in names.items() if results.get(name)}
+    return {mark: statistics.median(r.rate for r in results[name]) for mark, name in BASES.items() if results.get(name)}
 
 
 if __name__ == "__main__":

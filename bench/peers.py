@@ -79,8 +79,8 @@ def relay(folder: Path, sink: int, workers: int = 0, signed: bool = False, extra
 
 
 @contextmanager
-def postfix(folder: Path, sink: int, milter: int | None = None) -> Iterator[Peer]:
-    """Debian's Postfix as it comes, on its own port and folders, relaying to the sink; `milter` is the port of opendkim."""
+def postfix(folder: Path, sink: int, *milters: int) -> Iterator[Peer]:
+    """Debian's Postfix as it comes, on its own port and folders, relaying to the sink; `milters` are ports, asked in this order."""
     port = free_port()
     etc = folder / "etc"
     etc.mkdir(parents=True)
@@ -89,7 +89,7 @@ def postfix(folder: Path, sink: int, milter: int | None = None) -> Iterator[Peer
     shutil.chown(folder / "data", "postfix")
     (folder / "spool").mkdir()
     (etc / "main.cf").write_text((HERE / "postfix.main.cf").read_text().format(
-        spool=folder / "spool", data=folder / "data", log=folder / "maillog", sink=sink, milter=f"inet:127.0.0.1:{milter}" if milter else "",
+        spool=folder / "spool", data=folder / "data", log=folder / "maillog", sink=sink, milters=" ".join([f"inet:127.0.0.1:{each}" for each in milters]),
     ))
     (etc / "master.cf").write_text((HERE / "postfix.master.cf").read_text().format(port=port))
     command = [tool("postfix"), "-c", str(etc)]

@@ -26,8 +26,8 @@ config['regexp']['TEST_SUSPICIOUS'] = { re = 'Subject=/suspicious/i{header}', sc
 
 
 @contextmanager
-def rspamd(directory: Path):
-    """Runs it; gives its URL and its process."""
+def rspamd(directory: Path, milter: int | None = None):
+    """Runs it; gives its URL and its process. `milter` is a port where it speaks Sendmail's milter protocol too."""
     program, port = need("rspamd"), free_port()
     local = directory / "local.d"
     local.mkdir(parents=True)
@@ -39,6 +39,9 @@ def rspamd(directory: Path):
     (local / "logging.inc").write_text('type = "console";')
     for name in ("controller", "proxy", "fuzzy"):
         (local / f"worker-{name}.inc").write_text("enabled = false;")
+    if milter:
+        (local / "worker-proxy.inc").write_text(
+            f'bind_socket = "127.0.0.1:{milter}"; count = 1; upstream "local" {{ default = yes; hosts = "127.0.0.1:{port}"; }}')
     words = [f"--var={name}={directory}" for name in ("LOCAL_CONFDIR", "DBDIR", "LOGDIR", "RUNDIR")]
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen([program, "-f", "-i", *words], stdout=log, stderr=log)
