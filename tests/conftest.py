@@ -35,6 +35,7 @@ try:
 except ImportError:
     uvloop = None
 
+from relay import heap
 from relay.store.engine import Store
 from tests.support import peers, ports, postgres
 from tests.support.databases import DATABASES, Databases
@@ -59,6 +60,11 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     if not factories or item.get_closest_marker("both_loops"):
         factories["asyncio"] = asyncio.new_event_loop
     return factories
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays to the end: no collection of garbage looks at it again, and they are as rare as in a relay (relay.heap)."""
+    heap.settle()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,7 +15,7 @@ from relay.store.broadcasts import broadcasts
 from relay.store.broadcasts import tally as stored
 from relay.store.engine import JOBS, Store
 
-LOOK = 1.0  # seconds between two looks at new events
+LOOK = 0.25  # seconds between two looks at the newest event
 FAILED = 10.0  # seconds until a store that failed is asked again
 
 LOG = log.get("broadcasts")
@@ -23,14 +23,16 @@ LOG = log.get("broadcasts")
 
 async def run(store: Store, clock: Clock) -> None:
     """For ever."""
+    seen = latest = ""
     while True:
         try:
-            busy = await page(store, clock)
+            latest = await store.point(events.latest)
+            if latest != seen and not await page(store, clock):
+                seen = latest
         except Exception as error:  # whatever is wrong with figures, it is no reason to stop the mail
             LOG.warning("figures of broadcasts postponed", error=getattr(error, "text", repr(error)))
-            busy = False
             await asyncio.sleep(FAILED)
-        if not busy:
+        if latest == seen:
             await asyncio.sleep(LOOK)
 
 
