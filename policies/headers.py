@@ -29,13 +29,11 @@ def make(options: Mapping[str, Any], services: Services) -> Headers:
 
 
 class Headers:
-    """The policy; keeps the text of the current second's date, which many messages share."""
+    """The policy."""
 
     def __init__(self, services: Services):
         self._hostname = services.hostname
         self._clock = services.clock
-        self._second = -1
-        self._date = ""
 
     async def apply(self, message: Message) -> Sequence[Message]:
         fields = message.header.fields
@@ -59,9 +57,9 @@ class Headers:
         """The fields to add, in the order in which they will stand."""
         added = []
         if b"date" not in names:
-            added.append(_field(b"Date", self._stamp(message.wishes.send_at or message.received_at)))
+            added.append(_dated(int(message.wishes.send_at or message.received_at)))
         if b"message-id" not in names:
-            added.append(_field(b"Message-ID", f"<{public}@{self._hostname}>"))
+            added.append(Field(b"message-id", f"Message-ID: <{public}@{self._hostname}>\r\n".encode()))
         if b"from" not in names and message.envelope.sender:
             added.append(_field(b"From", message.envelope.sender))
         if b"to" not in names and b"cc" not in names:
@@ -74,14 +72,19 @@ class Headers:
         """The trace field of this hop: RFC 5321 §4.4 with the keywords of RFC 3848, `for` only where it tells nobody about another recipient."""
         people = message.recipients
         whom = f" for <{people[0].address}>" if len(people) == 1 and people[0].address.isascii() else ""
-        return _field(b"Received", f"{_hop(message.origin, self._hostname)}{public}{whom};\r\n\t{self._stamp(message.received_at)}")
+        stamp = _stamp(int(message.received_at))
+        return Field(b"received", f"Received: {_hop(message.origin, self._hostname)}{public}{whom};\r\n\t{stamp}\r\n".encode())
 
-    def _stamp(self, seconds: float) -> str:
-        """RFC 5322 §3.3 date and time in UTC."""
-        second = int(seconds)
-        if second != self._second:
-            self._second, self._date = second, date(second)
-        return self._date
+
+@lru_cache(64)
+def _stamp(second: int) -> str:
+    """RFC 5322 §3.3 date and time in UTC; many messages share one."""
+    return date(second)
+
+
+@lru_cache(64)
+def _dated(second: int) -> Field:
+    return _field(b"Date", date(second))
 
 
 @lru_cache(1_024)  # a session's messages have one, those of an application's server too

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
@@ -21,15 +21,15 @@ from relay.errors import Defer, Refuse, RelayError
 from relay.mail import header, ids, traces
 from relay.mail.message import Envelope, Message, Origin, Principal, Recipient, Wishes, replace
 from relay.mail.reply import Reply
-from relay.metrics import Earned, counter, histogram
+from relay.metrics import Earned, Tally, histogram
 from relay.policy import Chain, Tokens
 from relay.wishes import take
 
 PATIENCE = 3.5  # seconds for all policies together; common mail libraries give up 5 s after the final dot
 OBEYED = frozenset({"key", "trusted", "local"})  # principals whose X-Relay-* fields count
 
-RECEIVED = counter("messages_received_total", "Messages accepted, by protocol and project (its id; the first 50 that send much, all others as other)",
-                   "protocol", "tenant")
+RECEIVED = Tally("messages_received", "Messages accepted, by protocol and project (its id; the first 50 that send much, all others as other)",
+                 "protocol", "tenant")
 TENANTS = Earned()
 SIZES = histogram("message_size_bytes", "Octets of accepted messages", buckets=(1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 5e6, 1e7, 2.5e7))
 
@@ -38,11 +38,6 @@ LOG = log.get("door")
 Commit = Callable[[Sequence[Message]], Awaitable[int]]
 CommitEach = Callable[[Sequence[Sequence[Message]]], Awaitable[list[int | RelayError]]]
 Fill = Callable[[int, header.Header, Wishes], Awaitable[tuple[header.Header, bytes]]]
-
-
-@cache
-def _received(protocol: str, tenant: str) -> Callable[[], None]:
-    return RECEIVED.labels(protocol, tenant).inc
 
 
 @lru_cache(1_024)
@@ -154,7 +149,7 @@ class Door:
     def told(first: Message, committed: int = 0) -> str:
         """The public id of a message that is durable now, counted and logged; `committed` is the id it was found under, its own if not said."""
         name, envelope, origin, size = ids.public("em", committed or first.id), first.envelope, first.origin, first.size
-        _received(origin.protocol, TENANTS.label(_tenant(first.principal.project)))()
+        RECEIVED.counts[origin.protocol, TENANTS.label(_tenant(first.principal.project))] += 1
         SIZES.observe(size)
         LOG.info("accepted", id=name, project=first.principal.project, protocol=origin.protocol, sender=envelope.sender,
                  recipients=len(envelope.recipients), size=size, client=origin.client)

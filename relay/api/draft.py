@@ -129,6 +129,8 @@ def author(given: ContentInput) -> str:
 
 def recipients(given: SendInput, maker: Maker) -> list[Recipient]:
     """Everybody who gets it, once each, in the order given; raises Invalid naming the list at fault."""
+    if len(given.to) == 1 and not given.cc and not given.bcc and len(boxes := mime.mailboxes(given.to[0], "to")) == 1:
+        return [Recipient(maker.next(), boxes[0].address, boxes[0].key, boxes[0].domain)]
     people: dict[str, Recipient] = {}
     for field, texts in (("to", given.to), ("cc", given.cc), ("bcc", given.bcc)):
         for text in texts:

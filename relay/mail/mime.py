@@ -12,10 +12,10 @@ are refused with a line break in them, plain or inside an encoded word. The boun
 from __future__ import annotations
 
 import binascii
-import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from urllib.parse import quote
@@ -37,7 +37,6 @@ FORBIDDEN_PREFIXES = ("content-", "x-relay-", "x-poststack-", "arc-", "dkim-", "
 
 CHUNK = 1 << 20  # base64 letters decoded at a time, so that proving a file costs no second copy of it
 DIGESTED = 1_000_000  # octets of a piece that go into a boundary; text longer than that is never 7bit, see encoded()
-BOUNDARY = 24  # letters of a digest that make a boundary
 REMEMBERED = 2_000  # mailboxes that were read
 WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 
@@ -293,21 +292,31 @@ def encoded(octets: bytes) -> tuple[bytes, bytes]:
 
 
 def multipart(subtype: str, parts: Sequence[Part]) -> Part:
-    """The parts in one; the boundary is a digest of them and of "=_", which no quoted-printable or base64 line contains."""
-    digest, wholes = hashlib.sha256(subtype.encode()), [part.all() for part in parts]
-    for whole in wholes:
-        for piece in whole:
-            if isinstance(piece, Spooled):
-                digest.update(piece.digest.encode())
-            else:
-                digest.update(piece if len(piece) <= DIGESTED else b"%d" % len(piece))  # a long one is base64, in which no boundary can stand
-    boundary = b"=_" + digest.hexdigest()[:BOUNDARY].encode()
+    """The parts in one."""
+    wholes = [part.all() for part in parts]
+    boundary = _boundary(subtype.encode(), [piece for whole in wholes for piece in whole])
     pieces: list[bytes | Spooled] = []
     for whole in wholes:
         pieces += (b"--", boundary, b"\r\n", *whole)
         if not _ended(whole[-1]):
             pieces.append(b"\r\n")
     return Part(b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype.encode(), boundary), (*pieces, b"--", boundary, b"--\r\n"))
+
+
+def _boundary(seed: bytes, pieces: Sequence[bytes | Spooled]) -> bytes:
+    """What stands in none of them, made of a checksum of them: no base64 line has "=_" in it, and what is sent as it stands is looked through."""
+    number, looked = zlib.crc32(seed), []
+    for piece in pieces:
+        if isinstance(piece, Spooled):
+            number = zlib.crc32(piece.digest.encode(), number)
+        elif len(piece) > DIGESTED:
+            number = zlib.crc32(b"%d" % len(piece), number)
+        else:
+            number = zlib.crc32(piece, number)
+            looked.append(piece)
+    while any([b"=_%08x.relay" % number in piece for piece in looked]):
+        number = zlib.crc32(seed, number)
+    return b"=_%08x.relay" % number
 
 
 def _ended(piece: bytes | Spooled) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from relay import log
 from relay.errors import StoreError
 from relay.mail.reply import Reply
-from relay.metrics import BOUNCES, SLOW, counter, gauge, histogram
+from relay.metrics import BOUNCES, SLOW, Tally, counter, gauge, histogram
 from relay.store import queue as rows
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ AGE = histogram("queue_age_seconds", "Age since first due of recipients as they 
 ACTIVE = gauge("destinations_active", "Sites with an open connection")
 CONCURRENCY = gauge("controller_concurrency_limit", "Connections that a site may have just now, of the sites with most mail in memory", "site")
 RATE = gauge("controller_rate_limit", "Messages a second that a site may have just now, of those sites that have a limit", "site")
-INSERTED: Callable[[float], None] = counter("queue_inserts_total", "Recipients that this node put into the queue").inc
+INSERTED = Tally("queue_inserts", "Recipients that this node put into the queue")
+INSERTED.counts[()] = 0  # shown from the start
 REMOVED = counter("queue_removals_total", "Recipients that left the queue, by the state in which they ended", "reason")
 LOOP = histogram("scheduler_loop_seconds", "One look of the scheduler at what is due")
 MEMORY = gauge("queue_memory_recipients", "Waiting recipients in memory")

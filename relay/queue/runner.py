@@ -73,7 +73,7 @@ class Runner:
 
         The loader may have found it before us: its walk sees the row as soon as it is committed.
         """
-        figures.INSERTED(len(message.envelope.recipients))
+        figures.INSERTED.counts[()] += len(message.envelope.recipients)
         now, wishes = self.clock.now(), message.wishes
         if wishes.send_at is not None and wishes.send_at > now:
             self.loader.sooner(wishes.send_at)

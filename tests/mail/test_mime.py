@@ -3,6 +3,8 @@
 import base64
 import email
 import email.policy
+import re
+import zlib
 
 import pytest
 from hypothesis import given
@@ -123,3 +125,24 @@ def test_refusals_name_the_field(given, field):
 
 def test_equal_drafts_give_equal_octets():
     assert mime.build(draft(html="<p>Hi</p>", attachments=[PDF])) == mime.build(draft(html="<p>Hi</p>", attachments=[PDF]))
+
+
+def forged(start: bytes, wanted: int) -> bytes:
+    """Four octets after which `start` has this CRC-32."""
+    table = [zlib.crc32(bytes((number,))) ^ zlib.crc32(b"\0") for number in range(256)]  # crc32 is affine: its table up to one constant, which is entry 0
+    rear = {entry >> 24: number for number, entry in enumerate(table)}
+    register = wanted ^ 0xFFFFFFFF
+    for _ in range(4):
+        number = rear[register >> 24]
+        register = ((register ^ table[number]) << 8 | number) & 0xFFFFFFFF
+    return (register ^ zlib.crc32(start) ^ 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_no_boundary_stands_in_a_part_whoever_wrote_it():
+    start = b"--=_deadbeef.relay--\r\n"
+    piece = start + forged(b"alternative\r\n" + start, 0xDEADBEEF)
+    assert zlib.crc32(b"alternative\r\n" + piece) == 0xDEADBEEF
+    made = mime.multipart("alternative", [mime.Part(b"", (piece,))])
+    boundary = re.search(rb'boundary="([^"]+)"', made.head)[1]
+    assert boundary not in piece
+    assert made.body.count(b"--" + boundary) == 2
