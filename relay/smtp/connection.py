@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from relay.smtp.server import Listener
 
 SWEEPS = 20  # looks at every connection within the time that it may be idle
+HURRIED = 4  # the same for unknown clients while places for them are scarce: a minute of five
 HANDSHAKE = 60.0  # seconds for a TLS handshake
 
 IDLE_TOO_LONG = Reply(421, "4.4.2", "idle for too long, closing")
@@ -156,7 +157,8 @@ class Connection(SMTP):
     def look(self) -> None:
         """A sweep: a client that has been quiet for too long is told so, and one that does not even take that is cut off."""
         self.quiet += 1
-        if self.quiet <= SWEEPS:
+        hurried = not self._known and self.listener.options.connections.stressed
+        if self.quiet <= (HURRIED if hurried else SWEEPS):
             return
         want = self.engine.want if self._early is None else TLS
         if want in (OCTETS, PAUSE):

@@ -9,6 +9,7 @@ IN_FLIGHT = 128 * 1024 * 1024  # bytes of messages being received or committed
 CONNECTIONS = 1_000  # at once, of everybody
 PER_ADDRESS = 50  # at once of one address, before it has authenticated
 RESERVE = 0.1  # of all connections, kept for clients that have authenticated or are trusted
+STRESS = 0.5  # of the places of unknown clients; once as many are taken, quiet ones among them leave sooner (as Postfix does under stress)
 
 
 class Budget:
@@ -64,6 +65,11 @@ class Connections:
             self.unknown += 1
         self.open += 1
         return None
+
+    @property
+    def stressed(self) -> bool:
+        """Whether places for unknown clients become scarce."""
+        return self.unknown >= (self.limit - self.reserve) * STRESS
 
     def proved(self, address: str, exempt: bool) -> None:
         """A connection admitted as unknown has authenticated."""
