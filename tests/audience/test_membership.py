@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.util import await_only
 
 from relay import consent
 from relay.audience import audiences as audience_acts
@@ -19,11 +22,12 @@ from relay.errors import Conflict, NotFound
 from relay.mail import ids
 from relay.mail.ids import Maker
 from relay.store import events, projects, suppressions
-from relay.store.audience import activity, audiences, changes, contacts, growth, memberships, segments, topics
+from relay.store.audience import activity, audiences, changes, contacts, growth, memberships, merging, segments, topics
 from relay.store.audience.audiences import Audience
 from relay.store.audience.rules import DAY
 from relay.store.audience.segments import Segment
 from relay.store.audience.topics import Topic
+from relay.store.engine import ASIDE
 from relay.store.events import Event
 from tests.audience.conftest import NOW
 
@@ -453,3 +457,35 @@ def _do(town, deed, number, static, quiet, alive):
 def _quietly(conn, project, number):
     with changes.quietly(conn):
         contacts.save(conn, acts.replace(contacts.get(conn, project, number), properties={"plan": "pro"}))
+
+
+_WAITS = """SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+def test_a_segment_begins_with_those_of_an_import_that_is_under_way(stored):
+    """A slice that began while nobody tracked anything notes nobody, so what counts a segment's first members waits for it."""
+    if stored.store.dialect == "sqlite":
+        pytest.skip("there is one transaction at a time")
+    town = Town(stored)
+    made = Segment(MAKER.next(), town.project, "Pro", "", PRO, None, True, NOW, NOW)
+
+    async def race():
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        def slice_(conn):
+            merging.reach(conn, {"project": town.project, "import": 1, "before": 0, "through": 1})
+            acts.create(conn, {"email": "ann@example.com", "properties": {"plan": "pro"}}, town.by())
+            begun.set()
+            await_only(goes_on.wait())
+
+        aside = asyncio.create_task(stored.store.write(slice_, lane=ASIDE))
+        await begun.wait()
+        tracking = asyncio.create_task(stored.store.write(segment_acts.create, made))
+        while not await stored.store.read(lambda conn: conn.exec_driver_sql(_WAITS).first()):
+            assert not tracking.done()
+        goes_on.set()
+        await asyncio.gather(aside, tracking)
+
+    stored.call(race())
+    assert stored.read(segments.size, made) == 1
