@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import pytest
 
 from relay import heap
-from tests.support.running import OPEN, TRUSTING, Running, routed
+from tests.support.running import OPEN, START, TRUSTING, Running, routed
 from tests.support.sink import Sink
 
 MESSAGE = b"From: a@example.com\r\nTo: b@example.net\r\nSubject: x\r\n\r\nhi\r\n"
@@ -37,7 +37,7 @@ def settings(sink) -> dict[str, str]:
 
 def send(port: int, count: int) -> None:
     for _ in range(count):
-        with smtplib.SMTP("127.0.0.1", port, timeout=30) as line:
+        with smtplib.SMTP("127.0.0.1", port, timeout=START) as line:  # it may be the one whose connection starts the relay
             line.sendmail("a@example.com", ["b@example.net"], MESSAGE)
 
 
