@@ -17,115 +17,101 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bench.audience import THREE, _person
+from bench.audience import THREE
+from bench.filled import CONTACT, EMAIL, STEP, fill
 from relay.mail.ids import EPOCH, internal, public
-from relay.store import bulk
-from relay.store.audience.schema import activity, contacts
-from relay.store.broadcasts.schema import broadcasts, counts, ledger
-from relay.store.engine import JOBS, Store
-from relay.store.schema import email_counts, messages, recipients
+from relay.store.audience import bulk_acts, imports
+from relay.store.audience.bulk_acts import BulkAct
+from relay.store.audience.imports import Import
+from relay.store.broadcasts.schema import broadcasts, counts
+from relay.store.engine import Store
+from relay.store.schema import email_counts
 from tests.support import postgres
 from tests.support.served import Served, Tenant
 from tests.support.visitor import visiting
 
-BATCH = 5_000  # rows of a transaction
-STEP = 100  # milliseconds from one row to the next
-ROUNDS, SEVERAL = 9, 3  # of a page, of a part
+ROUNDS, SEVERAL = 6, 3  # of a page, of a part
 BAR = 100.0  # milliseconds
-DAY = 86_400.0
 PAGES = (
     "/mail", "/mail?page=400", "/mail?q=person7@d7.example", "/mail?status=bounced", "/mail?q=Receipt+77&in=subject", "/mail?q=nothing&in=subject",
     "/mail?since={day}&until={day}", "/mail?since={day}&status=bounced", "/mail?q={message_id}&in=id", "/mail/{email}", "/mail/{email}/insights",
     "/queue", "/queue/waiting", "/queue/curves",
     "/contacts", "/contacts?page=20000", "/contacts?search=person77777", "/contacts?search=first77", "/contacts?state=unsubscribed", "/contacts/{contact}",
-    "/contacts/new", "/contacts/import", "/segments", "/segments/new", "/segments/{segment}", "/segments/{segment}/edit", "/segments/{segment}/growth",
-    "/segments/{list}?find=person77",
+    "/contacts/new", "/contacts/import", "/contacts/imports", "/contacts/imports/{import}", "/contacts/acts", "/contacts/acts/{act}",
+    "/contacts/many?act=tag&contact={contact}", "/contacts/many?act=delete&segment_id={segment}", "/contacts/many?act=tag&segment_id={list}",
+    "/audiences", "/audiences/{audience}", "/audiences/{audience}?page=20000", "/topics", "/topics/{topic}", "/topics/{topic}?show=out",
+    "/properties", "/properties/{property}", "/properties/{property}/delete", "/forms", "/forms/new", "/forms/{form}",
+    "/segments", "/segments/new", "/segments/{segment}", "/segments/{segment}/edit", "/segments/{segment}/growth", "/segments/{list}",
+    "/segments/{list}?find=person77", "/segments/{list}/edit",
     "/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1",
-    "/workflows", "/workflows/new",
+    "/workflows", "/workflows/new", "/workflows/{workflow}", "/workflows/{workflow}?page=2000", "/workflows/{workflow}?status=failed",
+    "/workflows/{workflow}/runs/{run}",
     "/broadcasts", "/broadcasts/new", "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people",
     "/broadcasts/{sent}/people?state=bounced", "/preview/contacts?contact=person777",
     "/settings/domains", "/settings/keys", "/settings/webhooks", "/settings/suppressions", "/settings/users", "/settings/project",
 )
 PARTS = (
     "/contacts?search=person77777&whole=1", "/contacts?state=unsubscribed&whole=1", "/segments?whole=1", "/segments/{segment}?whole=1",
-    "/segments/{list}?find=person77&whole=find", "/broadcasts/{draft}/review?part=people", "/broadcasts/{draft}/review?part=check",
+    "/segments/{list}?whole=1", "/segments/{list}?find=person77&whole=find", "/segments/names", "/audiences?whole=1", "/audiences/{audience}?whole=1",
+    "/topics/{topic}?whole=1", "/topics/{topic}?show=out&whole=1", "/properties/{property}?whole=1", "/properties/{property}/usage",
+    "/contacts/many?act=delete&segment_id={segment}&whole=1", "/workflows/{workflow}?part=findings",
+    "/broadcasts/{draft}/review?part=people", "/broadcasts/{draft}/review?part=check",
 )
+GRAPH = [{"public_id": "trigger", "type": "trigger", "config": {}}, {"public_id": "end", "type": "exit", "config": {"reason": "done"}}]
 
 
-async def put(store: Store, table: Any, rows: Iterator[dict[str, Any]]) -> None:
-    """Write rows, JSON columns as text, the newest last."""
-    columns = bulk.columns_of(table)
-    while part := [tuple(row.get(name) for name in columns) for row in islice(rows, BATCH)]:
-        await store.write(bulk.insert, table, part, lane=JOBS)
+async def write(store: Store, tenant: Tenant, many: int, audience: int, made: dict[str, str]) -> dict[str, str]:
+    """Write emails, contacts with what they did and belong to, runs of the workflow and the ledger of the broadcast; ids of some of it."""
+    now, project = store.clock.now(), tenant.number
+    last, imported, act = int(now * 1000), (int(now * 1000) - EPOCH << 21) + 6, (int(now * 1000) - EPOCH << 21) + 7
+    numbers = {name: internal(made[name]) for name in ("audience", "topic", "workflow", "sent")}
+    names = {**numbers, "project": project, "list_segment": internal(made["list"]), "imported": imported}
 
+    def begun(conn: Any) -> None:
+        figures = {"total": audience, "imported": audience, "updated": 0, "skipped": 0, "errors": audience // 100}
+        imports.add(conn, Import(imported, project, "completed", figures, now, now, {"name": "people.csv", "rows": audience}))
+        wanted = {"segment": internal(made["list"]), "name": "List", "tags": ["vip"]}
+        bulk_acts.add(conn, BulkAct(act, project, "tag", "completed", wanted, 0, audience, audience, now, now, now, audience))
 
-def emails(project: int, count: int, last: int) -> Iterator[dict[str, Any]]:
-    """Emails that ended, one each STEP, the newest at `last` (milliseconds)."""
-    empty = {"tags": "[]", "envelope": "{}", "origin": "{}", "wishes": "{}", "facts": "{}", "trace": "[]"}
-    for number in range(count):
-        at = last - (count - number) * STEP
-        identity = ((at - EPOCH) << 21) + 1
-        yield {"id": identity, "project_id": project, "body_id": identity, "protocol": "http", "sender": "a@shop.example", "header_from": "a@shop.example",
-               "domain": "shop.example", "subject": f"Receipt {number}", "message_id": f"{identity}@relay.test", "size": 900, "stream": "transactional",
-               "topic": "", **empty, "created_at": at / 1000}
-
-
-def people(project: int, count: int, last: int) -> Iterator[dict[str, Any]]:
-    """The recipient of each."""
-    for number in range(count):
-        at = last - (count - number) * STEP
-        address, identity = f"person{number}@d{number % 50}.example", ((at - EPOCH) << 21) + 1
-        yield {"id": identity + 1, "message_id": identity, "project_id": project, "address": address, "key": address, "domain": f"d{number % 50}.example",
-               "notify": "", "orcpt": "", "state": "bounced" if number % 50 == 0 else "delivered", "code": 250, "enhanced": "2.0.0", "text": "ok",
-               "ended_at": at / 1000 + 1}
-
-
-async def fill(store: Store, tenant: Tenant, many: int, audience: int, sent: int) -> str:
-    """Write emails, contacts with what they did, and the ledger of the broadcast `sent`; the public id of an email."""
-    project, now = tenant.number, store.clock.now()
-    last = int(now * 1000)
-    await put(store, messages, emails(project, many, last))
-    await put(store, recipients, people(project, many, last))
-    numbers = [((last - (audience - n) * STEP - EPOCH) << 21) + 3 for n in range(audience)]
-    names = bulk.columns_of(contacts)
-    await put(store, contacts, (dict(zip(names, _person(number, project, n, now - n % 400 * DAY), strict=True)) for n, number in enumerate(numbers)))
-    await put(store, activity, ({"contact_id": number, "name": "email.opened", "day": int(now // DAY) - n % 90, "count": 2, "first_at": now, "last_at": now}
-                                for n, number in enumerate(numbers) if n % 3 == 0))
-    await put(store, ledger, ({"id": number + 1, "broadcast_id": sent, "contact_id": number, "variant": 1, "domain": f"d{n % 50}.example",
-                               "state": "bounced" if n % 50 == 0 else "delivered", "reason": "", "at": now, "opened_at": now if n % 4 == 0 else None}
-                              for n, number in enumerate(numbers)))
-
-    def figures(conn: Any) -> None:
+    def ended(conn: Any) -> None:
         conn.execute(email_counts.insert().values(project_id=project, kind="all", name="", number=many))
-        conn.execute(broadcasts.update().where(broadcasts.c.id == sent).values(status="sent", started_at=now, ended_at=now, gathered=True))
+        conn.execute(broadcasts.update().where(broadcasts.c.id == names["sent"]).values(status="sent", started_at=now, ended_at=now, gathered=True))
         told = {"delivered": audience - audience // 50, "bounced": audience // 50, "opened": audience // 4}
-        conn.execute(counts.insert(), [{"broadcast_id": sent, "variant": 1, "name": name, "count": count} for name, count in told.items()])
+        conn.execute(counts.insert(), [{"broadcast_id": names["sent"], "variant": 1, "name": name, "count": count} for name, count in told.items()])
 
-    await store.write(figures)
-    if store.dialect == "postgresql":
-        await store.write(lambda conn: conn.exec_driver_sql("ANALYZE") and None)
-    return public("em", ((last - STEP * 10 - EPOCH) << 21) + 1)
+    await store.write(begun)
+    await fill(store, many, EMAIL, last, names)
+    await fill(store, audience, CONTACT, last, names)
+    await store.write(ended)
+    await store.write(lambda conn: conn.exec_driver_sql("ANALYZE" if store.dialect == "postgresql" else "PRAGMA optimize") and None)
+    first = (last - audience * STEP - EPOCH) << 21
+    return {"email": public("em", ((last - STEP * 10 - EPOCH) << 21) + 1), "run": public("wfr", first + 5), "import": public("imp", imported),
+            "act": public("job", act)}
 
 
 def furnish(served: Served, tenant: Tenant, many: int, audience: int) -> dict[str, str]:
     """What the paths of PAGES stand for."""
     letter = {"from": "a@shop.example", "subject": "Hello {{ first_name }}", "text": "Hi"}
-    segment = tenant.post("/segments", {"name": "Three", "rules": THREE}, 201)["id"]
-    kept = tenant.post("/segments", {"name": "List"}, 201)["id"]
-    template = tenant.post("/templates", {"name": "Hello", "subject": "Hello", "html": "<p>Hi {{ first_name }}</p>"}, 201)["id"]
-    tenant.post(f"/templates/{template}/publish")
-    draft, sent = (tenant.post("/broadcasts", {**letter, **whom}, 201)["id"] for whom in ({"segment_id": segment}, {"all_contacts": True}))
-    email = served.call(fill(served.relay.store, tenant, many, audience, internal(sent, "brd") or 0), 3_600)
-    contact = tenant.get("/contacts")["contacts"][0]["id"]
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    return {"email": email, "message_id": f"<{internal(email, 'em')}@relay.test>", "segment": segment, "list": kept, "template": template, "draft": draft,
-            "sent": sent, "contact": contact, "day": day}
+    edges = [{"from_public_id": "trigger", "to_public_id": "end", "branch": None}]
+    made = {
+        "segment": tenant.post("/segments", {"name": "Three", "rules": THREE}, 201), "list": tenant.post("/segments", {"name": "List"}, 201),
+        "template": tenant.post("/templates", {"name": "Hello", "subject": "Hello", "html": "<p>Hi {{ first_name }}</p>"}, 201),
+        "audience": tenant.post("/audiences", {"name": "Everybody"}, 201), "topic": tenant.post("/subscription-topics", {"name": "News"}, 201),
+        "property": tenant.post("/contact-properties", {"name": "plan", "type": "select", "options": ["pro", "free", "team", "trial"]}, 201),
+        "form": tenant.post("/signup-forms", {"name": "News", "fields": [{"name": "email", "type": "email"}]}, 201),
+        "workflow": tenant.post("/workflows", {"name": "Care", "trigger_type": "manual", "nodes": GRAPH, "edges": edges}, 201),
+    }
+    found = {name: each["id"] for name, each in made.items()}
+    tenant.post(f"/templates/{found['template']}/publish")
+    for name, whom in (("draft", {"segment_id": found["segment"]}), ("sent", {"all_contacts": True})):
+        found[name] = tenant.post("/broadcasts", {**letter, **whom}, 201)["id"]
+    found |= served.call(write(served.relay.store, tenant, many, audience, found), 3_600)
+    found["contact"] = tenant.get("/contacts")["contacts"][0]["id"]
+    return {**found, "message_id": f"<{internal(found['email'], 'em')}@relay.test>", "day": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 def measure(tenant: Tenant, found: dict[str, str]) -> list[str]:
@@ -158,8 +144,10 @@ def main() -> None:
             url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else f"sqlite:///{folder}/relay.db"
             with Served(folder, url) as served:
                 print(f"{database}: writing {asked.emails:,} emails and {asked.contacts:,} contacts", flush=True)
-                tenant = served.tenant()
-                slow = measure(tenant, furnish(served, tenant, asked.emails, asked.contacts))
+                tenant, began = served.tenant(), time.monotonic()
+                found = furnish(served, tenant, asked.emails, asked.contacts)
+                print(f"  written in {time.monotonic() - began:.0f} s", flush=True)
+                slow = measure(tenant, found)
                 print(f"  {len(slow)} of {len(PAGES)} pages over {BAR:.0f} ms; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n", flush=True)
 
 

@@ -14,9 +14,11 @@ from relay.audience import audiences as acts
 from relay.audience import removing
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
+from relay.mail.message import Principal
 from relay.store.audience import audiences, contacts
 from relay.store.audience.audiences import Audience
 from relay.store.audience.contacts import Filter
+from relay.store.pages import Page
 
 router = APIRouter(tags=["Audiences"])
 
@@ -44,6 +46,16 @@ async def list_audiences(here: Core, who: Owner, page: Paging) -> Any:
     found = await here.store.read(audiences.paged, who.project, page)
     sizes = {each.id: await here.store.read(audiences.size, each.id) for each in found.rows}
     return listed("audiences", found, page, lambda each: shown(each, sizes[each.id]))
+
+
+async def uncounted(here: Relay, who: Principal, page: Page) -> dict[str, Any]:
+    """As list_audiences, without the numbers of contacts, which may take long."""
+    return listed("audiences", await here.store.read(audiences.paged, who.project, page), page, lambda each: shown(each, None))
+
+
+async def described(here: Relay, who: Principal, audience_id: str) -> dict[str, Any]:
+    """An audience without the number of its contacts, which may take long."""
+    return shown(await here.store.read(audiences.get, who.project, _id(audience_id)), None)
 
 
 @router.get("/audiences/{audience_id}")
@@ -105,6 +117,6 @@ async def _shown(here: Relay, each: Audience) -> dict[str, Any]:
     return shown(each, await here.store.read(audiences.size, each.id))
 
 
-def shown(each: Audience, size: int) -> dict[str, Any]:
+def shown(each: Audience, size: int | None) -> dict[str, Any]:
     return {"id": each.public_id, "name": each.name, "description": each.description, "contact_count": size, "created_at": iso(each.created_at),
             "updated_at": iso(each.updated_at)}

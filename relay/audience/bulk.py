@@ -13,9 +13,10 @@ from typing import Any
 from relay import log
 from relay.audience import contacts as acts
 from relay.audience.contacts import By
+from relay.audience.grammars import read
 from relay.clock import Clock
 from relay.consent import Act
-from relay.errors import Conflict, Defer, RelayError
+from relay.errors import Conflict, Defer, NotFound, RelayError
 from relay.mail.ids import Maker
 from relay.mail.reply import Reply
 from relay.metrics import counter
@@ -80,8 +81,10 @@ class Bulk:
 
     async def _run(self, act: BulkAct) -> None:
         try:
+            if "segment" in act.wanted and not act.total:
+                await self._store.write(bulk_acts.counted, act.id, await self._store.read(bulk_acts.size, act, read), lane=JOBS)
             while (act := await self._store.read(bulk_acts.get, act.project_id, act.id)).state == RUNNING:
-                numbers = await self._store.read(bulk_acts.following, act, self._size)
+                numbers = await self._store.read(bulk_acts.following, act, self._size, read)
                 if not numbers:
                     await self._store.write(bulk_acts.end, act.id, COMPLETED, self._clock.now(), lane=JOBS)
                     DONE.labels(act.act).inc(act.done)
@@ -90,6 +93,9 @@ class Bulk:
                 self._told(await self._store.write(_slice, act, numbers, self._by(act), lane=JOBS))
         except Conflict:
             return  # another node has gone on with it
+        except NotFound as error:
+            LOG.warning("act on many contacts ended early", id=act.public_id, error=error.text)
+            await self._store.write(bulk_acts.end, act.id, FAILED, self._clock.now(), lane=JOBS)
         except RelayError as error:
             LOG.warning("act on many contacts waits", id=act.public_id, error=error.text)  # the chore takes it up again
         except Exception:
@@ -106,15 +112,15 @@ def _slice(conn: Any, act: BulkAct, numbers: Sequence[int], by: By) -> tuple[int
     """Do one slice; raises Conflict when somebody else has. The recipients whose copies no longer wait."""
     without = set(act.wanted.get("without", ()))
     wanted = [each for each in numbers if each not in without]
-    done, stopped = _done(conn, act.act, wanted, by)
-    if not bulk_acts.advance(conn, act, numbers[-1], done, by.act.at):
+    done, stopped = _done(conn, act, wanted, by)
+    if not bulk_acts.advance(conn, act, numbers[-1], done, by.act.at, len(numbers)):
         raise Conflict("somebody else has gone on with this act")
     return stopped
 
 
-def _done(conn: Any, act: str, numbers: Sequence[int], by: By) -> tuple[int, tuple[int, ...]]:
-    if act != SUBSCRIBE:
-        return acts.many(conn, numbers, act, (), by)
+def _done(conn: Any, act: BulkAct, numbers: Sequence[int], by: By) -> tuple[int, tuple[int, ...]]:
+    if act.act != SUBSCRIBE:
+        return acts.many(conn, numbers, act.act, act.wanted.get("tags", ()), by)
     gone = [each.id for each in contacts.by_ids(conn, by.project, numbers) if each.unsubscribed]
     for number in gone:
         acts.change(conn, number, {"unsubscribed": False}, by)

@@ -15,7 +15,9 @@ PATH = "/dashboard/audiences"
 
 
 async def every(visit: Visit, error: RelayError | None = None) -> Response:
-    return visit.show("audiences/list.html", error=error, **await audiences.list_audiences(visit.here, visit.who, visit.page()))
+    later = await visit.later()
+    found = await (audiences.uncounted if later else audiences.list_audiences)(visit.here, visit.who, visit.page())
+    return visit.show("audiences/list.html", error=error, later=later, **found)
 
 
 async def create(visit: Visit) -> Response:
@@ -28,9 +30,11 @@ async def create(visit: Visit) -> Response:
 
 
 async def one(visit: Visit, error: RelayError | None = None) -> Response:
-    name = visit.number("audience_id")
-    return visit.show("audiences/one.html", error=error, audience=await audiences.get_audience(visit.here, visit.who, name),
-                      **await audiences.list_members(visit.here, visit.who, name, visit.page()))
+    """An audience and its members; of one among very many contacts these come after the page."""
+    name, later = visit.number("audience_id"), await visit.later()
+    found = await (audiences.described if later else audiences.get_audience)(visit.here, visit.who, name)
+    members = {} if later else await audiences.list_members(visit.here, visit.who, name, visit.page())
+    return visit.show("audiences/one.html", error=error, audience=found, later=later, **members)
 
 
 async def change(visit: Visit) -> Response:

@@ -81,15 +81,15 @@ async def change(visit: Visit) -> Response:
 
 async def preview(visit: Visit) -> Response:
     """How many contacts the form's rules are true of, and the rules in words: a part of a page."""
-    told, error, _ = await _told(visit)
-    return HTMLResponse(view.render("segments/told.html", {"told": told, "wrong": error.text if error else ""}))
+    found, error, _ = await told(visit)
+    return HTMLResponse(view.render("segments/told.html", {"told": found, "wrong": error.text if error else ""}))
 
 
 async def rule(visit: Visit) -> Response:
     """The rule after a button, or with a field or an operator chosen anew: a part of a page."""
     form = rules.pressed(rules.typed(visit), visit.given("do"))
-    ground = await _ground(visit)
-    return HTMLResponse(view.render("segments/rule.html", {"rule": _looks(form, ground, ""), "told": None, "wrong": "", "added": visit.given("do")}))
+    ground = await surveyed(visit)
+    return HTMLResponse(view.render("segments/rule.html", {"rule": looks(form, ground, ""), "told": None, "wrong": "", "added": visit.given("do")}))
 
 
 async def people(visit: Visit) -> Response:
@@ -124,7 +124,7 @@ async def _submitted(visit: Visit, segment: Any, static: bool, act: Any, said: s
             made = await act(wanted)
         return visit.go(f"/dashboard/segments/{made['id']}", said)
     except (RelayError, ValidationError) as wrong:
-        place, error = _placed(visit.wrong(wrong), places)
+        place, error = placed(visit.wrong(wrong), places)
     form = None if static else rules.typed(visit)
     return await _page(visit, shown, form, _text(visit), error=error, wrong=place)
 
@@ -132,21 +132,21 @@ async def _submitted(visit: Visit, segment: Any, static: bool, act: Any, said: s
 async def _pressed(visit: Visit, shown: Any, do: str) -> Response:
     text = _text(visit)
     form = rules.BLANK if text is not None else rules.pressed(rules.typed(visit), visit.given("do"))
-    told, error, place = await _told(visit) if do in ("look", "json", "rows") else (None, None, "")
+    count, error, place = await told(visit) if do in ("look", "json", "rows") else (None, None, "")
     if do == "json" and text is None:
         text = orjson.dumps(rules.made(form)[0], option=orjson.OPT_INDENT_2).decode()
     if do == "rows" and text is not None and error is None:
         form, text = rules.shown(orjson.loads(text)), None
-    return await _page(visit, shown, form, text, told, error if do != "json" else None, place)
+    return await _page(visit, shown, form, text, count, error if do != "json" else None, place)
 
 
 async def _page(visit: Visit, segment: Any, form: Form | None, text: str | None = None, told: Any = None, error: RelayError | None = None,
                 wrong: str = "") -> Response:
     """The form; `form` None for a static segment, `text` the rules as JSON."""
-    ground = await _ground(visit)
+    ground = await surveyed(visit)
     place = f"/dashboard/segments/{segment['id']}/edit" if "id" in segment else "/dashboard/segments/new"
     return visit.show("segments/form.html", error=error, segment=segment, static=form is None, text=text, told=told, place=place, wrong="", added="",
-                      rule=None if form is None else _looks(form, ground, wrong), audiences=ground.members["audience"], **await _people(visit))
+                      rule=None if form is None else looks(form, ground, wrong), audiences=ground.members["audience"], **await _people(visit))
 
 
 def _given(visit: Visit) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _rules(visit: Visit, old: Any = None) -> tuple[Any, Mapping[str, str]]:
         raise Invalid("rules", f"the rules are no JSON: {wrong}") from None
 
 
-async def _told(visit: Visit) -> tuple[Any, RelayError | None, str]:
+async def told(visit: Visit) -> tuple[Any, RelayError | None, str]:
     """Count and words of the form's rules, or what is wrong with them and where."""
     places: Mapping[str, str] = {}
     try:
@@ -177,11 +177,11 @@ async def _told(visit: Visit) -> tuple[Any, RelayError | None, str]:
         given = RulesInput(rules=wanted, audience_id=visit.given("audience_id") or None)
         return await segments.preview_segment(visit.here, visit.who, given), None, ""
     except (RelayError, ValidationError) as wrong:
-        place, error = _placed(visit.wrong(wrong), places)
+        place, error = placed(visit.wrong(wrong), places)
         return None, error, place
 
 
-def _placed(error: RelayError, places: Mapping[str, str]) -> tuple[str, RelayError]:
+def placed(error: RelayError, places: Mapping[str, str]) -> tuple[str, RelayError]:
     if not isinstance(error, Invalid):
         return "", error
     place, text = rules.placed(error, places)
@@ -191,7 +191,8 @@ def _placed(error: RelayError, places: Mapping[str, str]) -> tuple[str, RelayErr
 # What the template shows.
 
 
-async def _ground(visit: Visit) -> Ground:
+async def surveyed(visit: Visit) -> Ground:
+    """What the project's rules may ask about."""
     read, project = visit.here.store.read, visit.who.project  # type: ignore[union-attr]
     found = {"segment": await read(stored.paged_list, project, CHOICES), "audience": await read(audiences.paged, project, CHOICES),
              "topic": await read(topics.paged, project, CHOICES)}
@@ -199,7 +200,8 @@ async def _ground(visit: Visit) -> Ground:
     return Ground(types, {kind: sorted(((each.public_id, each.name) for each in page.rows), key=lambda each: each[1].lower()) for kind, page in found.items()})
 
 
-def _looks(form: Form, ground: Ground, wrong: str) -> dict[str, Any]:
+def looks(form: Form, ground: Ground, wrong: str) -> dict[str, Any]:
+    """The rule as segments/rule.html shows it; `wrong` is the place of what is wrong."""
     return {**_group(form, form.group, rules.ROOT, ground, wrong), "grammar": form.grammar}
 
 

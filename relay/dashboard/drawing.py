@@ -12,6 +12,8 @@ from typing import Any
 from relay.audience.grammars import read
 from relay.audience.words import phrase
 from relay.errors import RelayError
+from relay.workflows import editing
+from relay.workflows.graph import Node
 
 WIDE, HIGH = 220, 58  # of a box
 ACROSS, DOWN = 28, 46  # between boxes
@@ -56,11 +58,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """A way out of a node: where on its lower edge it begins, and its answer in words while no line shows that."""
+
+    x: float
+    y: float
+    id: str
+    branch: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     width: float
     height: float
     boxes: list[Box]
     lines: list[Line]
+    ways: list[Way]
 
 
 def drawn(graph: Mapping[str, Any], about: str = "", visited: Collection[str] = (), names: Mapping[str, str] | None = None) -> Drawing:
@@ -80,7 +94,15 @@ def drawn(graph: Mapping[str, Any], about: str = "", visited: Collection[str] = 
     boxes = [Box(name, nodes[name]["type"], *places[name], about if nodes[name]["type"] == "trigger" else does(nodes[name], names or {}),
                  came(nodes[name]), name in visited) for row in rows for name in row]
     lines = [_line(edge, places, visited) for edge in graph["edges"]]
-    return Drawing(width, len(rows) * (HIGH + DOWN), boxes, lines)
+    return Drawing(width, len(rows) * (HIGH + DOWN), boxes, lines, [way for name in places for way in _ways(graph, nodes[name], places[name])])
+
+
+def _ways(graph: Mapping[str, Any], node: Mapping[str, Any], place: tuple[float, float]) -> list[Way]:
+    """The ways out of a node, side by side along its lower edge."""
+    found = editing.branches(Node(node["public_id"], node["type"], node["config"]))
+    shown = {edge["branch"] for edge in graph["edges"] if edge["from_public_id"] == node["public_id"]}
+    return [Way(place[0] + WIDE * (number + 1) / (len(found) + 1), place[1] + HIGH, node["public_id"], each or "",
+                "" if each is None or each in shown else BRANCHES.get(each, each)) for number, each in enumerate(found)]
 
 
 def _line(edge: Mapping[str, Any], places: Mapping[str, tuple[float, float]], visited: Collection[str]) -> Line:

@@ -17,11 +17,13 @@ from relay.dashboard import (
     domains,
     exports,
     forms,
+    graphs,
     imports,
     keys,
     letters,
     mail,
     many,
+    offered,
     people,
     preview,
     project,
@@ -29,6 +31,7 @@ from relay.dashboard import (
     queue,
     segments,
     signin,
+    suppressing,
     suppressions,
     topics,
     webhooks,
@@ -40,9 +43,9 @@ if TYPE_CHECKING:
     from relay.dashboard.visit import Visit
 
 ROOMS = (
-    signin, mail, queue, captured, domains, keys, webhooks, suppressions, people, project,
-    exports, imports, many, contacts, builder, segments, audiences, topics, properties, forms,
-    preview, letters, broadcasts, workflows,
+    signin, mail, queue, captured, domains, keys, webhooks, suppressions, suppressing, people, project,
+    exports, imports, many, contacts, offered, builder, segments, audiences, topics, properties, forms,
+    preview, letters, broadcasts, workflows, graphs,
 )
 
 
@@ -59,8 +62,9 @@ class Row:
 
 NAV: tuple[Row, ...] = (
     Row("Contacts", "/dashboard/contacts", below=(
-        Row("People", "/dashboard/contacts"), Row("Imports", "/dashboard/contacts/imports"), Row("Audiences", "/dashboard/audiences"),
-        Row("Topics", "/dashboard/topics"), Row("Properties", "/dashboard/properties"), Row("Forms", "/dashboard/forms"),
+        Row("People", "/dashboard/contacts"), Row("Imports", "/dashboard/contacts/imports"), Row("Acts", "/dashboard/contacts/acts"),
+        Row("Audiences", "/dashboard/audiences"), Row("Topics", "/dashboard/topics"),
+        Row("Properties", "/dashboard/properties"), Row("Forms", "/dashboard/forms"),
     )),
     Row("Segments", "/dashboard/segments"),
     Row("Broadcasts", "/dashboard/broadcasts"),
@@ -71,7 +75,8 @@ NAV: tuple[Row, ...] = (
     Row("Queue", "/dashboard/queue"),
     Row("Settings", "/dashboard/settings/domains", below=(
         Row("Domains", "/dashboard/settings/domains"), Row("Keys", "/dashboard/settings/keys"), Row("Webhooks", "/dashboard/settings/webhooks"),
-        Row("Suppressions", "/dashboard/settings/suppressions"), Row("Users", "/dashboard/settings/users"), Row("Project", "/dashboard/settings/project"),
+        Row("Suppressions", "/dashboard/settings/suppressions"), Row("Rules", "/dashboard/settings/rules"),
+        Row("Users", "/dashboard/settings/users"), Row("Project", "/dashboard/settings/project"),
     )),
 )
 

@@ -28,15 +28,16 @@ async def every(visit: Visit) -> Response:
 async def one(visit: Visit) -> Response:
     """A segment and its members; `find` looks for contacts to put on the list of a static one."""
     name, search, find = visit.number("segment_id"), visit.asked("search")[:SEARCH], visit.asked("find")[:SEARCH]
-    growth = await segments.get_growth(visit.here, visit.who, name, days=DAYS)
     if later := await visit.later():
         segment, members = await segments.described(visit.here, visit.who, name), {"contacts": [], "pagination": None}
     else:
         segment = await segments.get_segment(visit.here, visit.who, name)
         members = await segments.list_members(visit.here, visit.who, visit.page(), name, search=search or None)
+    growing = segment["type"] == "static" or segment["track_membership"]  # what is neither has days only once it was counted
+    growing = growing or (await segments.get_growth(visit.here, visit.who, name, days=DAYS))["available"]
     found = await _found(visit, find) if find and segment["type"] == "static" else []
     return visit.show("segments/one.html", segment=segment, members=members["contacts"], pagination=members["pagination"], search=search, find=find,
-                      found=found, growing=growth["available"], later=later)
+                      found=found, growing=growing, later=later)
 
 
 async def _found(visit: Visit, find: str) -> list[people.Contact]:

@@ -10,10 +10,11 @@ from starlette.responses import Response
 
 from relay.api import flowing, workflows
 from relay.api.flowing import ContactNamed, GraphInput, SimulationInput, WorkflowChange, WorkflowInput
-from relay.dashboard import drawing
+from relay.dashboard import drawing, steps
 from relay.dashboard.visit import Visit, get, post
 from relay.errors import Invalid, NotFound, RelayError
 from relay.store import templates
+from relay.store.audience import segments
 from relay.store.pages import Page
 from relay.store.workflows import workflows as stored
 from relay.store.workflows.runs import STATUSES
@@ -39,24 +40,35 @@ async def every(visit: Visit) -> Response:
 
 
 async def new(visit: Visit, error: RelayError | None = None) -> Response:
-    return visit.show("workflows/new.html", error=error, workflow=EMPTY, **_choices())
+    return visit.show("workflows/new.html", error=error, workflow=EMPTY, **await _choices(visit))
 
 
-def _choices() -> dict[str, Any]:
-    return {"triggers": [(each, BEGINS.get(each, each)) for each in TRIGGERS], "often": [(each, OFTEN.get(each, each)) for each in REENTRY]}
+async def _choices(visit: Visit, config: Any = None) -> dict[str, Any]:
+    """What the form of a workflow offers, and the fields of what begins it."""
+    fields = steps.BEGINS.shown(config or {})
+    if "trigger_type" in visit.form:
+        fields = {name: visit.given(f"begins.{name}") for name in fields}
+    found = await visit.here.store.read(segments.paged_list, visit.who.project, NAMED)
+    return {"triggers": [(each, BEGINS.get(each, each)) for each in TRIGGERS], "often": [(each, OFTEN.get(each, each)) for each in REENTRY],
+            "begin": fields, "of_trigger": steps.OF_TRIGGER, "lists": [(each.public_id, each.name) for each in found.rows]}
 
 
 async def create(visit: Visit) -> Response:
     try:
-        made = await workflows.create_workflow(visit.here, visit.who, WorkflowInput(**_said(visit)))
+        made = await workflows.create_workflow(visit.here, visit.who, WorkflowInput(**_said(visit, {})))
     except (Invalid, ValidationError) as error:
         return await new(visit, visit.wrong(error))
     return visit.go(f"{PLACE}/{made['id']}", "A draft: draw its graph, look what is in the way, then activate it.")
 
 
-def _said(visit: Visit) -> dict[str, Any]:
-    return {"name": visit.given("name"), "trigger_type": visit.given("trigger_type"), "reentry": visit.given("reentry") or None,
-            "trigger_config": _object(visit, "trigger_config")}
+def _said(visit: Visit, old: Any) -> dict[str, Any]:
+    """Name, trigger and re-entry; the trigger's config by its fields, or as JSON where somebody wrote that. Raises Invalid."""
+    trigger, config = visit.given("trigger_type"), _object(visit, "trigger_config")
+    if not config:
+        names = steps.OF_TRIGGER.get(trigger, ())
+        given = {name: visit.given(f"begins.{name}") if name in names else "" for name in steps.BEGINS.shown({})}
+        config = steps.BEGINS.kept(old, given) if "begins.event" in visit.form else old
+    return {"name": visit.given("name"), "trigger_type": trigger, "reentry": visit.given("reentry") or None, "trigger_config": config}
 
 
 def _object(visit: Visit, name: str) -> dict[str, Any]:
@@ -80,12 +92,12 @@ async def one(visit: Visit, error: RelayError | None = None) -> Response:
     findings = await workflows.validate_workflow(visit.here, visit.who, name) if visit.asked("part") == "findings" else None
     text = orjson.dumps({"nodes": [{key: value for key, value in node.items() if key != "counts"} for node in graph["nodes"]], "edges": graph["edges"]},
                         option=orjson.OPT_INDENT_2).decode()
-    return visit.show("workflows/one.html", error=error, workflow=found, begins=_begins(found), drawn=await _drawn(visit, found, graph), text=text,
+    return visit.show("workflows/one.html", error=error, workflow=found, begins=begins(found), drawn=await drawn(visit, found, graph), text=text,
                       runs=rows["runs"], pagination=rows["pagination"], status=status, statuses=STATUSES, findings=findings, simulated=None,
-                      kinds=drawing.KINDS, **_choices())
+                      kinds=drawing.KINDS, **await _choices(visit, found["trigger_config"]))
 
 
-def _begins(workflow: Any) -> str:
+def begins(workflow: Any) -> str:
     """What begins it, in words."""
     config = workflow["trigger_config"] or {}
     said = BEGINS.get(workflow["trigger_type"], workflow["trigger_type"])
@@ -93,13 +105,15 @@ def _begins(workflow: Any) -> str:
     return f"{said}: {which}" if which else said
 
 
-async def _drawn(visit: Visit, workflow: Any, graph: Any, visited: frozenset[str] = frozenset()) -> drawing.Drawing:
+async def drawn(visit: Visit, workflow: Any, graph: Any, visited: frozenset[str] = frozenset()) -> drawing.Drawing:
+    """The drawing of a workflow's graph, whose steps `visited` are marked."""
     found = await visit.here.store.read(templates.page, visit.who.project, NAMED)
-    return drawing.drawn(graph, _begins(workflow), visited, {each.public_id: each.name for each in found.rows})
+    return drawing.drawn(graph, begins(workflow), visited, {each.public_id: each.name for each in found.rows})
 
 
 async def save(visit: Visit) -> Response:
-    return await _tried(visit, workflows.change_workflow, lambda: WorkflowChange(**_said(visit)), "Saved.")
+    old = (await workflows.get_workflow(visit.here, visit.who, visit.number("workflow_id")))["trigger_config"] or {}
+    return await _tried(visit, workflows.change_workflow, lambda: WorkflowChange(**_said(visit, old)), "Saved.")
 
 
 async def draw(visit: Visit) -> Response:
@@ -164,7 +178,7 @@ async def simulate(visit: Visit) -> Response:
     visited = frozenset(each["node_id"] for each in told["steps"] if each["node_id"])
     graph = await workflows.get_graph(visit.here, visit.who, name)
     return visit.show("workflows/run.html", workflow=found, run={**told, "email": visit.given("email"), "id": None}, simulated=True,
-                      drawn=await _drawn(visit, found, graph, visited), steps=told["steps"][:SHOWN], kinds=drawing.KINDS)
+                      drawn=await drawn(visit, found, graph, visited), steps=told["steps"][:SHOWN], kinds=drawing.KINDS)
 
 
 def _coming(visit: Visit) -> list[dict[str, Any]]:
@@ -186,7 +200,7 @@ async def run(visit: Visit) -> Response:
     graph = flowing.graph(await visit.here.store.read(stored.graph, workflows.number_of(name), told["version"]), {})
     visited = frozenset(each["node_id"] for each in told["steps"] if each["node_id"])
     return visit.show("workflows/run.html", workflow=found, run=told, simulated=False, steps=told["steps"][:SHOWN], kinds=drawing.KINDS,
-                      drawn=await _drawn(visit, found, graph, visited))
+                      drawn=await drawn(visit, found, graph, visited))
 
 
 async def stop_run(visit: Visit) -> Response:

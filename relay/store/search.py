@@ -14,7 +14,7 @@ was asked for, and else says that there are at least MOST.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, not_, or_, select, text, tuple_
@@ -140,8 +140,9 @@ def _walked(conn: Connection, project: int, wanted: Filter, way: Way, which: Pag
     query = way.ids
     if own:
         query = query.where(*conditions)
-    elif wanted.names == ["status"] and wanted.status not in (None, QUEUED):
-        query = query.where(_nothing_before(wanted.status, way.key)).distinct()
+    elif wanted.status not in (None, QUEUED) and wanted.to is None and wanted.tag is None:  # each of the way has it: what is left to ask is less
+        rest = _conditions(conn, project, replace(wanted, status=None))
+        query = query.where(_nothing_before(wanted.status, way.key), *([exists().where(_id == way.key, *rest)] if rest else [])).distinct()
     elif len(wanted.names) > 1 or wanted.status is not None:
         query = query.where(exists().where(_id == way.key, *conditions)).distinct()
     total, exact = _total(conn, project, wanted, query)

@@ -168,7 +168,7 @@ def event_name(form: Form) -> str:
 def _condition(form: Form) -> Decision:
     given = form.value("branches")
     if given is None:
-        return Decision(((MATCH, _rules(form, "rules", _one(form))),))
+        return Decision(((MATCH, _rules(form, "rules", question(form))),))
     if not isinstance(given, list) or not 0 < len(given) <= BRANCHES:
         form.wrong("branches", f"are 1 to {BRANCHES} of {{name, rules}}")
         return Decision(())
@@ -182,7 +182,7 @@ def _condition(form: Form) -> Decision:
     return Decision(tuple(found))
 
 
-def _one(form: Form) -> Any:
+def question(form: Form) -> Any:
     """The rules of a condition with one question: in `rules` or `condition`, as {field, operator, value}, or the whole config in a grammar with groups."""
     found = form.value("rules", "condition")
     if isinstance(found, Mapping) and "field" in found:

@@ -11,7 +11,7 @@ from relay.clock import Clock
 from relay.consent import Act
 from relay.mail.ids import Maker
 from relay.store import projects
-from relay.store.audience import bulk_acts, contacts
+from relay.store.audience import bulk_acts, contacts, segments
 from relay.store.audience.contacts import Filter
 from tests.audience.conftest import NOW
 
@@ -103,3 +103,39 @@ def test_contacts_made_later_are_left_alone(stored, project):
     bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
     stored.call(bulk.resume())
     assert (ended(stored, project, act.id).done, stored.read(contacts.count, project, Filter())) == (2, 1)
+
+
+def segment(stored, project, rules=None):
+    number = MAKER.next()
+    stored.write(segments.add, segments.Segment(number, project, f"s{number}", "", rules, None, False, NOW, NOW))
+    return number
+
+
+def test_an_act_on_a_segment_counts_it_and_tells_how_far_it_is(stored, project):
+    pros = many(stored, project, 5, properties={"plan": "pro"})
+    stored.write(acts.many, pros[:2], acts.TAG, ["vip"], By(project, Act("api", at=NOW), MAKER, SECRETS))
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS, size=2)
+    wanted = {"segment": segment(stored, project, [{"field": "plan", "operator": "equals", "value": "pro"}]), "tags": ["vip"]}
+    found = ended(stored, project, stored.call(bulk.begin(project, acts.TAG, wanted, 0)).id)
+    assert (found.state, found.total, found.seen, found.done) == (bulk_acts.COMPLETED, 5, 5, 3)
+    assert all(each.tags == ["vip"] for each in stored.read(contacts.by_ids, project, pros))
+
+
+def test_an_act_that_changes_who_is_in_the_segment_comes_to_everybody_once(stored, project):
+    many(stored, project, 5)
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS, size=2)
+    wanted = {"segment": segment(stored, project, [{"field": "subscribed", "operator": "equals", "value": True}])}
+    found = ended(stored, project, stored.call(bulk.begin(project, acts.UNSUBSCRIBE, wanted, 0)).id)
+    assert (found.seen, found.done, left(stored, project)) == (5, 5, 5)
+
+
+def test_an_act_on_a_segment_that_is_gone_or_anothers_touches_nobody_and_ends(stored, project):
+    other = MAKER.next()
+    stored.write(projects.add, projects.Project(other, f"bulk-{other}", {}, NOW))
+    many(stored, other, 2)
+    theirs = segment(stored, other, [{"field": "subscribed", "operator": "equals", "value": True}])
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
+    for number in (theirs, MAKER.next()):
+        found = ended(stored, project, stored.call(bulk.begin(project, acts.DELETE, {"segment": number}, 0)).id)
+        assert (found.state, found.done) == (bulk_acts.FAILED, 0)
+    assert stored.read(contacts.count, other, Filter()) == 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 
 import orjson
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from tests.support.served import PATIENCE
 from tests.support.visitor import visiting, words
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x"
@@ -110,16 +112,15 @@ def test_everything_is_exported(tenant, visitor, people):
     assert visitor.get("/contacts/export", format="exe").status_code == 422
 
 
-def ticked(visitor, path, act, **fields):
+def ticked(visitor, act, **fields):
     """The question after a press of a button of a list."""
-    token = visitor.see(path).css_first("main input[name=token]").attributes["value"]
-    return visitor.http.post("/dashboard/contacts/many", data={"token": token, "act": act, **fields})
+    return visitor.get("/contacts/many", act=act, **fields)
 
 
 def done(visitor, question, **fields):
-    form = next(each for each in LexborHTMLParser(question.text).css("form") if each.attributes["action"].endswith("/many/do"))
+    form = next(each for each in LexborHTMLParser(question.text).css("form") if each.attributes["action"].endswith("/contacts/many"))
     data = [(each.attributes["name"], each.attributes.get("value") or "") for each in form.css("input[name]") if each.attributes["name"] not in fields]
-    answer = visitor.http.post("/dashboard/contacts/many/do", data={**_lists(data), **fields})
+    answer = visitor.http.post("/dashboard/contacts/many", data={**_lists(data), **fields})
     return visitor.http.get(answer.headers["location"]) if answer.status_code == 303 else answer
 
 
@@ -132,31 +133,54 @@ def _lists(pairs):
 
 def test_those_who_are_ticked_are_tagged_unsubscribed_and_deleted_after_a_question_that_counts(tenant, visitor, people):
     two = [people["ada"], people["bob"]]
-    question = ticked(visitor, "/contacts", "tag", contact=two)
+    question = ticked(visitor, "tag", contact=two)
     assert "Tag 2 contacts?" in words(question.text)
     assert "bob@example.com" in words(question.text)
     assert tenant.get(f"/contacts/{two[0]}")["tags"] == []
     assert done(visitor, question).status_code == 422  # which tag?
     assert "2 contacts are tagged now." in words(done(visitor, question, tags="fair, 2026").text)
     assert tenant.get(f"/contacts/{two[0]}")["tags"] == ["fair", "2026"]
-    assert "1 contact is without the tag now." in words(done(visitor, ticked(visitor, "/contacts", "untag", contact=two[:1]), tags="fair").text)
-    assert "2 contacts are unsubscribed now." in words(done(visitor, ticked(visitor, "/contacts", "unsubscribe", contact=two)).text)
+    assert "1 contact is without the tag now." in words(done(visitor, ticked(visitor, "untag", contact=two[:1]), tags="fair").text)
+    assert "2 contacts are unsubscribed now." in words(done(visitor, ticked(visitor, "unsubscribe", contact=two)).text)
     history = tenant.get(f"/contacts/{two[1]}/history")["history"]
     assert history[0]["type"] == "unsubscribed"
-    assert "1 contact is deleted now." in words(done(visitor, ticked(visitor, "/contacts", "delete", contact=two[:1])).text)
+    assert "1 contact is deleted now." in words(done(visitor, ticked(visitor, "delete", contact=two[:1])).text)
     assert emails(visitor.see("/contacts")) == ["bob@example.com", "eve@example.com"]
-    assert "Nobody is ticked" in words(visitor.http.get(ticked(visitor, "/contacts", "tag").headers["location"]).text)
-    assert ticked(visitor, "/contacts", "burn", contact=two).status_code == 422
+    assert "Nobody is ticked" in words(visitor.http.get(ticked(visitor, "tag").headers["location"]).text)
+    assert ticked(visitor, "burn", contact=two).status_code == 422
 
 
-def test_a_whole_segment_is_tagged_and_deleted(tenant, visitor, people):
+def ended(visitor, page):
+    """What the page of an act says once it has ended."""
+    path, until = str(page.url.path), time.monotonic() + PATIENCE
+    while "since" not in (said := visitor.text(path)) or "running" in said:
+        assert time.monotonic() < until, said
+        time.sleep(0.02)
+    return said
+
+
+def test_a_whole_segment_is_tagged_and_deleted_in_the_background(tenant, visitor, people):
     segment = tenant.post("/segments", {"name": "Pros", "rules": [{"field": "plan", "operator": "equals", "value": "pro"}]}, 201)["id"]
-    question = ticked(visitor, f"/segments/{segment}", "tag", segment_id=segment)
+    question = ticked(visitor, "tag", segment_id=segment)
     assert "Tag 3 contacts? Everybody in the segment Pros: contacts whose plan is pro." in words(question.text)
-    assert "3 contacts are tagged now." in words(done(visitor, question, tags="all").text)
+    assert done(visitor, question).status_code == 422  # which tag?
+    assert "3 contacts are tagged now." in ended(visitor, done(visitor, question, tags="all"))
     assert tenant.get(f"/contacts/{people['eve']}")["tags"] == ["all"]
-    assert "3 contacts are deleted now." in words(done(visitor, ticked(visitor, f"/segments/{segment}", "delete", segment_id=segment)).text)
+    assert "0 contacts are tagged now." in ended(visitor, done(visitor, question, tags="all"))  # they have it
+    assert "3 contacts are deleted now." in ended(visitor, done(visitor, ticked(visitor, "delete", segment_id=segment)))
     assert tenant.get("/contacts")["pagination"]["total"] == 0
+    listed = visitor.see("/contacts/acts")
+    assert [[cell.text() for cell in row.css("td.number")] for row in listed.css("tbody tr")] == [["3", "3", "3"], ["3", "3", "0"], ["3", "3", "3"]]
+
+
+def test_names_of_tags_properties_and_events_are_offered(tenant, visitor, people):
+    tenant.post("/contact-properties", {"name": "tier", "type": "text"}, 201)
+    tenant.patch(f"/contacts/{people['ada']}", {"tags": ["vip", HOSTILE]})
+    tenant.post("/workflows/events", {"event": "signed_up", "email": "ada@example.com"})
+    page = visitor.see("/segments/names")
+    offered = {each.attributes["id"]: [option.attributes["value"] for option in each.css("option")] for each in page.css("datalist")}
+    assert offered == {"names-tags": sorted(["vip", HOSTILE]), "names-properties": ["plan", "tier"], "names-events": ["signed_up"]}
+    assert visitor.see("/segments/new").css_first("#names").attributes["hx-get"] == "/dashboard/segments/names"
 
 
 def test_a_stranger_sees_and_touches_nothing_of_ours(served, tenant, visitor, people):
@@ -174,9 +198,15 @@ def test_a_stranger_sees_and_touches_nothing_of_ours(served, tenant, visitor, pe
         data = {"token": token, "name": "x", "label": "x", "contact_id": people["ada"], "emails": "ada@example.com", "subscribed": "0"}
         assert stranger.http.post(f"/dashboard{act}", data=data).status_code == 404, act
     many = {"token": token, "act": "delete", "contact": [people["ada"]]}
-    assert "Delete 0 contacts?" in words(stranger.http.post("/dashboard/contacts/many", data=many).text)
-    stranger.http.post("/dashboard/contacts/many/do", data=many)
-    assert stranger.http.post("/dashboard/contacts/many", data={"token": token, "act": "delete", "segment_id": segment}).status_code == 404
+    assert "Delete 0 contacts?" in words(ticked(stranger, "delete", contact=[people["ada"]]).text)
+    stranger.http.post("/dashboard/contacts/many", data=many)
+    whole = {"act": "tag", "segment_id": segment, "tags": "x"}
+    assert stranger.get("/contacts/many", **whole).status_code == 404
+    assert stranger.http.post("/dashboard/contacts/many", data={"token": token, **whole}).status_code == 404
+    act = done(visitor, ticked(visitor, "tag", segment_id=segment), tags="x").url.path
+    assert stranger.get(act).status_code == 404
+    assert "Nothing was done to a whole segment lately." in stranger.text("/contacts/acts")
+    assert "plan" not in {each.attributes["value"] for each in stranger.see("/segments/names").css("option")}
     assert tenant.get("/contacts")["pagination"]["total"] == 3
     assert "ada@example.com" not in stranger.get("/contacts/export").text
     for path in ("/audiences", "/topics", "/properties", f"/audiences/{audience}", f"/topics/{topic}", f"/properties/{prop}", f"/properties/{prop}/delete"):

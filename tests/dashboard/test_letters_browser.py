@@ -14,7 +14,8 @@ from tests.workflows.flowing import letter, line, node
 
 PAGES = ("/templates", "/templates/new", "/templates/{template}", "/templates/{template}/versions?version=1", "/broadcasts", "/broadcasts/new",
          "/broadcasts/{draft}", "/broadcasts/{draft}/review", "/broadcasts/{sent}", "/broadcasts/{sent}/people",
-         "/workflows", "/workflows/new", "/workflows/{workflow}")
+         "/workflows", "/workflows/new", "/workflows/{workflow}", "/workflows/{workflow}/runs/{run}", "/workflows/{workflow}/add?after=ask&branch=match",
+         "/workflows/{workflow}/steps/begin", "/workflows/{workflow}/steps/ask", "/workflows/{workflow}/steps/thank", "/workflows/{workflow}/steps/rest")
 PICTURES = {"dashboard-broadcast": "/broadcasts/{sent}", "dashboard-template": "/templates/{template}", "dashboard-workflow": "/workflows/{workflow}"}
 
 
@@ -47,7 +48,11 @@ def furnished(laptop):
              node("rest", "wait", delay="3d"), letter("offer", "Have you seen gold?", said["from"]), node("end", "exit", reason="done")]
     ways = [*line("begin", "ask"), *line("ask:match", "thank", "end"), *line("ask:no_match", "rest", "offer", "end")]
     workflow = me.post("/workflows", {"name": "Care", "trigger_type": "manual", "nodes": graph, "edges": ways}, 201)["id"]
-    found = {"template": template, "draft": draft, "sent": sent, "workflow": workflow}
+    me.post(f"/workflows/{workflow}/activate")
+    run = me.post(f"/workflows/{workflow}/trigger", {"email": "ann@example.com"}, 201)["id"]
+    me.until(f"/workflows/{workflow}/runs/{run}", lambda told: told["waiting"] is not None)
+    me.post(f"/workflows/{workflow}/pause")
+    found = {"template": template, "draft": draft, "sent": sent, "workflow": workflow, "run": run}
     return lambda path: f"/dashboard{path.format(**found)}"
 
 
@@ -118,6 +123,30 @@ def test_a_workflow_is_seen_and_tried(page, laptop, furnished):  # noqa: F811
     page.get_by_role("heading", name="What would happen to ann@example.com").wait_for()
     page.locator("svg .box.visited", has_text="Ask").wait_for()
     assert not page.faults
+    assert not faults(page, "a simulation's answer")
+
+
+def test_a_step_is_added_and_changed_by_the_keyboard(page, laptop, furnished):  # noqa: F811
+    me = laptop.me
+    flow = me.post("/workflows", {"name": "Keys", "trigger_type": "manual", "nodes": [node("begin", "trigger"), node("end", "exit")],
+                                  "edges": line("begin", "end")}, 201)["id"]
+    sign_in(page, me.key)
+    page.goto(f"/dashboard/workflows/{flow}")
+    page.get_by_role("link", name="Add a step after begin").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Wait").focus()
+    page.keyboard.press("Enter")
+    page.get_by_label("How long").wait_for()
+    assert not page.get_by_label("At most").is_visible()  # what belongs to the other ways of waiting
+    page.get_by_label("Wait", exact=True).focus()
+    page.keyboard.type("for an event")
+    page.get_by_label("Event", exact=True).fill("bought")
+    page.get_by_label("At most").fill("7d")
+    page.keyboard.press("Enter")
+    page.get_by_text("The step is there.").wait_for()
+    assert {each["public_id"]: each["config"] for each in me.get(f"/workflows/{flow}/graph")["nodes"]}["wait"] == {"event": "bought", "timeout": "7d"}
+    page.get_by_role("link", name="Add a step after wait, no_match").wait_for()
+    assert not page.faults
 
 
 def test_what_strangers_write_runs_nothing(page, laptop, furnished):  # noqa: F811
@@ -129,7 +158,7 @@ def test_what_strangers_write_runs_nothing(page, laptop, furnished):  # noqa: F8
                                   "edges": line("begin", "end")}, 201)["id"]
     sign_in(page, me.key)
     for path in ("/templates", f"/templates/{template}", "/broadcasts", f"/broadcasts/{draft}", f"/broadcasts/{draft}/review", f"/broadcasts/{sent}",
-                 f"/workflows/{flow}"):
+                 f"/workflows/{flow}", f"/workflows/{flow}/steps/end", f"/workflows/{flow}/add"):
         page.goto(f"/dashboard{path}")
         page.wait_for_load_state("networkidle")
         assert page.evaluate("window.ran") is None, path
@@ -140,20 +169,28 @@ def test_the_pictures_of_the_readme(page, laptop, furnished, tmp_path):  # noqa:
     pictured(page, laptop, furnished, PICTURES, tmp_path)
 
 
-def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):  # noqa: F811
+def faults(tab, path):
+    """What axe finds on the page as it is, in light and in dark."""
     if not AXE.exists():
         pytest.skip("missing peer: axe-core") if "CI" not in os.environ else pytest.fail("missing peer: axe-core")
+    tab.evaluate(AXE.read_text())
+    found = []
+    for scheme, rules in (("light", TAGS), ("dark", ["color-contrast"])):
+        tab.emulate_media(color_scheme=scheme)
+        seen = tab.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(found => found.violations)", rules)
+        found += [(path, scheme, fault["id"], fault["nodes"][0]["html"]) for fault in seen if fault["impact"] in ("serious", "critical")]
+    return found
+
+
+@pytest.mark.parametrize("pages", [PAGES[::2], PAGES[1::2]], ids=["some", "others"])
+def test_axe_finds_no_serious_fault_and_a_phone_needs_no_sideways_scrolling(page, laptop, furnished, pages):  # noqa: F811
     found = []
     sign_in(page, laptop.me.key)
     page.set_viewport_size({"width": 360, "height": 740})
-    for path in PAGES:
+    for path in pages:
         page.emulate_media(color_scheme="light")
         page.goto(furnished(path))
         if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"):
             found.append((path, "wide"))
-        page.evaluate(AXE.read_text())
-        for scheme, rules in (("light", TAGS), ("dark", ["color-contrast"])):
-            page.emulate_media(color_scheme=scheme)
-            faults = page.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']}).then(found => found.violations)", rules)
-            found += [(path, scheme, fault["id"], fault["nodes"][0]["html"]) for fault in faults if fault["impact"] in ("serious", "critical")]
+        found += faults(page, path)
     assert not found

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from relay.mail.ids import internal
 from tests.dashboard.test_browser import AXE, TAGS, browser, page, pictured, sign_in  # noqa: F401  fixtures
 from tests.support.dns import DnsServer
 from tests.support.served import Served
@@ -13,7 +14,8 @@ from tests.support.served import Served
 ZONES = {"example.com": {"MX": "10 mx.example.com."}, "mx.example.com": {"A": "192.0.2.1"}}
 PAGES = ("/contacts", "/contacts/new", "/contacts/{contact}", "/contacts/import", "/segments", "/segments/new", "/segments/new?kind=static",
          "/segments/{dynamic}", "/segments/{dynamic}/edit", "/segments/{nested}/edit", "/segments/{static}?find=a", "/segments/{static}/edit",
-         "/contacts/imports", "/audiences", "/audiences/{audience}", "/topics", "/topics/{topic}", "/topics/{topic}?show=out", "/properties",
+         "/contacts/imports", "/contacts/acts", "/contacts/acts/{act}", "/contacts/many?act=tag&segment_id={static}",
+         "/audiences", "/audiences/{audience}", "/topics", "/topics/{topic}", "/topics/{topic}?show=out", "/properties",
          "/properties/{property}", "/properties/{property}/delete", "/forms", "/forms/new", "/forms/{form}")
 
 
@@ -43,7 +45,9 @@ def furnished(laptop):
             "property": me.post("/contact-properties", {"name": "tier", "type": "select", "options": ["gold", "silver"]}, 201),
             "form": me.post("/signup-forms", {"name": "News", "fields": [{"name": "email", "type": "email"}]}, 201)}
     me.post(f"/audiences/{made['audience']['id']}/contacts", {"emails": ["ann@example.com"]})
-    found = {**{name: each["id"] for name, each in made.items()}, "contact": contact, "static": static, "dynamic": dynamic, "nested": nested}
+    wanted = {"segment": internal(static, "seg"), "name": "Guests", "tags": ["vip"]}
+    act = laptop.call(laptop.relay.control.bulk.begin(me.number, "tag", wanted, 0)).public_id
+    found = {"act": act, **{name: each["id"] for name, each in made.items()}, "contact": contact, "static": static, "dynamic": dynamic, "nested": nested}
     return lambda path: f"/dashboard{path.format(**found)}"
 
 
@@ -154,6 +158,37 @@ def test_segments_are_made_edited_and_kept_by_hand(page, laptop, furnished):  # 
     page.get_by_role("button", name="Add eve@example.com").click()  # found while typing
     page.get_by_role("button", name="Remove eve@example.com").click()
     page.get_by_text("No member yet.").wait_for()
+    assert not page.faults
+
+
+def test_what_is_typed_while_a_row_comes_anew_stays(page, laptop, furnished):  # noqa: F811
+    sign_in(page, laptop.me.key)
+    page.goto("/dashboard/segments/new")
+    row = page.get_by_role("group", name="Rule 1", exact=True)
+    renewed(page, row.get_by_label("Field"), "first_name")
+    held = []
+    page.route("**/segments/rule", lambda route: held.append(route))  # a slow answer
+    with page.expect_request("**/segments/rule"):
+        row.get_by_label("Operator").select_option("contains")
+    row.get_by_label("Value").fill("Ann")
+    row.evaluate("row => { row.dataset.old = 'yes' }")
+    held[0].continue_()
+    page.locator("[data-old]").wait_for(state="detached")
+    page.get_by_text("contacts whose first name contains Ann.").wait_for()  # typed text and all
+    assert row.get_by_label("Value").input_value() == "Ann"
+    assert not page.faults
+
+
+def test_a_whole_segment_is_tagged_in_the_background(page, laptop, furnished):  # noqa: F811
+    sign_in(page, laptop.me.key)
+    page.goto(furnished("/segments/{static}"))
+    page.get_by_role("button", name="Tag", exact=True).click()
+    page.get_by_label("Tags").fill("guest")
+    page.get_by_role("button", name="Tag 1 contact").click()
+    page.get_by_text("1 contact is tagged now.").wait_for()  # by itself
+    page.locator("nav.below a", has_text="Acts").click()
+    page.get_by_role("link", name="Tag everybody in Guests").first.wait_for()
+    assert "guest" in laptop.me.get("/contacts/by-email/ann@example.com")["tags"]
     assert not page.faults
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.support.served import email
 from tests.support.visitor import Visitor, visiting, words
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -119,3 +120,32 @@ def test_the_project_is_named_and_its_usage_shown(visitor, tenant):
     tenant.send()
     assert "yourdomain.com" in visitor.text("/settings/project")
     assert visitor.get("/settings/project", month="2026-13").status_code == 422
+
+
+def test_suppression_rules_are_made_tried_switched_and_deleted(tenant, visitor):
+    page = "/dashboard/settings/rules"
+    assert "No rule." in visitor.text("/settings/rules")
+    assert "*+demo@shop.example gets no mail from now on." in words(visitor.submit(page, page, kind="WILDCARD", pattern="*+Demo@shop.example").text)
+    assert "ann+demo@shop.example is stopped by *+demo@shop.example" in visitor.text("/settings/rules", address="ann+demo@shop.example")
+    assert "No rule stops ann@shop.example." in visitor.text("/settings/rules", address="ann@shop.example")
+    refused = tenant.http.post("/emails", json=email(to=["ann+demo@shop.example"]))
+    assert refused.json()["code"] == "recipient_suppressed"
+    act = next(each.attributes["action"] for each in visitor.see(page).css("form") if each.attributes["action"].endswith("/switch"))
+    assert "gets mail again." in words(visitor.submit(page, act).text)
+    assert "No rule stops ann+demo@shop.example." in visitor.text("/settings/rules", address="ann+demo@shop.example")
+    wrong = visitor.submit(page, page, kind="WILDCARD", pattern="no star")
+    assert (wrong.status_code // 100, "a wildcard has" in words(wrong.text) or "no space" in words(wrong.text)) == (4, True)
+    assert "The rule is deleted" in words(visitor.submit(page, act.replace("/switch", "/delete")).text)
+
+
+def test_another_project_s_rules_are_not_seen_or_switched(served, tenant, visitor):
+    page = "/dashboard/settings/rules"
+    visitor.submit(page, page, kind="DOMAIN", pattern="gone.example", name=HOSTILE)
+    assert HOSTILE in visitor.see(page).body.text()
+    act = next(each.attributes["action"] for each in visitor.see(page).css("form") if each.attributes["action"].endswith("/switch"))
+    other = visiting(served.tenant())
+    assert "gone.example" not in other.text("/settings/rules")
+    token = other.see("/settings/rules").css_first("main input[name=token]").attributes["value"]
+    for path in (act, act.replace("/switch", "/delete")):
+        assert other.http.post(path, data={"token": token, "enabled": ""}).status_code == 404
+    assert "enabled" in visitor.text("/settings/rules")

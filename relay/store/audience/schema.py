@@ -211,15 +211,16 @@ signup_forms = Table(
 
 bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs to go on after a crash
     "bulk_acts", metadata, _id(), _project(index=True),
-    Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete
+    Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete | tag | untag
     Column("state", String(12), nullable=False),  # running | completed | failed
-    Column("wanted", Json, nullable=False),  # which contacts: ids, or a filter and whom to leave out
+    Column("wanted", Json, nullable=False),  # which contacts: ids, a segment, or a filter and whom to leave out
     Column("reached", Id, nullable=False),  # the last contact that is done
     Column("total", Integer, nullable=False),
     Column("done", Integer, nullable=False),
     Column("touched_at", Float, nullable=False),  # the last time somebody worked on it
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("seen", Integer, nullable=False, server_default="0"),  # contacts that it came to, changed or not
 )
 
 TABLES = (contacts, contact_properties, contact_history, optouts, audiences, audience_members, segments, segment_members, topics, subscriptions, activity,

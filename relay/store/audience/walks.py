@@ -1,4 +1,4 @@
-"""Contacts in an order that a caller chose, a page after the last row of the page before; and what a sample of them has as properties."""
+"""Contacts in an order that a caller chose, a page after the last row of the page before; and what a sample of them has as properties and tags."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def sampled(conn: Connection, project: int, before: int | None) -> list[tuple[in
     if before is not None:
         query = query.where(contacts.c.id < before)
     return [(row.id, row.properties) for row in conn.execute(query)]
+
+
+def named(conn: Connection, project: int) -> tuple[set[str], set[str]]:
+    """The tags and the names of properties that the SLICE newest contacts have."""
+    query = select(contacts.c.tags, contacts.c.properties).where(contacts.c.project_id == project).order_by(contacts.c.id.desc()).limit(SLICE)
+    rows = conn.execute(query).all()
+    return {tag for row in rows for tag in row.tags}, {name for row in rows for name in row.properties}
