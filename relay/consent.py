@@ -15,7 +15,8 @@
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
     join                                            lifts that                    subscribed       contact.subscribed
     confirmed, by the link in a letter              lifts that                    subscribed       contact.subscribed
-    leave_topic, join_topic                         the same for topic:<id>       the topic's      -
+    leave_topic                                     the same for topic:<id>       topic opted out  -
+    join_topic                                      lifts that                    topic opted in   contact.subscribed
     bounced, of any mail                            hard_bounce, all              unsubscribed     contact.bounced, contact.unsubscribed
     bounced_softly, too often                       soft_bounce, all, for a time  as it was        -
     complained, of any mail                         complaint, all                unsubscribed     email.complained, contact.unsubscribed
@@ -269,7 +270,7 @@ def choose(conn: Any, number: int, wanted: Mapping[str, bool], act: Act, maker: 
         if subscribed and not want:
             stopped += _gone_from(conn, now.addressee, wide, act, maker).stopped
         elif want and not subscribed and not _back_to(conn, now.addressee, wide, act).new and contact is not None:
-            _agreed(conn, contact, wide, act)
+            _opted_in(conn, contact, wide, act)
     return stopped
 
 
@@ -331,7 +332,14 @@ def join_topic(conn: Any, contact: Contact, topic: int, act: Act) -> None:
     wide = topics.scope(topic)
     if any(entry.reason == LEFT for entry in suppressions.of(conn, contact.project_id, contact.key) if entry.scope == wide):
         suppressions.remove(conn, contact.project_id, contact.key, wide)
-    _agreed(conn, contact, wide, act)
+    _opted_in(conn, contact, wide, act)
+
+
+def _opted_in(conn: Any, contact: Contact, wide: str, act: Act) -> None:
+    """The contact wants what this scope names, a topic; told if that is new."""
+    if _agreed(conn, contact, wide, act):
+        told = {**_told(contact, act), "scope": wide}
+        events.append(conn, [Event(contact.project_id, "contact.subscribed", act.at, contact_id=contact.id, data=told)])
 
 
 def _refused(conn: Any, contact: Contact, wide: str, act: Act, evidence: dict[str, Any], reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""fetch: bounded, not redirected, and not sent where a stranger's URL must not lead. A real server on loopback answers."""
+"""fetch: bounded, redirected only where that is asked for, and not sent where a stranger's URL must not lead. A real server on loopback answers."""
 
 import asyncio
 
@@ -20,6 +20,10 @@ async def server():
             return web.Response(body=await request.read(), headers={"X-Seen": request.headers.get("X-Test", "")})
         if request.path == "/away":
             raise web.HTTPFound("/echo")
+        if request.path == "/round":
+            raise web.HTTPFound("/round")
+        if request.path == "/onward":
+            raise web.HTTPTemporaryRedirect(request.query["to"])
         if request.path == "/huge":
             return web.Response(body=b"x" * (fetch.LIMIT + 1))
         if request.path == "/limit":
@@ -60,6 +64,40 @@ async def test_a_redirect_is_an_answer_and_not_an_order(server, open_client):
     status, _ = await open_client.get(f"{server[0]}/away", {}, 5.0)
     assert status == 302
     assert server[1] == ["/away"]
+
+
+async def test_redirects_are_followed_so_often_as_is_asked_for(server, open_client):
+    assert (await open_client.request("POST", f"{server[0]}/away", b"body", {}, 5.0, 5)) == (200, b"")  # a GET, as a browser does
+    assert (await open_client.request("GET", f"{server[0]}/round", None, {}, 5.0, 2))[0] == 302
+    assert server[1] == ["/away", "/echo", "/round", "/round", "/round"]
+
+
+async def test_a_redirect_keeps_the_body_where_it_must(server, open_client):
+    assert await open_client.request("POST", f"{server[0]}/onward?to=/echo", b"body", {"X-Test": "1"}, 5.0, 1) == (200, b"body")
+
+
+GIVEN = {"X-Key": "secret", "Content-Type": "text/plain", "Idempotency-Key": "1"}
+ALL, NO_BODY, ANYWHERE = {*GIVEN}, {"X-Key", "Idempotency-Key"}, {"Content-Type", "Idempotency-Key"}
+
+
+@pytest.mark.parametrize(("status", "method", "place", "expected"), [
+    pytest.param(301, "POST", "/y", ("GET", "https://a.example/y", None, NO_BODY), id="moved, a POST"),
+    pytest.param(302, "POST", "y?z=1#part", ("GET", "https://a.example/y?z=1", None, NO_BODY), id="found, a POST"),
+    pytest.param(302, "PUT", "/y", ("PUT", "https://a.example/y", b"body", ALL), id="found, a PUT"),
+    pytest.param(303, "PUT", "/y", ("GET", "https://a.example/y", None, NO_BODY), id="see other"),
+    pytest.param(307, "POST", "/y", ("POST", "https://a.example/y", b"body", ALL), id="temporary"),
+    pytest.param(308, "POST", "//b.example/y", ("POST", "https://b.example/y", b"body", ANYWHERE), id="permanent, another host"),
+    pytest.param(307, "POST", "https://a.example:444/", ("POST", "https://a.example:444/", b"body", ANYWHERE), id="another port"),
+])
+def test_what_a_redirect_asks_for(status, method, place, expected):
+    asked = fetch.onward(status, place, method, "https://a.example/x", b"body", GIVEN)
+    assert (*asked[:3], {name for name, _ in asked[3]}) == expected
+
+
+@pytest.mark.parametrize("place", ["http://a.example/y", "file:///etc/passwd", "javascript:alert(1)", "ftp://a.example/"])
+def test_where_a_redirect_does_not_lead(place):
+    with pytest.raises(OSError, match="not gone to"):
+        fetch.onward(302, place, "GET", "https://a.example/x", None, {})
 
 
 async def test_an_answer_may_be_large_but_not_endless(server, open_client):

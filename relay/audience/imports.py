@@ -35,6 +35,7 @@ from relay.store.audience.properties import Property
 from relay.store.audience.taking import Part, Plan, added
 from relay.store.engine import ASIDE, JOBS, Store
 from relay.store.events import Event
+from relay.store.workflows import hearing
 
 AT_ONCE = 4  # imports at work; more hear "later"
 LOOKUPS = 20  # domains looked up at once
@@ -324,5 +325,6 @@ def _restore(conn: Any, project: int, number: int, now: float) -> int:
         if untouched and each in old:
             contacts.save(conn, replace(old[each], **{**before, "updated_at": now}))
             done += 1
+    hearing.look_again(conn, [each for each, _, _ in some], now)
     imports.settle(conn, number, [each for each, _, _ in some])
     return done

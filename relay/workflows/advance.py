@@ -34,7 +34,8 @@ from relay.store.audience import contacts
 from relay.store.audience.contacts import Contact
 from relay.store.audience.rules import Moment
 from relay.store.workflows import counts, people, runs, workflows
-from relay.store.workflows.runs import COMPLETED, ELSEWHERE, FAILED, OWN, RUNNING, Run, Step
+from relay.store.workflows.hearing import CHANGED
+from relay.store.workflows.runs import COMPLETED, ELSEWHERE, FAILED, MAIL, OWN, RUNNING, Run, Step
 from relay.store.workflows.workflows import Workflow
 from relay.workflows.plan import Plan, Plans
 from relay.workflows.steps import MATCH, NO_MATCH, Call, Change, Decision, Delay, Email, Exit, ForEvent, Until
@@ -209,7 +210,7 @@ class Taking:
         if not isinstance(step, (Email, Call)):
             return False
         self.moving.discard(run.id)
-        self.state[run.id] = replace(run, lane=ELSEWHERE if isinstance(step, Call) else OWN)
+        self.state[run.id] = replace(run, lane=ELSEWHERE if isinstance(step, Call) else MAIL)
         return True
 
     def _own(self, run: Run) -> Answer:
@@ -290,7 +291,7 @@ class Taking:
         until = date.start + step.offset
         if until <= self.now:
             return Answer("waited", {"property": named, "until": iso(until)})
-        return self._waits(run, until, {"property": named}, f"{named}: until {iso(until)}", "contact.updated")
+        return self._waits(run, until, {"property": named}, f"{named}: until {iso(until)}", CHANGED)
 
     def _awaited(self, run: Run, step: ForEvent) -> Answer:
         until = run.arrived_at + step.timeout

@@ -1,7 +1,8 @@
 """The step that asks a URL: at least once, with an Idempotency-Key that is the same for every try of this step of this run.
 
 A 2xx leads on by `match`. No answer, 408, 425, 429 and 5xx are tried again after PAUSES; then, and for every other status at once, the run goes on by
-`no_match`. Redirects are not followed, private addresses are refused on the socket (relay.fetch), and nothing of the answer is kept but its status.
+`no_match`. Redirects are answers like others, but for workflows of the Plunk dialect, which go on up to REDIRECTS of them (contract §26). Private addresses are
+refused on the socket (relay.fetch), also those that a redirect leads to, and nothing of the answer is kept but its status.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from relay.workflows.steps import MATCH, NO_MATCH, Call, sound
 
 TIMEOUT = 10.0  # seconds for everything of one request
 PAUSES = (10.0, 60.0, 300.0, 1_800.0, 3_600.0)  # seconds before each further try
+REDIRECTS = 5  # that a workflow of the Plunk dialect follows
 AGAIN = frozenset({408, 425, 429})
 BODIES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 LARGEST = 262_144  # octets of a request's body
@@ -69,7 +71,7 @@ async def called(fetch: Fetch, work: Work, now: float) -> Done:
     except Invalid as error:
         return Done("failed", {"reason": error.text}, NO_MATCH)
     try:
-        status, _ = await fetch.request(method, url, body, fields, TIMEOUT)
+        status, _ = await fetch.request(method, url, body, fields, TIMEOUT, REDIRECTS if work.flow.dialect == "plunk" else 0)
     except TimeoutError:
         return _again(work, {"reason": f"no answer within {TIMEOUT:g} s"}, now)
     except OSError as error:

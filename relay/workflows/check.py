@@ -84,6 +84,8 @@ def _looked(conn: Any, flow: Workflow, graph: Graph | None) -> tuple[list[Fault]
 
 def _begins(conn: Any, flow: Workflow, what: Wanted, at: str) -> Iterator[Fault]:
     """What is wrong with what the trigger names."""
+    if what.topic is not None and not _offers(conn, flow.project_id, what.topic):
+        yield Fault("topic_missing", f"there is no topic {ids.public('top', what.topic)}", at, "trigger_config.topic_id")
     if what.segment is None:
         return
     segment = segments.find(conn, flow.project_id, what.segment)
@@ -103,10 +105,17 @@ def _named(conn: Any, project: int, node: str, step: Any) -> Iterator[Fault]:
             yield Fault("segment_dynamic", f"the members of {segment.name} follow from its rules, nobody can be put in or taken out", node)
     numbers = [step.topic] if isinstance(step, Email) and step.topic is not None else list(step.topics) if isinstance(step, Change) else []
     for number in numbers:
-        try:
-            topics.get(conn, project, number)
-        except NotFound:
+        if not _offers(conn, project, number):
             yield Fault("topic_missing", f"there is no topic {ids.public('top', number)}", node, "topic_id")
+
+
+def _offers(conn: Any, project: int, topic: int) -> bool:
+    """Whether the project has this topic."""
+    try:
+        topics.get(conn, project, topic)
+    except NotFound:
+        return False
+    return True
 
 
 def _letter(conn: Any, flow: Workflow, node: str, step: Email, mail: list[_Letter]) -> Iterator[Fault]:

@@ -4,7 +4,8 @@
     schedules ──► contacts, a slice at a time ──► runs begin ─────────────┴─► emails: through the door    and requests, in tasks of their own
 
 Memory holds what is under way now, nothing of what waits. Turns are shared between workflows, so one with a million due runs leaves the others theirs. When
-the queue is crowded or held, no emails are made. A run that cannot be taken on for a fault of ours fails alone, and the log says why.
+the queue is crowded, or the disk has no room for mail, no emails are made and the runs that stand before one wait; a queue that is held holds all of them. A
+run that cannot be taken on for a fault of ours fails alone, and the log says why.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from relay import log
@@ -26,7 +28,7 @@ from relay.store.audience import contacts
 from relay.store.engine import JOBS, Store
 from relay.store.events import START
 from relay.store.workflows import counts, hearing, runs, workflows
-from relay.store.workflows.runs import ELSEWHERE, OWN, RUNNING, Run
+from relay.store.workflows.runs import ELSEWHERE, MAIL, OWN, RUNNING, Run
 from relay.workflows import advance, begin, calls, letters
 from relay.workflows.advance import Done, Taken, Tools, Turn
 from relay.workflows.letters import Work
@@ -171,17 +173,20 @@ class Engine:
 
     async def _go_on(self) -> bool:
         """Take on a batch of those that need no request; whether there was any."""
-        now = self._clock.now()
+        now, crowded = self._clock.now(), len(self._room.known) >= CROWD or self._store.intake_open() is not None
         due = await self._store.read(runs.due, OWN, now, BATCH)
+        due += [] if crowded else await self._store.read(runs.due, MAIL, now, BATCH)
         if not due:
             return False
-        work = {each.run.id: each for each in await self._store.read(gathered, due, self._tools.plans)}
-        mail = [each for each in work.values() if isinstance(each.step, Email)]
-        crowded = len(self._room.known) >= CROWD or self._store.intake_open() is not None
-        done = {} if crowded else await self._letters(mail)
-        turns = [Turn(run.id, run.visited, done.get(run.id)) for run in due if run.id in done or run.id not in {each.run.id for each in mail}]
+        turns = {run.id: Turn(run.id, run.visited) for run in due}
+        if not crowded:  # else those that stand before an email without knowing it come to know it
+            work = await self._store.read(gathered, due, self._tools.plans)
+            mail = [each for each in work if isinstance(each.step, Email)]
+            done = await self._letters(mail)
+            turns |= {each.run.id: replace(turns[each.run.id], done=done.get(each.run.id)) for each in mail}
+            turns = {number: turn for number, turn in turns.items() if turn.done is not None or number not in {each.run.id for each in mail}}
         if turns:
-            await self._take(turns)
+            await self._take(list(turns.values()))
         return bool(turns)
 
     async def _letters(self, mail: Sequence[Work]) -> dict[int, Done]:

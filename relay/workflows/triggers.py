@@ -1,6 +1,7 @@
 """TRIGGERS: what begins a run, a row each.
 
-    contact.created  contact.updated  contact.subscribed     that event; imports are silent unless they were asked to tell of each contact
+    contact.created  contact.updated     that event; imports are silent unless they were asked to tell of each contact
+    contact.subscribed  {"topic_id": "top_..."}: to this topic; without one, to marketing mail
     property.changed    {"property": "plan", "from": "free", "to": "pro"}: a change of one property, to and from any value unless said
     custom              {"event": "signed_up"}: an event of this name, exactly; also ours, such as email.clicked
     segment.entry  segment.exit     {"segment_id": "seg_..."}: of a segment whose membership is tracked
@@ -22,11 +23,12 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from relay.mail import ids
+from relay.store.audience import topics
 from relay.store.audience.rules import Moment
 from relay.workflows.form import Form
 from relay.workflows.steps import event_name
 
-MANUAL, SCHEDULE, CUSTOM = "manual", "schedule", "custom"
+MANUAL, SCHEDULE, CUSTOM, SUBSCRIBED = "manual", "schedule", "custom", "contact.subscribed"
 LEAST = 60.0  # seconds between two starts of a schedule
 
 
@@ -43,7 +45,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """`type` of the event, "" for none; the property with its values as JSON has them (`before`, `after` where `compared` says so); the segment's number."""
+    """`type` of the event, "" for none; the property with its values as JSON has them (`before`, `after` where `compared` says so); the segment's
+    and the topic's number."""
 
     type: str = ""
     property: str = ""
@@ -52,6 +55,7 @@ class Wanted:
     edge: str = ""  # entry | exit
     schedule: Schedule | None = None
     everyone: bool = False
+    topic: int | None = None
 
 
 def matches(wanted: Wanted, kind: str, data: Mapping[str, Any]) -> bool:
@@ -64,7 +68,10 @@ def matches(wanted: Wanted, kind: str, data: Mapping[str, Any]) -> bool:
         changes = data.get("properties")
         changed = changes.get(wanted.property) if isinstance(changes, Mapping) else None
         return isinstance(changed, Mapping) and all(name in changed and _same(changed[name], value) for name, value in wanted.compared)
-    return not (kind == "contact.subscribed" and str(data.get("scope", "")).startswith("topic:"))
+    if kind == SUBSCRIBED:
+        scope = str(data.get("scope", ""))
+        return not scope.startswith("topic:") if wanted.topic is None else scope == topics.scope(wanted.topic)
+    return True
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -81,6 +88,10 @@ def _event(name: str) -> Callable[[Form], Wanted]:
 
 def _custom(form: Form) -> Wanted:
     return Wanted(event_name(form))
+
+
+def _subscribed(form: Form) -> Wanted:
+    return Wanted(SUBSCRIBED, topic=form.id("top", "topic_id", "topicId"))
 
 
 def _property(form: Form) -> Wanted:
@@ -131,7 +142,7 @@ def _moment(form: Form, name: str) -> float | None:
 
 
 TRIGGERS: dict[str, Callable[[Form], Wanted]] = {
-    "contact.created": _event("contact.created"), "contact.updated": _event("contact.updated"), "contact.subscribed": _event("contact.subscribed"),
+    "contact.created": _event("contact.created"), "contact.updated": _event("contact.updated"), SUBSCRIBED: _subscribed,
     CUSTOM: _custom, "property.changed": _property, "segment.entry": _segment("entry"), "segment.exit": _segment("exit"),
     SCHEDULE: _schedule, MANUAL: lambda form: Wanted()}
 

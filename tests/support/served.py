@@ -30,10 +30,11 @@ class Served(Threaded):
 
     options  settings as environment variables, {"RELAY_RSPAMD__URL": "http://127.0.0.1:1"}
     clock    what time it is there, the machine's without one
+    hold     its queue is held from the start, as that of a store from a backup
     """
 
-    def __init__(self, directory: Path, store_url: str, clock: Clock | None = None, **options: str):
-        self.directory, self.store_url, self.options, self.clock = directory, store_url, options, clock or Clock()
+    def __init__(self, directory: Path, store_url: str, clock: Clock | None = None, hold: bool = False, **options: str):
+        self.directory, self.store_url, self.options, self.clock, self.hold = directory, store_url, options, clock or Clock(), hold
         self.sink = Sink()
         self.port, self.public_port, self.smtp_port = free_port(), free_port(), free_port()
         self.base, self.public = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.public_port}"
@@ -48,7 +49,7 @@ class Served(Threaded):
             "RELAY_SMTP__SUBMISSION": f"127.0.0.1:{self.smtp_port}", "RELAY_DOMAINS__REQUIRE_VERIFIED": "false",
             "RELAY_WEBHOOKS__ALLOW_PRIVATE": "true", "RELAY_SECRET_KEY": "a secret of thirty-two characters", "RELAY_LOG__LEVEL": "error", **self.options,
         }
-        self.relay = app.Relay(settings.load(None, environ), None, 0, False)
+        self.relay = app.Relay(settings.load(None, environ), None, 0, self.hold)
         self.relay.clock = self.clock
         await self.relay.start()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
+from threading import Thread
 from typing import Any
 
 from tests.broadcasts.mailing import Mailing
@@ -86,3 +88,44 @@ class Flows(Mailing):
 
     def happened(self, name: str, email: str, **data: Any) -> int:
         return self.post("/workflows/events", {"event": name, "email": email, "data": data})["matched"]
+
+
+class Endpoint:
+    """An HTTP server that answers as it is told, once each, then 200: with a status, or with (status, Location).
+
+    asked    (path, header fields, body) of each request
+    methods  of each
+    """
+
+    def __init__(self, *answers: int | tuple[int, str]):
+        self.answers, self.asked, self.methods = list(answers), [], []
+        outer = self
+
+        class Answering(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+                outer.asked.append((self.path, dict(self.headers), body))
+                outer.methods.append(self.command)
+                answer = outer.answers.pop(0) if outer.answers else 200
+                status, place = answer if isinstance(answer, tuple) else (answer, "")
+                self.send_response(status)
+                if place:
+                    self.send_header("Location", place)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_POST
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+        Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> Endpoint:
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.server.shutdown()
+        self.server.server_close()

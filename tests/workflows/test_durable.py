@@ -19,8 +19,7 @@ from relay.store.workflows.schema import steps
 from relay.store.workflows.workflows import ACTIVE, ALWAYS, ONCE, Workflow
 from relay.workflows.graph import TRIGGER
 from tests.support.running import OPEN, Running
-from tests.workflows.flowing import DAY, line, node
-from tests.workflows.test_steps import Endpoint
+from tests.workflows.flowing import DAY, Endpoint, line, node
 
 NOW = 1_790_000_000.0
 SECRET = {"RELAY_SECRET_KEY": "a secret of thirty-two characters"}

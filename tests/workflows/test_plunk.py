@@ -6,6 +6,7 @@ import pytest
 
 from relay.clock import iso
 from relay.store.audience.rules import DAY
+from tests.workflows.flowing import Endpoint
 
 
 class Plunk:
@@ -165,6 +166,39 @@ def test_activity_tells_what_workflows_began_and_what_they_do_next(owner, other,
     calendar.pass_(2 * DAY)
     late = owner.until("/plunk/activity/upcoming", lambda got: len(got["activities"]) == 2 and got["activities"][0]["type"] == "workflow.step.scheduled")
     assert [(each["metadata"]["stepType"], each["metadata"]["stepName"]) for each in late["activities"]] == [("EXIT", "exit")] * 2
+
+
+def test_executions_are_counted_by_their_status(owner, other, plunk):
+    flow = plunk.flow(triggerType="MANUAL", eventName=None)
+    ask, wait = plunk.step(flow, "CONDITION", field="data.plan", operator="equals", value="pro"), plunk.step(flow, "DELAY", amount=1, unit="days")
+    out = plunk.step(flow, "EXIT", reason="not theirs")
+    for one, two, branch in ((flow["steps"][0]["id"], ask, None), (ask, wait, "yes"), (ask, out, "no")):
+        plunk.lead(flow, one, two, branch)
+    plunk.enable(flow)
+    for name, plan in (("ann", "pro"), ("bob", "pro"), ("cid", "free")):
+        owner.post(f"/plunk/workflows/{flow['id']}/executions", {"contactId": owner.person(name, properties={"plan": plan})["id"]}, 201)
+    plunk.executions(flow, 2, "WAITING")
+    plunk.executions(flow, 1, "EXITED")
+    totals = {status: owner.get(f"/plunk/workflows/{flow['id']}/executions?status={status}")["total"]
+              for status in ("RUNNING", "WAITING", "COMPLETED", "EXITED", "FAILED", "CANCELLED")}
+    assert totals == {"RUNNING": 0, "WAITING": 2, "COMPLETED": 0, "EXITED": 1, "FAILED": 0, "CANCELLED": 0}
+    first = owner.get(f"/plunk/workflows/{flow['id']}/executions?status=WAITING&pageSize=1")
+    assert (len(first["data"]), first["total"]) == (1, 2)
+    assert other.http.get(f"/plunk/workflows/{flow['id']}/executions?status=WAITING").status_code == 404
+
+
+def test_a_webhook_follows_redirects_as_plunk_does(owner, plunk):
+    with Endpoint((307, "/second"), (302, "/third"), 200) as endpoint, Endpoint((307, endpoint.url + "/in")) as first:
+        flow = plunk.flow()
+        hook = plunk.step(flow, "WEBHOOK", url=first.url, headers={"X-Key": "secret"}, body={"a": 1})
+        plunk.lead(flow, flow["steps"][0]["id"], hook)
+        plunk.enable(flow)
+        owner.post("/plunk/v1/track", {"event": "come", "email": f"ann@{owner.domain}"})
+        plunk.executions(flow, 1, "COMPLETED")
+    assert first.asked[0][1]["X-Key"] == "secret"
+    assert endpoint.methods == ["POST", "POST", "GET"]
+    assert [(path, "X-Key" in fields, body) for path, fields, body in endpoint.asked] == [
+        ("/in", False, b'{"a":1}'), ("/second", False, b'{"a":1}'), ("/third", False, b"")]
 
 
 def test_manual_executions_are_begun_and_cancelled(owner, plunk):

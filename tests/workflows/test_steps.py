@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-
 import orjson
 import pytest
 from hypothesis import given
@@ -13,7 +10,7 @@ from hypothesis import strategies as st
 from relay.clock import iso
 from relay.store.audience.rules import DAY
 from relay.workflows import steps, triggers
-from tests.workflows.flowing import line, node
+from tests.workflows.flowing import Endpoint, line, node
 
 RULES = [{"field": "properties.plan", "operator": "equals", "value": "pro"}]
 
@@ -86,6 +83,28 @@ def test_a_wait_for_a_date_moves_with_the_date(owner, calendar):
     owner.until(f"/workflows/{number}/runs?status=running", lambda got: got["runs"][0]["waiting"]["until"][:19] == iso(now + 2 * DAY)[:19])
     calendar.pass_(2 * DAY + 1)
     assert len(owner.runs(number, 2)) == 2
+
+
+def test_a_wait_for_a_date_sees_what_an_import_changed_though_nobody_is_told(owner, other, calendar):
+    wait = [node("wait", "wait", until="ends_at"), node("end", "exit")]
+    number, theirs = (each.active("contact.created", wait, line("wait", "end")) for each in (owner, other))
+    now = calendar.now()
+    dates = [iso(now + days * DAY) for days in (10, 3)]
+    people = [each.post("/contacts", {"email": "ann@[127.0.0.1]", "properties": {"ends_at": dates[0]}}, 201) for each in (owner, other)]
+    for each, flow in ((owner, number), (other, theirs)):
+        each.waiting(flow)
+
+    def until(each, flow, date):
+        return each.until(f"/workflows/{flow}/runs", lambda got: got["runs"][0]["waiting"]["until"][:19] == date[:19])
+
+    file = {"file": ("c.csv", f"email,ends_at\nann@[127.0.0.1],{dates[1]}\n", "text/csv")}
+    answer = owner.http.post("/contacts/import", files=file)
+    assert answer.status_code in (200, 202), answer.text
+    until(owner, number, dates[1])
+    assert [each["type"] for each in owner.get("/events", contact_id=people[0]["id"])["events"]] == ["contact.created"]
+    owner.post(f"/contacts/imports/{answer.json()['id']}/undo")
+    until(owner, number, dates[0])
+    until(other, theirs, dates[0])
 
 
 @pytest.mark.parametrize("came", [True, False], ids=["it comes", "it does not"])
@@ -178,36 +197,6 @@ def test_who_unsubscribes_gets_no_more_marketing_mail_and_the_run_goes_on(owner)
 
 
 # Requests.
-
-
-class Endpoint:
-    """An HTTP server that answers as it is told, once each, then 200."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked = list(answers), []
-        outer = self
-
-        class Answering(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-                outer.asked.append((self.path, dict(self.headers), body))
-                self.send_response(outer.answers.pop(0) if outer.answers else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-        Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def __enter__(self):
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 def test_a_webhook_is_tried_again_with_the_same_key(owner, calendar):

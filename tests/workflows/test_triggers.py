@@ -38,6 +38,9 @@ CHANGE = {"changed": ["properties"], "properties": {"plan": {"from": "free", "to
     ("contact.created", {}, "contact.updated", CHANGE, False),
     ("contact.subscribed", {}, "contact.subscribed", {}, True),
     ("contact.subscribed", {}, "contact.subscribed", {"scope": "topic:top_1"}, False),
+    ("contact.subscribed", {"topic_id": "top_0000000000001"}, "contact.subscribed", {"scope": "topic:top_0000000000001"}, True),
+    ("contact.subscribed", {"topicId": "top_0000000000001"}, "contact.subscribed", {"scope": "topic:top_0000000000002"}, False),
+    ("contact.subscribed", {"topic_id": "top_0000000000001"}, "contact.subscribed", {}, False),
     ("custom", {"event": "signed_up"}, "signed_up", {}, True),
     ("custom", {"event": "signed_up"}, "Signed_up", {}, False),
     ("custom", {"event": "email.clicked"}, "email.clicked", {}, True),
@@ -108,6 +111,22 @@ def test_contacts_that_subscribe(owner):
     owner.post(f"/contacts/{person['id']}/unsubscribe")
     owner.patch(f"/contacts/{person['id']}", {"unsubscribed": False})
     assert owner.runs(number)[0]["contact_id"] == person["id"]
+
+
+def test_contacts_that_subscribe_to_a_topic(owner, other):
+    topic, unlike = (owner.post("/subscription-topics", {"name": name}, 201)["id"] for name in ("News", "Offers"))
+    number, plain = owner.active("contact.subscribed", END, config={"topic_id": topic}), owner.active("contact.subscribed", END)
+    ann, bob = owner.person("ann"), owner.person("bob")
+    for person, wanted in ((ann, unlike), (ann, topic), (bob, unlike)):
+        owner.delete(f"/subscription-topics/{wanted}/subscribers/{person['id']}")
+        owner.post(f"/subscription-topics/{wanted}/subscribers", {"contact_id": person["id"]})
+    owner.post(f"/contacts/{bob['id']}/unsubscribe")
+    owner.patch(f"/contacts/{bob['id']}", {"unsubscribed": False})
+    assert [each["contact_id"] for each in owner.runs(plain)] == [bob["id"]]  # the last event of all: what came before has been heard
+    assert [each["contact_id"] for each in owner.runs(number)] == [ann["id"]]
+    strange = other.draft("contact.subscribed", END, (), {"topic_id": topic})
+    wrong = other.http.post(f"/workflows/{strange}/activate")
+    assert (wrong.status_code, f"there is no topic {topic}" in wrong.text) == (422, True)
 
 
 def test_segments_that_contacts_come_to_and_go_from(owner):

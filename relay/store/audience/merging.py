@@ -115,6 +115,7 @@ AUDIENCE = """INSERT INTO audience_members (audience_id, contact_id, added_at)
     SELECT CAST(:audience AS BIGINT), contact_id, CAST(:now AS DOUBLE PRECISION)
     FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ON CONFLICT (audience_id, contact_id) DO NOTHING"""
 EVERYBODY = "SELECT contact_id FROM import_rows WHERE contact_id IS NOT NULL AND out = '' AND cleaned_at IS NULL ORDER BY n"
+KNOWN = "SELECT contact_id FROM import_rows WHERE contact_id IS NOT NULL AND NOT fresh AND out = '' AND cleaned_at IS NULL"
 MADE = "SELECT contact_id, email FROM import_rows WHERE fresh AND out = '' ORDER BY n"
 LOOKED = """SELECT coalesce(sum(CASE WHEN c.id IS NOT NULL AND s.id IS NULL THEN 1 ELSE 0 END), 0), count(s.id) FROM {keys}
     LEFT JOIN contacts AS c ON c.project_id = :project AND c.key = given.value

@@ -14,6 +14,7 @@ from relay.store.audience import changes
 from relay.store.audience.schema import contact_properties as table
 from relay.store.audience.schema import contacts
 from relay.store.upsert import insert
+from relay.store.workflows import hearing
 
 TYPES = ("text", "number", "boolean", "date", "select")
 MOST = 200  # definitions of a project
@@ -90,6 +91,7 @@ def strip(conn: Connection, project: int, name: str, after: int, now: float) -> 
         less = cast(contacts.c.properties, JSONB).op("-")(name)
     conn.execute(update(contacts).where(contacts.c.id.in_(found)).values({contacts.c.properties: less, contacts.c.updated_at: now}))
     changes.note(conn, found)
+    hearing.look_again(conn, found, now)
     return found[-1]
 
 

@@ -26,6 +26,7 @@ from relay.store.audience.schema import contacts as table
 from relay.store.events import Event
 from relay.store.schema import suppressions as stopped
 from relay.store.suppressions import ALL, MARKETING, Suppression
+from relay.store.workflows import hearing
 
 LEFT, BOUNCED = "unsubscribe", "hard_bounce"
 TAGS = 100  # of a contact
@@ -103,6 +104,8 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
         _tell(at, changed)
     if tracked:
         _follow(at)
+    if plan.update and there and not plan.tell:  # who waits for a date hears of changes that are told
+        hearing.look_again(conn, list(at.run(merging.KNOWN).scalars()), job.created_at)
     more = {"imported": imported, "updated": there if plan.update else 0, "suppressed": suppressed, "errors": len(at.faults),
             "skipped": part.count - imported - (there if plan.update else 0) - (len(at.faults) - len(part.faults))}
     figures = added(added(job.figures, part.figures), more)

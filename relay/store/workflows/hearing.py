@@ -12,15 +12,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
+from relay.store import bulk
 from relay.store.audience import activity
 from relay.store.audience.schema import contacts, followers
 from relay.store.events import START, latest
 from relay.store.schema import events, recipients
 from relay.store.upsert import insert
+from relay.store.workflows import workflows
 from relay.store.workflows.runs import RUNNING, small
 from relay.store.workflows.schema import runs
 
 NAME = "workflows"  # among the followers
+CHANGED = "contact.updated"  # what a run awaits that waits for a date
 
 _EVENT = (events.c.id, events.c.xid, events.c.project_id, events.c.type, events.c.at, events.c.data, contacts.c.id.label("contact"))
 
@@ -100,6 +103,18 @@ def move(conn: Connection, before: str | None, after: str) -> bool:
         row = insert(conn, followers).values(name=NAME, cursor=after).on_conflict_do_nothing(index_elements=["name"])
         return conn.execute(row).rowcount == 1
     return conn.execute(update(followers).where(followers.c.name == NAME, followers.c.cursor == before).values(cursor=after)).rowcount == 1
+
+
+def look_again(conn: Connection, contact_ids: Sequence[int], now: float) -> None:
+    """Runs of these contacts that wait for a date look at it again: it may have changed, and the log says nothing of it."""
+    if not workflows.anything(conn):
+        return
+    for start in range(0, len(contact_ids), bulk.KEYS):
+        waits = (runs.c.contact_id.in_(list(contact_ids[start:start + bulk.KEYS])), runs.c.awaits == CHANGED, runs.c.status == RUNNING)
+        some = select(runs.c.id).where(*waits).order_by(runs.c.id)  # in this order, as the engine takes them
+        here = list(conn.scalars(some.with_for_update() if conn.dialect.name == "postgresql" else some))
+        if here:
+            conn.execute(update(runs).where(runs.c.id.in_(here)).values(due=now))
 
 
 def take_on(conn: Connection, found: Sequence[Heard], now: float) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -29,7 +29,7 @@ from relay.store.workflows.workflows import AFTER_EXIT, ONCE, Workflow
 
 RUNNING, COMPLETED, FAILED, STOPPED = "running", "completed", "failed", "stopped"
 STATUSES = (RUNNING, COMPLETED, FAILED, STOPPED)
-OWN, ELSEWHERE = 0, 1  # lanes: steps of our own, requests to elsewhere
+OWN, ELSEWHERE, MAIL = 0, 1, 2  # lanes: steps of our own, requests to elsewhere, emails, which wait where no mail is taken
 OFTEN = 20  # runs of a contact that a workflow begins within HOUR: two workflows that set each other off come to rest
 HOUR = 3_600.0
 SLICE = 500  # rows of one write
@@ -89,6 +89,7 @@ class Entry:
 
 COLUMNS = tuple(table.c[name] for name in Run.__slots__)
 _STEP = tuple(steps.c[name] for name in Step.__slots__)
+_ALL = bulk.columns_of(table)
 _MOVED = ("node", "arrived_at", "status", "lane", "due", "awaits", "heard", "visited", "attempts", "reason", "ended_at")
 
 
@@ -112,7 +113,7 @@ def begin(conn: Connection, workflow: Workflow, given: Sequence[Entry], first: s
                         due=now))
     if made:
         workflows.use_graph(conn, workflow.id, workflow.version)
-        conn.execute(insert(table), [{name: getattr(run, name) for name in Run.__slots__} for run in made])
+        bulk.insert(conn, table, [_row(run, _ALL) for run in made])
         note(conn, [Step(run.id, 0, trigger, "trigger", "began", {"cause": run.cause.partition(":")[0], **_named(run.event)}, now) for run in made])
         counts.add(conn, {(workflow.id, "", RUNNING): len(made), (workflow.id, trigger, "began"): len(made)})
     return made, refused
@@ -166,8 +167,7 @@ def _known(conn: Connection, workflow: Workflow, people: Sequence[int], now: flo
 
 def note(conn: Connection, lines: Sequence[Step]) -> None:
     """Write these into histories."""
-    if lines:
-        conn.execute(insert(steps), [{**{name: getattr(line, name) for name in Step.__slots__}, "detail": bulk.plain(line.detail)} for line in lines])
+    bulk.insert(conn, steps, [(each.run_id, each.number, each.node, each.kind, each.outcome, bulk.json(each.detail), each.at) for each in lines])
 
 
 def load(conn: Connection, numbers: Sequence[int]) -> dict[int, Run]:
@@ -182,8 +182,12 @@ def load(conn: Connection, numbers: Sequence[int]) -> dict[int, Run]:
 
 def save(conn: Connection, changed: Sequence[Run]) -> None:
     """Write how far these runs are now."""
-    for run in changed:
-        conn.execute(update(table).where(table.c.id == run.id).values({name: getattr(run, name) for name in _MOVED}))
+    bulk.update(conn, table, "id", _MOVED, [_row(run, ("id", *_MOVED)) for run in changed])
+
+
+def _row(run: Run, names: Sequence[str]) -> tuple[Any, ...]:
+    """These columns of a run."""
+    return tuple(bulk.json(value) if type(value := getattr(run, name)) is dict else value for name in names)
 
 
 # Whose turn it is.
@@ -257,14 +261,18 @@ def get(conn: Connection, project: int, number: int) -> Run:
     return Run(*row)
 
 
-def paged(conn: Connection, workflow: int, which: Page, status: str | None = None, contact: int | None = None) -> Found:
-    """Runs of a workflow, newest first."""
+def paged(
+    conn: Connection, workflow: int, which: Page, status: str | None = None, contact: int | None = None, reason: bool | None = None,
+) -> Found:
+    """Runs of a workflow, newest first; `reason` only those that have one, or have none."""
     query = select(*COLUMNS).where(table.c.workflow_id == workflow)
     if status is not None:
         query = query.where(table.c.status == status)
     if contact is not None:
         query = query.where(table.c.contact_id == contact)
-    found = pages.take(conn, query, table.c.id, which, name=("runs", workflow, status, contact))
+    if reason is not None:
+        query = query.where(table.c.reason != "" if reason else table.c.reason == "")
+    found = pages.take(conn, query, table.c.id, which, name=("runs", workflow, status, contact, reason))
     return Found([Run(*row) for row in found.rows], found.total, found.last, found.exact)
 
 
@@ -314,7 +322,7 @@ def coming(conn: Connection, project: int, after: float, until: float, limit: in
     under_way = [number for number, figures in counts.of_many(conn, list(mine)).items() if figures[RUNNING] > 0]
     found: list[Run] = []
     for number in under_way:
-        for lane in (OWN, ELSEWHERE):  # as the index workflow_runs_turn has them, so that no more is read than is shown
+        for lane in (OWN, ELSEWHERE, MAIL):  # as the index workflow_runs_turn has them, so that no more is read than is shown
             query = select(*COLUMNS).where(table.c.workflow_id == number, table.c.lane == lane, table.c.due > after, table.c.due <= until)
             found += [Run(*row) for row in conn.execute(query.order_by(table.c.due).limit(limit))]
     return [(mine[run.workflow_id], run) for run in sorted(found, key=lambda run: run.due or 0.0)[:limit]]

@@ -55,7 +55,7 @@ runs = Table(
     Column("event", Json, nullable=False),  # type, at, data of what began it
     Column("status", String(12), nullable=False),  # running | completed | failed | stopped
     Column("node", String(64)),  # where it is, None once it has ended
-    Column("lane", SmallInteger, nullable=False),  # 0, or 1 where a request to elsewhere is next: a slow endpoint holds up nothing else
+    Column("lane", SmallInteger, nullable=False),  # 0; 1 where a request to elsewhere is next, 2 where an email is: what these wait for holds up nothing else
     Column("due", Float),  # when it goes on; None = only an event takes it on, or it has ended
     Column("awaits", String(64)),  # the event that takes it on
     Column("heard", Json),  # that event, once it came

@@ -35,7 +35,9 @@ router = APIRouter(tags=["Workflows"])
 TYPES = {"EVENT": CUSTOM, "MANUAL": MANUAL, "SCHEDULE": SCHEDULE}
 Kind = Literal["SEND_EMAIL", "DELAY", "WAIT_FOR_EVENT", "CONDITION", "WEBHOOK", "UPDATE_CONTACT", "EXIT"]
 Status = Literal["RUNNING", "WAITING", "COMPLETED", "EXITED", "FAILED", "CANCELLED"]
-NATIVE = {"RUNNING": RUNNING, "WAITING": RUNNING, "COMPLETED": COMPLETED, "EXITED": COMPLETED, "FAILED": FAILED, "CANCELLED": STOPPED}
+NATIVE: dict[str | None, tuple[str | None, bool | None]] = {  # the native status, and whether there is a reason: for waiting, or for the exit
+    None: (None, None), "RUNNING": (RUNNING, False), "WAITING": (RUNNING, True), "COMPLETED": (COMPLETED, False), "EXITED": (COMPLETED, True),
+    "FAILED": (FAILED, None), "CANCELLED": (STOPPED, None)}
 
 
 class FlowChange(Input):
@@ -199,10 +201,10 @@ async def start_execution(here: Core, who: Owner, workflow_id: str, given: Conta
 async def list_executions(here: Core, who: Owner, workflow_id: str, page: Paging, status: Status | None = None) -> Any:
     """A page of executions, newest first."""
     found = await _found(here, who, workflow_id)
-    rows = await here.store.read(runs.paged, found.id, page, NATIVE[status] if status else None)
+    native, reason = NATIVE[status]
+    rows = await here.store.read(runs.paged, found.id, page, native, None, reason)
     emails = await here.store.read(runs.emails, [each.contact_id for each in rows.rows])
-    kept = [each for each in rows.rows if status is None or _status(each) == status]
-    return paged(Found(kept, rows.total), page, lambda each: _execution(each, emails.get(each.contact_id)))
+    return paged(rows, page, lambda each: _execution(each, emails.get(each.contact_id)))
 
 
 @router.post("/workflows/{workflow_id}/executions/cancel-all")
