@@ -26,6 +26,7 @@ bench: $(VENV)/.test peers
 	@$(BIN)/python -m bench.imports
 	@$(BIN)/python -m bench.audience
 	@$(BIN)/python -m bench.broadcasts
+	@$(BIN)/python -m bench.workflows
 	@$(BIN)/python -m bench.pages
 
 # The real programs that tests talk to: installed on Debian as root, looked for elsewhere.
