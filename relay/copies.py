@@ -12,6 +12,7 @@ Marketing copies have one-click headers and a footer by the copy chain (policies
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ from msgspec import Struct
 from relay import templates
 from relay.errors import Refuse
 from relay.mail import mime
+from relay.mail.header import Header
 from relay.mail.message import MARKETING, TRANSACTIONAL, Envelope, Message, Origin, Principal, Recipient, Wishes
 from relay.mail.mime import Draft, Texts
 
@@ -65,35 +67,44 @@ def values(contact: Contact) -> dict[str, Any]:
 
 
 def build(letter: Letter, to: str, variables: Mapping[str, Any]) -> bytes:
-    """The octets of the copy to this address; raises Invalid naming the text at fault. A transactional letter has no way out, so no link to it either."""
+    """The octets of the copy to this address; raises Invalid naming the text at fault."""
+    fields, body = composed(letter, to, variables)
+    return b"".join((*fields.raws(), b"\r\n", body))
+
+
+def composed(letter: Letter, to: str, variables: Mapping[str, Any]) -> tuple[Header, bytes]:
+    """As `build`, header and body apart. A transactional letter has no way out, so no link to it either."""
     marketing = letter.stream == MARKETING
     texts = templates.render(letter.texts, variables, templates.LINKS if marketing else dict.fromkeys(templates.LINKS, ""))
     headers = BULK if marketing else None
     subject = " ".join(texts.subject.split())  # a property may have a line break, and a subject none
-    return mime.build(Draft(letter.sender, (to,), subject[:mime.LINE], texts.html, texts.text, (), letter.reply_to, headers))
+    return mime.composed(Draft(letter.sender, (to,), subject[:mime.LINE], texts.html, texts.text, (), letter.reply_to, headers))
 
 
 async def judge(
-    door: Door, who: Principal, letter: Letter, recipient: Recipient, octets: bytes, protocol: str, facts: dict[str, Any] | None = None,
+    door: Door, who: Principal, letter: Letter, recipient: Recipient, content: bytes | tuple[Header, bytes], protocol: str, facts: dict[str, Any] | None = None,
     asked: bool = False,
 ) -> Message:
     """The copy after the admit chain; who does not keep it calls `door.let_go`. Raises what the chain raises.
 
+    content   header and body, or the two apart
     protocol  "broadcast" | "workflow"
     facts     what is known of the letter already: with `spam_score` it is not scored again
     asked     the caller asks the suppression list in the transaction that keeps the copy
     """
     sender = letter.address
     utf8 = not (sender.isascii() and recipient.address.isascii())
-    admitted = await door.judge(who, Envelope(sender, (recipient,), smtputf8=utf8), octets, Origin(protocol), _wishes(letter), facts=facts, asked=asked)
+    admitted = await door.judge(who, Envelope(sender, (recipient,), smtputf8=utf8), content, Origin(protocol), _wishes(letter), facts=facts, asked=asked)
     return admitted[0]
 
 
-def _wishes(letter: Letter, key: str = "") -> Wishes:
+@lru_cache(maxsize=64)
+def _wishes(letter: Letter) -> Wishes:
+    """What is asked for all copies of a letter."""
     marketing = letter.stream != TRANSACTIONAL
     return Wishes(
         tags=letter.tags, topic=letter.topic if marketing else "", stream=letter.stream, unsubscribe=marketing and letter.everything,
-        opens=letter.opens, clicks=letter.clicks, idempotency_key=key, idempotency_hours=72, footer=letter.footer)
+        opens=letter.opens, clicks=letter.clicks, idempotency_hours=72, footer=letter.footer)
 
 
 async def send(door: Door, who: Principal, letter: Letter, recipient: Recipient, variables: Mapping[str, Any], protocol: str) -> Receipt:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from relay import log
@@ -168,8 +168,7 @@ class Feeder:
         """Whether anything moved."""
         if progress.rest > self._clock.elapsed():
             return False
-        gathered = not each.gathered and await self._gather(each)
-        fed = await self._slices.feed(each, progress)
+        gathered, fed = await _both(self._gather(each), self._slices.feed(each, progress))
         if gathered or fed:
             progress.moved = self._clock.elapsed()
         if gathered or fed or not each.gathered:
@@ -185,7 +184,9 @@ class Feeder:
         return False
 
     async def _gather(self, each: Broadcast) -> bool:
-        """The next contacts into the ledger."""
+        """The next contacts into the ledger; whether there were any."""
+        if each.gathered:
+            return False
         found = await self._store.read(ledger.audience, each, read)
         weights = [v.weight for v in await self._store.read(broadcasts.variants, each.id)]
         rows, position = [], each.seen
@@ -210,6 +211,15 @@ class Feeder:
         if now < each.test_ends_at:
             return False
         return await self._store.write(decide, each, lane=JOBS)
+
+
+async def _both(one: Awaitable[bool], other: Awaitable[bool]) -> tuple[bool, bool]:
+    """The answers of two that run side by side, once both have ended; raises what one of them raised."""
+    answers = await asyncio.gather(one, other, return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+    return bool(answers[0]), bool(answers[1])
 
 
 def placed(each: Broadcast, position: int, weights: Sequence[int]) -> tuple[int, int]:

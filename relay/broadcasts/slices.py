@@ -1,7 +1,8 @@
 """Slices of copies: whose turn it is, their letters rendered, through the door, into ledger and queue in one commit, and on to the runner.
 
-At most AHEAD copies of a site wait in memory: the rest of the audience is rows of the ledger, and memory and disk stay flat. While one slice is at the door the
-next one is rendered. A slice that was rendered in vain, because the broadcast was paused or another node was quicker, is dropped.
+At most AHEAD copies of a site wait in memory: the rest of the audience is rows of the ledger, and memory and disk stay flat. While one slice is written the
+next is at the door, and the one after it is rendered, each where it keeps nothing else from its work: the writer's thread, this one, another process. A slice
+that was rendered in vain, because the broadcast was paused or another node was quicker, is dropped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from relay import copies, log
 from relay.broadcasts import start
-from relay.broadcasts.render import Made, Renderer
+from relay.broadcasts.render import Made, Renderer, content
 from relay.clock import Clock
 from relay.copies import Letter
 from relay.errors import Defer, Invalid, Refuse
@@ -34,6 +35,7 @@ CROWD = 10_000  # recipients in memory beyond which nothing is added, whatever t
 PATIENT = 3_600.0  # seconds after which a domain that has no room gets its copies all the same: they must come to an end
 LANES = 20  # copies at the door at once; between two handfuls the loop serves others
 LONGEST = 60.0  # seconds that a broadcast rests when a limit says "not now"
+START = ("", 0)  # before the first row, in the order of domains and contacts
 STOPS = frozenset({"domain_not_verified"})  # refusals that are about the broadcast, not about this copy
 
 LOG = log.get("broadcasts")
@@ -55,16 +57,20 @@ class Room(Protocol):
 class Progress:
     """Where the feeder is with one broadcast, all of it forgotten by a restart without harm.
 
-    after     domain and contact of the last row that was taken
+    after     domain and contact of the last row that was taken, of those whose turn it is and of those that were reserved
+    lapped    there are no more rows after it: the next are looked for from the beginning
     ahead     the slice that is being rendered
+    writing   the slice that is being written
     rest      elapsed() until which it rests
     granted   copies that its speed limit allows, as of `since`
     moved     elapsed() when something of it last went on, or nobody waited for a turn
     """
 
     letters: dict[int, tuple[Letter, dict[str, Any]]] = field(default_factory=dict)
-    after: tuple[str, int] = ("", 0)
+    after: dict[int, tuple[str, int]] = field(default_factory=lambda: {TURN: START, RESERVED: START})
+    lapped: bool = False
     ahead: asyncio.Task[list[tuple[Turn, Made]]] | None = None
+    writing: asyncio.Task[None] | None = None
     rest: float = 0.0
     granted: float = 1.0
     since: float = 0.0
@@ -77,6 +83,7 @@ class Slices:
     def __init__(self, store: Store, door: Callable[[], Door], room: Room, clock: Clock):
         self._store, self._door, self._room, self._clock = store, door, room, clock
         self._renderer = Renderer()
+        self._writing: set[asyncio.Task[None]] = set()
         self._full_since: dict[str, float] = {}
 
     @property
@@ -86,6 +93,8 @@ class Slices:
 
     def close(self) -> None:
         self._renderer.close()
+        for task in self._writing:
+            task.cancel()
 
     async def feed(self, each: Broadcast, progress: Progress) -> bool:
         """Queue one slice; whether there was one."""
@@ -95,6 +104,10 @@ class Slices:
         progress.ahead = None
         try:
             made = await slice_
+            if not made:
+                await self._written(progress)
+            if not made and progress.lapped:  # rows that are being written wait no more now, so none is taken twice
+                progress.lapped, made = False, await self._slice(each, progress)
             if made:
                 progress.ahead = asyncio.create_task(self._slice(each, progress))
                 await self._queue(each, progress, made)
@@ -134,11 +147,11 @@ class Slices:
         return [(row, made[row.id]) for row in rows]
 
     async def _rows(self, each: Broadcast, progress: Progress, waiting: int, full: Sequence[str], limit: int) -> list[Turn]:
-        """The next rows by domain, from the beginning once the end is reached."""
-        rows = await self._store.read(ledger.turn, each, waiting, progress.after, full, limit)
-        if not rows and progress.after != ("", 0):
-            rows = await self._store.read(ledger.turn, each, waiting, ("", 0), full, limit)
-        progress.after = (rows[-1].domain, rows[-1].contact_id) if rows else ("", 0)
+        """The next rows by domain."""
+        after = progress.after[waiting]
+        rows = await self._store.read(ledger.turn, each, waiting, after, full, limit)
+        progress.lapped |= not rows and after != START
+        progress.after[waiting] = (rows[-1].domain, rows[-1].contact_id) if rows else START
         return rows
 
     def _granted(self, each: Broadcast, progress: Progress) -> int:
@@ -157,24 +170,52 @@ class Slices:
         return sorted(domain for domain, since in self._full_since.items() if now - since < PATIENT)
 
     async def _queue(self, each: Broadcast, progress: Progress, made: Sequence[tuple[Turn, Made]]) -> None:
-        """Through the door and into the queue; raises Defer, after as many as there was room for, and Refuse when it is not one copy's fault alone."""
+        """Through the door, and begin to write them; raises Defer, after as many as there was room for, and Refuse when it is not one copy's fault alone.
+
+        What is raised may be about the slice before, whose writing ends here at the latest.
+        """
         door, ready = self._door(), []
         later = await self._through(door, each, progress, made, ready)
+        try:
+            await self._written(progress)
+        except BaseException:
+            await self._let_go(door, ready, ())
+            raise
         if ready:
-            accepted = await self._committed(door, each, ready)
-            for message in accepted:
-                door.told(message)
-                self._room.accepted(message)
-            COPIES.labels("queued").inc(len(accepted))
-            COPIES.labels("left out").inc(len(ready) - len(accepted))
+            progress.writing = asyncio.create_task(self._keep(door, each, ready))
+            self._writing.add(progress.writing)
+            progress.writing.add_done_callback(self._forget)
         if later is not None:
+            await self._written(progress)
             raise later
+
+    async def _written(self, progress: Progress) -> None:
+        """Nothing of it is being written any more; raises what came of that."""
+        writing, progress.writing = progress.writing, None
+        if writing is not None:
+            await writing
+
+    def _forget(self, writing: asyncio.Task[None]) -> None:
+        """One whose broadcast was stopped meanwhile has nobody else who hears of its end."""
+        self._writing.discard(writing)
+        if not writing.cancelled() and isinstance(error := writing.exception(), Exception):
+            LOG.debug("slice not written", error=str(error))
+
+    async def _keep(self, door: Door, each: Broadcast, ready: Sequence[Copy]) -> None:
+        """Into ledger and queue, and on to the runner."""
+        accepted = await self._committed(door, each, ready)
+        for message in accepted:
+            door.told(message)
+            self._room.accepted(message)
+        COPIES.labels("queued").inc(len(accepted))
+        COPIES.labels("left out").inc(len(ready) - len(accepted))
 
     async def _through(self, door: Door, each: Broadcast, progress: Progress, made: Sequence[tuple[Turn, Made]], ready: list[Copy]) -> Defer | None:
         """Those that pass, in `ready`; a limit that is reached, or a store that takes nothing, leaves the others for later."""
         try:
+            who = each.principal
             for first in range(0, len(made), LANES):
-                await self._handful(door, each.principal, progress, made[first:first + LANES], ready)
+                await self._handful(door, who, progress, made[first:first + LANES], ready)
         except Defer as limit:
             return limit
         except Refuse:
@@ -198,11 +239,11 @@ class Slices:
     async def _handful(self, door: Door, who: Principal, progress: Progress, made: Sequence[tuple[Turn, Made]], ready: list[Copy]) -> None:
         """Bring these through the door, into `ready`; raises what stops them all."""
         if self._store.dialect == "sqlite":  # nothing waits on the way, so tasks would only cost
-            for turn, octets in made:
-                ready.append(await self._copy(door, who, progress, turn, octets))
+            for turn, each in made:
+                ready.append(await self._copy(door, who, progress, turn, each))
             await asyncio.sleep(0)
             return
-        answers = await asyncio.gather(*(self._copy(door, who, progress, turn, octets) for turn, octets in made), return_exceptions=True)
+        answers = await asyncio.gather(*(self._copy(door, who, progress, turn, each) for turn, each in made), return_exceptions=True)
         ready += [answer for answer in answers if isinstance(answer, Copy)]
         for answer in answers:
             if isinstance(answer, BaseException):
@@ -213,16 +254,16 @@ class Slices:
         kept = {message.id for message in accepted}
         await door.let_go([copy.message for copy in ready if copy.message is not None and copy.message.id not in kept])
 
-    async def _copy(self, door: Door, who: Principal, progress: Progress, turn: Turn, octets: Made) -> Copy:
+    async def _copy(self, door: Door, who: Principal, progress: Progress, turn: Turn, made: Made) -> Copy:
         """What becomes of one row."""
         if turn.contact is None:
             return Copy(turn.id, turn.contact_id, turn.variant, None, ledger.SKIPPED, "deleted")
-        if isinstance(octets, str):
-            return Copy(turn.id, turn.contact_id, turn.variant, None, FAILED, octets)
+        if isinstance(made, str):
+            return Copy(turn.id, turn.contact_id, turn.variant, None, FAILED, made)
         letter, facts = progress.letters[turn.variant]
         try:
             recipient = copies.reader(turn.id, turn.contact)
-            message = await copies.judge(door, who, letter, recipient, octets, "broadcast", facts, asked=True)
+            message = await copies.judge(door, who, letter, recipient, content(made), "broadcast", facts, asked=True)
         except Invalid as error:
             return Copy(turn.id, turn.contact_id, turn.variant, None, FAILED, error.text)
         except Refuse as refusal:

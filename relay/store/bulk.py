@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Table, any_, cast, func, select
 
 CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite.STATEMENTS) holds the shapes of each table
 WIDE = 96  # rows of an INSERT where there are so many: a batch over the API is a hundred
@@ -119,6 +119,14 @@ def take(conn: Connection, table: Table, key: str, keys: Mapping[int, bool]) -> 
         rows = raw(conn).execute(f"DELETE FROM {table.name} WHERE {key} {_in(conn, part)} RETURNING {key}", _args(conn, part))  # noqa: S608
         found.update([number for number, in rows])
     return found
+
+
+def among(conn: Connection, column: ColumnElement[int], numbers: Iterable[int]) -> ColumnElement[bool]:
+    """Whether a column is one of these numbers, which are one parameter: a statement with hundreds costs more to write than to run."""
+    listed = list(map(int, numbers))
+    if conn.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(json(listed)).table_valued("value").c.value))
+    return column == any_(cast(listed, ARRAY(BigInteger)))
 
 
 def chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:

@@ -140,7 +140,7 @@ def by_keys(conn: Connection, project: int, keys: Iterable[str]) -> dict[str, Co
 
 def by_ids(conn: Connection, project: int, numbers: Iterable[int]) -> list[Contact]:
     """Those of up to KEYS ids that are the project's."""
-    return [made(row) for row in conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, contacts.c.id.in_(list(numbers))))]
+    return [made(row) for row in conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, bulk.among(conn, contacts.c.id, numbers)))]
 
 
 def among(conn: Connection, numbers: Sequence[int]) -> list[Any]:

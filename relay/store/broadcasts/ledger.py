@@ -271,14 +271,14 @@ def queue(conn: Connection, broadcast: Broadcast, copies: Sequence[Copy], now: f
 
 def _waiting(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
     """Which of these rows still wait, and their variants; locked on PostgreSQL."""
-    query = select(ledger.c.id, ledger.c.variant).where(ledger.c.id.in_(list(numbers)), ledger.c.waiting < LEFT).order_by(ledger.c.id)
+    query = select(ledger.c.id, ledger.c.variant).where(bulk.among(conn, ledger.c.id, numbers), ledger.c.waiting < LEFT).order_by(ledger.c.id)
     return {row.id: row.variant for row in conn.execute(query.with_for_update() if conn.dialect.name == "postgresql" else query)}
 
 
 def _refused(conn: Connection, broadcast: Broadcast, contact_ids: Sequence[int]) -> dict[int, str]:
     """Of those contacts that there still are: why not, or ""."""
     query = select(people.c.id, refusal(broadcast)).where(
-        people.c.project_id == broadcast.project_id, people.c.id.in_(list(contact_ids)))
+        people.c.project_id == broadcast.project_id, bulk.among(conn, people.c.id, contact_ids))
     return {row[0]: row[1] for row in conn.execute(query)}
 
 
