@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+STEP = 60.0  # seconds by which the wall clock must have moved against the other one to be told of; NTP slews what is less
+
 
 @dataclass(frozen=True, slots=True)
 class Clock:
@@ -24,3 +26,17 @@ def iso(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{int(seconds * 1000) % 1000:03d}Z"
+
+
+class Steps:
+    """Finds out when somebody sets the machine's clock. Each look begins anew, so that slewing adds up to nothing."""
+
+    def __init__(self, clock: Clock):
+        self._clock = clock
+        self._apart = clock.now() - clock.elapsed()
+
+    def look(self) -> float:
+        """Seconds that the wall clock was set forward (back, if negative) since the last look; 0.0 for less than STEP."""
+        before, self._apart = self._apart, self._clock.now() - self._clock.elapsed()
+        step = self._apart - before
+        return step if abs(step) >= STEP else 0.0

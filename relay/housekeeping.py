@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from relay import census, consent, control, log
 from relay.audience import sizes
-from relay.clock import Clock
+from relay.clock import Clock, Steps
 from relay.consent import Act
 from relay.control import domains as acts
 from relay.delivery.connect import Connector
@@ -21,13 +21,15 @@ from relay.metrics import counter
 from relay.services import Doorkeeper
 from relay.settings import Settings
 from relay.smtp.tls import Certificate
-from relay.store import counters, domains, keys, retention, sites
+from relay.store import counters, domains, keys, retention, sites, steps
 from relay.store.engine import JOBS, Store
 from relay.store.retention import Keep
 from relay.store.workflows import runs
 
 LOG = log.get("housekeeping")
 CHANGED = counter("domain_status_changes_total", "Domains whose status a look at DNS changed, by the new status", "status")
+STEPS = counter("clock_steps_total", "Times that the machine's clock was found set by a minute or more", "direction")
+_FORWARD, _BACK = (STEPS.labels(direction).inc for direction in ("forward", "back"))
 STALE = 3_600.0  # seconds after which a domain's DNS is looked at again
 LAPSED = 500  # suppressions ended in one transaction
 DOMAINS = 50  # domains looked at in one turn
@@ -45,6 +47,10 @@ class House:
     connector: Connector
     certificate: Certificate | None = None
     broken: dict[str, float] = field(default_factory=dict)  # hosts whose STARTTLS failed since the last turn, and until when that counts
+    steps: Steps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = Steps(self.clock)
 
 
 async def prune(house: House) -> None:
@@ -140,6 +146,16 @@ async def count_backlog(house: House) -> None:
     await census.backlog(house.store)
 
 
+async def watch_clock(house: House) -> None:
+    """Tell of a clock that was set: mail is due by it, so what waits goes earlier or later. Nothing expires by it unless it was tried (B4, B23)."""
+    step = house.steps.look()
+    if not step:
+        return
+    (_FORWARD if step > 0 else _BACK)()
+    LOG.warning("clock stepped", seconds=round(step))
+    await house.store.write(steps.note, house.clock.now(), step, lane=JOBS)
+
+
 CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, prune),
     (60.0, renew_certificate),
@@ -154,6 +170,7 @@ CHORES: tuple[tuple[float, Callable[[House], Awaitable[None]]], ...] = (
     (300.0, count_people),
     (300.0, look_at_keys),
     (60.0, count_backlog),
+    (60.0, watch_clock),
 )
 
 

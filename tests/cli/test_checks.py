@@ -16,8 +16,10 @@ from cryptography.x509.oid import NameOID
 
 from relay.cli.checks import examine
 from relay.cli.checks.outside import PROBES
+from relay.clock import Clock
 from relay.control import alone
 from relay.settings import load
+from relay.store import steps
 from tests.support.dns import DnsServer, Fault
 from tests.support.ports import free_port
 
@@ -158,6 +160,21 @@ def test_a_domain_without_records_and_keys_that_do_not_open(good, tmp_path):
     assert ("error", "domains", "secret_key") in found({**good, "RELAY_SECRET_KEY": "x" * 32})
     (tmp_path / "data" / "secret_key").chmod(0o644)
     assert ("error", "disk", "secret_key") in found(good)
+
+
+def test_a_clock_that_was_set_is_told_of_for_a_day(good):
+    def told(at: float, seconds: float) -> list[str]:
+        async def note() -> None:
+            async with alone.control(load(None, good)) as control:
+                await control.store.write(steps.note, at, seconds)
+
+        asyncio.run(note())
+        return [f["text"].partition(",")[0] for f in examine(load(None, good)) if f["check"] == "clock" and "was set" in f["text"]]
+
+    now = Clock().now()
+    assert told(now - 60, 3_600.4) == ["the clock was set 3600 s forward"]
+    assert told(now - 60, -90.0) == ["the clock was set 90 s back"]
+    assert told(now - 90_000, 3_600.0) == []
 
 
 def test_a_store_that_is_no_database(good, tmp_path):

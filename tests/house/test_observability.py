@@ -103,7 +103,7 @@ PROMISED = """
     rspamd_requests_total rspamd_seconds rspamd_score dkim_sign_total dkim_sign_seconds suppressed_total policy_seconds_total config_epoch config_reload_total
     disk_free_bytes load_shed_active policy_decisions_total eventloop_lag_seconds eventloop_tasks executor_queue_depth build_info tls_cert_expiry_seconds
     http_inject_requests_total store_fsync_seconds dkim_key_age_seconds suppression_entries event_backlog event_delivery_lag_seconds memory_limit_ratio contacts
-    disk_free_ratio
+    disk_free_ratio clock_steps_total
 """
 
 

@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 
 from relay import entrance, policy
 from relay.cli.checks import ERROR, WARNING, Check, Context, Finding
+from relay.clock import iso
 from relay.errors import ConfigError
 from relay.kinds import is_loopback, split_address
+from relay.store import steps
 from relay.store.sqlite import SAFE, VERSION
 
 WAL = 512_000_000  # bytes of write-ahead log from which a reader must be pinning it (B5)
 EXPIRY = 14 * 86_400.0  # seconds before a certificate's end from which it is a warning; renewal is usual at 30 days
 FILES = 4_096  # file descriptors that 1,000 clients, 500 deliveries and the store need with room to spare
 GATEWAYS = tuple(map(ip_address, ("172.17.0.1", "10.88.0.1")))  # of Docker's and Podman's default networks: all containers seem to come from there
+STEPPED = 86_400.0  # seconds for which a clock that was set is told of
 UNSYNCHRONIZED = 5  # TIME_ERROR of adjtimex(2)
 
 
@@ -190,10 +193,18 @@ async def limits(_: Context) -> Sequence[Finding]:
 
 
 async def clock(context: Context) -> Sequence[Finding]:
-    """Due times are wall clock: a clock that nobody sets makes mail late or early."""
-    if not context.laptop and _adjtimex() == UNSYNCHRONIZED:
-        return [Finding(WARNING, "", "the clock is not synchronized", "run chrony, ntpd or systemd-timesyncd")]
-    return []
+    """Due times are wall clock: a clock that nobody sets makes mail late or early, and so does one that is set by leaps."""
+    found = []
+    if context.laptop:  # it sleeps, and is set when it wakes
+        return found
+    if _adjtimex() == UNSYNCHRONIZED:
+        found.append(Finding(WARNING, "", "the clock is not synchronized", "run chrony, ntpd or systemd-timesyncd"))
+    step = await context.store.read(steps.last) if context.store is not None else None
+    if step is not None and context.clock.now() - step[0] < STEPPED:
+        way = f"{abs(step[1]):.0f} s {'forward' if step[1] > 0 else 'back'}"
+        found.append(Finding(WARNING, "", f"the clock was set {way}, found at {iso(step[0])}: mail that waits goes by it",
+                             "let one program alone set the clock, and slew it: chrony, ntpd or systemd-timesyncd"))
+    return found
 
 
 def _adjtimex() -> int:
