@@ -67,6 +67,8 @@ class Fleet:
         died = 0
         while not self._stopping:
             child = await self._spawn(number, place)
+            if child is None:
+                return
             started = asyncio.get_running_loop().time()
             code = await child.ended
             if code == LOST:
@@ -80,15 +82,18 @@ class Fleet:
             LOG.error("worker ended", number=number, pid=child.pid, code=code, died=died)
             await asyncio.sleep(PAUSES[min(died, len(PAUSES)) - 1])
 
-    async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> Child:
+    async def _spawn(self, number: int, place: Mapping[str, socket.socket]) -> Child | None:
+        """The worker of this number, None when it is not wanted any more."""
         words = {"config": self._config, "number": self._base + number + 1, "processes": len(self._places), "listeners": list(place)}
-        while True:
+        while not self._stopping:
             if self._nursery is None or not self._nursery.alive:
                 self._nursery = Nursery.anew()
             try:
-                self._children[number] = await self._nursery.start(words, [sock.fileno() for sock in place.values()])
+                self._children[number] = await self._nursery.start(words, list(place.values()))
             except OSError as error:
-                LOG.error("no worker started", number=number, error=str(error))
-                await asyncio.sleep(PAUSES[0])
+                if not self._stopping:
+                    LOG.error("no worker started", number=number, error=str(error))
+                    await asyncio.sleep(PAUSES[0])
             else:
                 return self._children[number]
+        return None

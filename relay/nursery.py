@@ -78,13 +78,13 @@ class Nursery:
             command = [sys.executable, "-m", "relay.worker", str(theirs.fileno())]
             return cls(ours, os.posix_spawn(sys.executable, command, os.environ))
 
-    async def start(self, words: Mapping[str, Any], files: Sequence[int]) -> Child:
-        """A worker with these words and file descriptors; raises OSError when the nursery is gone."""
+    async def start(self, words: Mapping[str, Any], sockets: Sequence[socket.socket]) -> Child:
+        """A worker with these words and sockets; raises OSError when the nursery is gone, or a socket was closed before its turn."""
         async with self._turn:
             if self._hears is None:
                 self._hears = asyncio.create_task(self._hear())
             self._next = asyncio.get_running_loop().create_future()
-            socket.send_fds(self._line, [orjson.dumps(words)], files)
+            socket.send_fds(self._line, [orjson.dumps(words)], [each.fileno() for each in sockets])
             return await self._next
 
     async def _hear(self) -> None:

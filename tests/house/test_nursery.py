@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import smtplib
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.running import OPEN, TRUSTING, Running, routed
+from relay.fleet import Fleet
+from tests.support.running import OPEN, ROOT, TRUSTING, Running, routed
 from tests.support.sink import Sink
 from tests.support.until import until
 
@@ -98,6 +101,18 @@ def test_one_that_is_killed_is_replaced_and_so_are_its_workers(relay: Running, s
     sink.wait(2)
     assert relay.ready()
     assert Counter(name for each in sink.messages for name in each.recipients) == {"open@example.net": 1, "after@example.net": 1}
+
+
+async def test_a_stop_before_the_workers_are_there_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sockets of a worker whose turn had not come are closed by then: it is not started any more."""
+    monkeypatch.setenv("RELAY_DATA_DIR", str(tmp_path))  # where no main process is: a worker that is started after all gives up
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    places = [{"submission": socket.create_server(("127.0.0.1", 0))} for _ in range(3)]
+    fleet = Fleet(None, places, 0, lambda pid: None, None)
+    fleet.start()
+    await asyncio.sleep(0)
+    await fleet.stop(0.1)
+    assert len(fleet.pids) <= 1
 
 
 def test_it_ends_with_the_main_process(relay: Running) -> None:
