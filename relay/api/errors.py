@@ -17,7 +17,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic.alias_generators import to_snake
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from relay import log
 from relay.api.core import Json
@@ -26,6 +28,7 @@ from relay.errors import Conflict, Defer, Expired, Forbidden, Invalid, Malformed
 RETRY_AFTER = 5  # seconds a client should leave us alone when we cannot say better
 LIMITED = "rate_limit_exceeded"
 
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 NAMES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 
 LOG = log.get("api")
@@ -68,11 +71,19 @@ def invalid(error: ValidationError | RequestValidationError, places: Sequence[st
     """The first thing wrong with some input, as the Invalid that names it: `attachments[0].content`, `per_page`."""
     first = error.errors()[0]
     path = [part for part in first["loc"] if part not in places] if len(first["loc"]) > 1 else list(first["loc"])
+    if first["type"] == "missing" and path and isinstance(path[-1], str):
+        path[-1] = to_snake(path[-1])  # nobody has spelled it yet, so it is named as the document names it
     field = ""
     for part in path:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
     text = first["msg"].removeprefix("Value error, ")
     return Invalid(field or "body", f"{field or 'body'}: {text[0].lower()}{text[1:]}")
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods that some route takes for this path (RFC 9110 §15.5.6); the framework names those of the first that knows the path."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [method for method, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)]
 
 
 def install(app: FastAPI) -> None:
@@ -89,9 +100,11 @@ def install(app: FastAPI) -> None:
         return answer(invalid(error))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_request: Request, error: HTTPException) -> Json:
-        code = NAMES.get(error.status_code, "error")
-        return Json({"error": str(error.detail), "code": code}, error.status_code, dict(error.headers or {}))
+    async def http_error(request: Request, error: HTTPException) -> Json:
+        code, headers = NAMES.get(error.status_code, "error"), dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = ", ".join(_allowed(app, request)) or headers.get("Allow", "")
+        return Json({"error": str(error.detail), "code": code}, error.status_code, headers)
 
     @app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Json:

@@ -64,10 +64,15 @@ def parsed(octets: bytes | Any) -> Any:
 
 
 def shaped(value: Any) -> SendInput:
-    """Raises Invalid naming the field at fault."""
+    """Raises Invalid naming the field at fault. A field that is null is one that was left out, as some clients write it."""
     try:
         return SendInput.model_validate(value)
     except ValidationError as error:
+        if not isinstance(value, dict):
+            raise Invalid("body", "an email is a JSON object") from None
+        said = {name: each for name, each in value.items() if each is not None}
+        if len(said) < len(value):
+            return shaped(said)
         raise errors.invalid(error) from None
 
 

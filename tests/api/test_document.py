@@ -52,3 +52,13 @@ def test_docs_are_served(tenant):
 def test_errors_outside_the_routes_have_the_same_shape(tenant, method, path, status):
     answer = tenant.http.request(method, path)
     assert (answer.status_code, set(answer.json())) == (status, {"error", "code"})
+
+
+@pytest.mark.parametrize(("method", "path", "allowed"), [
+    ("PUT", "/emails", "GET, POST"), ("OPTIONS", "/emails", "GET, POST"), ("POST", "/emails/em_0000000000000", "GET, PATCH"),
+    ("GET", "/emails/preview/x", None), ("PUT", "/suppressions/a@example.com", "DELETE, GET"),
+])
+def test_a_method_that_a_path_does_not_take_is_told_which_it_takes(tenant, method, path, allowed):
+    answer = tenant.http.request(method, path)
+    assert answer.status_code == (405 if allowed else 404)
+    assert answer.headers.get("allow") == allowed

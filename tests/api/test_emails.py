@@ -113,6 +113,11 @@ def test_it_fires_within_a_second_of_its_time(served, tenant):
     assert [each["type"] for each in found["events"]] == ["scheduled", "sent", "delivered"]
 
 
+def test_a_reschedule_without_a_time_names_the_field_as_the_document_does(tenant):
+    sent = tenant.send(scheduled_at=LATER)
+    assert tenant.patch(f"/emails/{sent['id']}", {}, 422)["field"] == "scheduled_at"
+
+
 def test_a_rescheduled_email_fires_at_its_new_time(served, tenant):
     sent = tenant.send(scheduled_at=LATER)
     tenant.patch(f"/emails/{sent['id']}", {"scheduledAt": iso(served.relay.clock.now() + 0.2)})

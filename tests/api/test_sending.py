@@ -40,6 +40,16 @@ def test_everything_that_a_send_can_say_arrives(served, tenant):
     assert found["tags"] == ["welcome", "onboarding"]
 
 
+def test_a_field_that_is_null_is_one_left_out(served, tenant):
+    null = dict.fromkeys(("cc", "bcc", "reply_to", "replyTo", "tags", "attachments", "headers", "tracking", "unsubscribe", "idempotency_window_hours", "retry"))
+    sent = tenant.send(**null, idempotency_key="null")
+    assert tenant.send(idempotency_key="null") == {**sent, "replayed": True}
+    batch = tenant.post("/emails/batch", {"emails": [email(**null), email(to=None), 7]}, 202)["data"]
+    assert batch[0]["id"]
+    assert [each.get("field") for each in batch[1:]] == ["to", "body"]
+    assert batch[2]["error"] == "an email is a JSON object"
+
+
 def test_camel_case_spellings_are_taken(served, tenant):
     sent = tenant.send(replyTo="support@yourdomain.com", idempotencyKey="k", idempotencyWindowHours=48)
     message, _ = arrived(served, tenant, sent)
