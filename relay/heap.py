@@ -39,9 +39,21 @@ def settle() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
-def watch() -> None:
-    """Expose what share of the memory that we may have this process has; main adds its workers' shares."""
-    USED.set_function(lambda: resident() / limit())
+def watch(forked: bool = False) -> None:
+    """Expose what share of the memory that we may have this process has; main adds its workers' shares.
+
+    forked  of a worker only what it does not share with the process that it was forked from, which main counts
+    """
+    USED.set_function(lambda: (private() if forked else resident()) / limit())
+
+
+def private(rollup: Path = Path("/proc/self/smaps_rollup")) -> int:
+    """Bytes in memory that no other process shares, 0 where the kernel does not say (proc(5))."""
+    try:
+        lines = rollup.read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
 
 
 def resident(statm: Path = Path("/proc/self/statm")) -> int:

@@ -60,7 +60,7 @@ async def work(config: Settings, number: int, processes: int, files: dict[str, i
     for name, listener in listeners.items():
         await listener.start(socket.socket(fileno=files[name]))
     heap.settle()
-    heap.watch()
+    heap.watch(forked=True)
     for signum in (signal.SIGTERM, signal.SIGINT):  # a terminal's ^C reaches us too; only the main process decides
         asyncio.get_running_loop().add_signal_handler(signum, lambda: None)
     reporter = asyncio.create_task(_report(link))

@@ -68,7 +68,7 @@ def test_the_figures_are_one_total_and_please_promtool(need, tmp_path, settings,
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
         fsyncs, memory = figure(text, "relay_store_fsync_seconds_count"), figure(text, "relay_memory_limit_ratio")
         assert 0 < fsyncs <= figure(text, "relay_store_commit_seconds_count")
-        assert memory * heap.limit() > (0.5 + 0.3 * workers) * figure(text, "process_resident_memory_bytes")  # which is main's alone
+        assert memory * heap.limit() > (0.5 + 0.26 * workers) * figure(text, "process_resident_memory_bytes")  # which is main's alone
 
 
 def test_term_ends_it_and_nothing_is_left_listening(tmp_path, settings):

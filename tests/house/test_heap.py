@@ -36,6 +36,21 @@ def test_the_limit_is_the_least_of_machine_and_groups(tmp_path, groups, files, l
 def test_where_the_kernel_says_nothing_the_machine_is_the_limit():
     assert heap.limit(Path("/nowhere"), Path("/nowhere/cgroup")) == MACHINE
     assert heap.resident(Path("/nowhere/statm")) == 0
+    assert heap.private(Path("/nowhere/smaps_rollup")) == 0
+
+
+def test_what_a_fork_shares_is_not_its_own():
+    held = os.urandom(64) * 1_000_000
+    kept = heap.private()
+    assert len(held) < kept <= heap.resident()
+    come, go = os.pipe()
+    if not (pid := os.fork()):
+        os.write(go, str(heap.private()).encode())
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert int(os.read(come, 100)) < kept - 0.9 * len(held)
+    os.close(come)
+    os.close(go)
 
 
 def test_the_share_grows_with_what_the_process_holds():
