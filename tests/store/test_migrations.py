@@ -15,14 +15,11 @@ from sqlalchemy import inspect
 
 from relay.errors import StoreError
 from relay.store import messages, migrations
-from relay.store.audience import schema as audience
-from relay.store.broadcasts import schema as broadcasts
 from relay.store.engine import Store
-from relay.store.inbound import schema as inbound
-from relay.store.schema import email_counts, email_tags, metadata, users
-from relay.store.workflows import schema as workflows
+from relay.store.schema import metadata
 from tests.store.conftest import PROJECT, made
 from tests.store.test_engine import keys, put
+from tests.support.ages import first_release
 
 HEAD, REVISIONS = migrations.HEAD, migrations.REVISIONS
 NEXT = """
@@ -141,24 +138,13 @@ async def test_a_store_of_the_first_release_comes_to_the_same_schema(store_url, 
     """The first release had no audience, and no suppression ended by itself: tables, columns and indexes are made by the migrations."""
     one = await Store.open(store_url, tmp_path / "data")
 
-    def back(conn):
-        for table in reversed((users, *audience.TABLES, *inbound.TABLES, *broadcasts.TABLES, *workflows.TABLES, email_tags, email_counts)):
-            table.drop(conn)
-        for index in ("events_by_contact", "suppressions_by_end", "recipients_by_bounce", "domains_by_name",
-                      "recipients_by_state", "messages_by_domain"):
-            conn.exec_driver_sql(f"DROP INDEX {index}")
-        conn.exec_driver_sql("ALTER TABLE suppressions DROP COLUMN expires_at")
-        for column in ("description", "sender", "reply_to", "stream"):
-            conn.exec_driver_sql(f"ALTER TABLE templates DROP COLUMN {column}")
-        stamp(conn, "0001")
-
     def shape(conn):
         found = inspect(conn)
         return {name: ({column["name"] for column in found.get_columns(name)}, {index["name"] for index in found.get_indexes(name)})
                 for name in found.get_table_names()}
 
     wanted = await one.read(shape)
-    await one.write(back)
+    await one.write(first_release)
     assert await one.read(shape) != wanted
     await one.close()
     two = await Store.open(store_url, tmp_path / "data", migrate=True)
