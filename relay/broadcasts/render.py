@@ -67,15 +67,23 @@ class Renderer:
         """As `make`; raises Defer when the process cannot do it now."""
         if len(people) < FEW:
             return await asyncio.to_thread(make, letter, people)
+        child = None
         try:
             async with asyncio.timeout(PATIENCE):
                 child = await self._ready()
                 return await child.make(letter, people)
-        except OSError:  # TimeoutError is one, too
-            stuck = self._child is not None and self._child.alive
-            LOG.warning("the rendering process is stuck, another one takes over" if stuck else "the rendering process died, another one takes over")
+        except TimeoutError:
+            self._replace(child, "is stuck")
+            raise SLOW from None
+        except OSError:
+            self._replace(child, "died")
+            raise Defer(SLOW.reply, 1.0) from None
+
+    def _replace(self, child: Child | None, why: str) -> None:
+        """Give up a process, unless that was done already: the next slice starts another."""
+        if child is self._child:
+            LOG.warning(f"the rendering process {why}, another one takes over")
             self.close()
-            raise SLOW if stuck else Defer(SLOW.reply, 1.0) from None
 
     async def _ready(self) -> Child:
         """The process, started when there is none; several may wait for it."""
@@ -124,10 +132,6 @@ class Child:
         self._asked: deque[asyncio.Future[bytes]] = deque()
         self._reading = asyncio.create_task(self._read())
 
-    @property
-    def alive(self) -> bool:
-        return not self._reading.done()
-
     async def make(self, letter: Letter, people: Sequence[Person]) -> list[Made]:
         """Raises OSError when the process ends before it has answered."""
         if self._reading.done():
@@ -153,7 +157,7 @@ class Child:
             for answer in self._asked:
                 if not answer.done():
                     answer.set_exception(BrokenPipeError())
-            await self._process.wait()
+        await self._process.wait()
 
     def end(self) -> None:
         """At once."""
