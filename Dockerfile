@@ -35,6 +35,6 @@ EXPOSE 587 8025
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=4 \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:%s/healthz' % os.environ['RELAY_HTTP__LISTEN'].rpartition(':')[2], timeout=4)"]
-# One process, also as number 1: it waits for the workers that it starts, and starts nothing else.
+# One process, also as number 1: it waits for the one that it starts, which waits for the workers; nothing else is started.
 ENTRYPOINT ["relay"]
 CMD ["serve"]
