@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way out of a node: where on its lower edge it begins, and its answer in words while no line shows that."""
+    """A way out of a node: where on its lower edge it begins, and its answer in words."""
 
     x: float
     y: float
@@ -94,15 +94,14 @@ def drawn(graph: Mapping[str, Any], about: str = "", visited: Collection[str] = 
     boxes = [Box(name, nodes[name]["type"], *places[name], about if nodes[name]["type"] == "trigger" else does(nodes[name], names or {}),
                  came(nodes[name]), name in visited) for row in rows for name in row]
     lines = [_line(edge, places, visited) for edge in graph["edges"]]
-    return Drawing(width, len(rows) * (HIGH + DOWN), boxes, lines, [way for name in places for way in _ways(graph, nodes[name], places[name])])
+    return Drawing(width, len(rows) * (HIGH + DOWN), boxes, lines, [way for name in places for way in _ways(nodes[name], places[name])])
 
 
-def _ways(graph: Mapping[str, Any], node: Mapping[str, Any], place: tuple[float, float]) -> list[Way]:
+def _ways(node: Mapping[str, Any], place: tuple[float, float]) -> list[Way]:
     """The ways out of a node, side by side along its lower edge."""
     found = editing.branches(Node(node["public_id"], node["type"], node["config"]))
-    shown = {edge["branch"] for edge in graph["edges"] if edge["from_public_id"] == node["public_id"]}
     return [Way(place[0] + WIDE * (number + 1) / (len(found) + 1), place[1] + HIGH, node["public_id"], each or "",
-                "" if each is None or each in shown else BRANCHES.get(each, each)) for number, each in enumerate(found)]
+                BRANCHES.get(each, each) if each else "") for number, each in enumerate(found)]
 
 
 def _line(edge: Mapping[str, Any], places: Mapping[str, tuple[float, float]], visited: Collection[str]) -> Line:
