@@ -8,6 +8,7 @@ leaves behind, which finish their transactions.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,6 +16,7 @@ from relay import log
 from relay.nursery import LOST, Child, Nursery
 
 PAUSES = (0.1, 0.5, 1.0, 5.0, 10.0)  # seconds before a dead worker is started again, by how many died in a row
+REAP = 1.0  # seconds between two looks at a worker without a nursery
 STEADY = 60.0  # seconds after which a worker counts as healthy again
 
 LOG = log.get("fleet")
@@ -33,6 +35,7 @@ class Fleet:
         self._config, self._places, self._base, self._stop, self._nursery = config, places, base, stop, nursery
         self._children: dict[int, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
+        self._orphans: list[asyncio.Task[None]] = []
         self._stopping = False
 
     @property
@@ -62,6 +65,8 @@ class Fleet:
             await asyncio.gather(*self._keepers)
         if self._nursery is not None:
             await self._nursery.close()
+        for orphan in self._orphans:
+            orphan.cancel()
 
     async def _keep(self, number: int, place: Mapping[str, socket.socket]) -> None:
         died = 0
@@ -74,6 +79,7 @@ class Fleet:
             if code == LOST:
                 LOG.error("workers' nursery ended, a worker is replaced", number=number, pid=child.pid)
                 self._stop(child.pid)
+                self._orphans.append(asyncio.create_task(_reaped(child.pid)))
             if self._stopping:
                 return
             if code in (0, LOST):  # it was told to go, or outlived a main process
@@ -97,3 +103,17 @@ class Fleet:
             else:
                 return self._children[number]
         return None
+
+
+async def _reaped(pid: int) -> None:
+    """Await a worker whose nursery is gone: where we are process 1, as in a container, it is our child now, and would stay in the table of processes."""
+    while not _ended(pid):
+        await asyncio.sleep(REAP)
+
+
+def _ended(pid: int) -> bool:
+    """Whether the process has ended, or is not ours to await."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

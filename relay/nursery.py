@@ -98,11 +98,11 @@ class Nursery:
                     self._heard(*TOLD.unpack_from(told))
                     told = told[TOLD.size:]
         self.alive = False
+        await asyncio.to_thread(os.waitpid, self.pid, 0)  # first: only then have its workers another parent
         for pid in list(self._children):
             self._heard(pid, LOST)
         if self._next is not None and not self._next.done():
             self._next.set_exception(ConnectionResetError("the nursery of the workers is gone"))
-        await asyncio.to_thread(os.waitpid, self.pid, 0)
 
     def _heard(self, pid: int, code: int) -> None:
         if code == STARTED:

@@ -7,6 +7,8 @@ import os
 import signal
 import smtplib
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +115,25 @@ async def test_a_stop_before_the_workers_are_there_ends_at_once(tmp_path: Path, 
     await asyncio.sleep(0)
     await fleet.stop(0.1)
     assert len(fleet.pids) <= 1
+
+
+class FirstProcess(Running):
+    """A relay that orphans below it come to, as they do to process 1 of a container (PR_SET_CHILD_SUBREAPER of prctl(2))."""
+
+    COMMAND = "import ctypes, runpy; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); runpy.run_module('relay', run_name='__main__')"
+
+    def _launch(self, command, environ, log):
+        return subprocess.Popen([sys.executable, "-c", self.COMMAND, *command], env=environ, stdout=log, stderr=log, cwd=self.directory)
+
+
+def test_process_1_of_a_container_keeps_no_dead_workers(tmp_path: Path, sink: Sink) -> None:
+    """Workers of a nursery that was killed are ours to await: whoever does not keeps a line of each in the table of processes for ever."""
+    with FirstProcess(tmp_path, {**OPEN, **TRUSTING, **routed(sink.address)}, workers=2) as relay:
+        (nursery,), workers = relay.nurseries_now(), relay.workers_now()
+        os.kill(nursery, signal.SIGKILL)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (nursery, *workers)), 40)
+        until(lambda: len(relay.workers_now()) == 2, 40)
+        assert relay.process.poll() is None
 
 
 def test_it_ends_with_the_main_process(relay: Running) -> None:
