@@ -10,8 +10,8 @@ Each node also takes one of SLOTS numbers, so that the ids made by its processes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
 
 from relay import log
 from relay.delivery.route import Router
@@ -80,7 +80,7 @@ class Leader:
         for start in range(0, len(named), NAMES):
             self._store.notify("forget", ",".join(map(str, named[start:start + NAMES])))
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def withheld(self, waiting: Sequence[Waiting]) -> AsyncIterator[bool]:
         """Whether the node that delivers has not begun with any of these; within the block it does not. Raises Defer when it does not answer."""
         if self.leading:
@@ -185,12 +185,16 @@ class Leader:
             return False
 
     async def _renew(self) -> None:
+        """Renew the lease for ever; raises StoreError once that has not worked for DOUBT seconds, whether the database refuses or keeps silent."""
         loop = asyncio.get_running_loop()
-        renewed = loop.time()
-        while loop.time() - renewed < DOUBT:
-            await asyncio.sleep(RENEW)
-            if await self._take():
-                renewed = loop.time()
+        renewed, pause = loop.time(), RENEW
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout_at(renewed + DOUBT):
+                    await asyncio.sleep(pause)
+                    asked = loop.time()  # the term begins when the database hears of it, not when its answer comes
+                    taken = await self._take()
+                renewed, pause = (asked, RENEW) if taken else (renewed, RENEW / 4)
         self._runner.stopping = True
         raise StoreError("the lease to deliver could not be renewed; another relay delivers now")
 

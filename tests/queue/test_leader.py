@@ -1,0 +1,81 @@
+"""Who delivers where several relays share a PostgreSQL: one at a time, and nobody who is not sure of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from sqlalchemy import update
+
+from relay import leader
+from relay.errors import StoreError
+from relay.leader import Leader
+from relay.store import leases
+from relay.store.schema import leases as table
+from tests.queue.conftest import Bench, running, settings, until
+
+OTHER = "the other node"
+
+
+@pytest.fixture
+async def bench(postgres_url, tmp_path, monkeypatch) -> AsyncIterator[Bench]:
+    """A node on whose clock seconds are tenths."""
+    monkeypatch.setattr(leader, "RENEW", 0.2)
+    monkeypatch.setattr(leader, "DOUBT", 0.4)
+    async with running(postgres_url, tmp_path, settings(), held=True) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def leading(bench: Bench) -> AsyncIterator[tuple[Leader, asyncio.Task[None]]]:
+    """A node that has joined, and its wish to deliver."""
+    node, begun = Leader(bench.store, bench.runner), asyncio.Event()
+    await node.join()
+    task = asyncio.create_task(node.run(begun.wait))
+    try:
+        yield node, task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        bench.runner.stopping = False
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """It gave up by itself, long before a statement of a silent database does (30 s)."""
+    done, _ = await asyncio.wait([task], timeout=20.0)
+    assert done
+    assert task.exception().subgroup(StoreError), "the lease to deliver"
+
+
+async def test_one_waits_until_the_other_is_gone(bench):
+    assert await bench.store.write(leases.take, "delivery", OTHER)
+    async with leading(bench) as (node, _):
+        refused = [await node._take() for _ in range(3)]
+        assert (refused, node.leading) == ([False] * 3, False)
+        await bench.store.write(leases.release, "delivery", OTHER)
+        await until(lambda: node.leading)
+        assert await bench.store.read(leases.holder, "delivery") != OTHER
+
+
+async def test_one_that_another_has_replaced_stops(bench):
+    async with leading(bench) as (node, task):
+        await until(lambda: node.leading)
+        await bench.store.write(lambda conn: conn.execute(update(table).where(table.c.name == "delivery").values(node=OTHER)))
+        await ended(task)
+        assert bench.runner.stopping
+
+
+async def test_one_whose_database_keeps_silent_stops_before_its_lease_ends(bench, postgres_url):
+    async with leading(bench) as (node, task):
+        await until(lambda: node.leading)
+        line = await asyncpg.connect(postgres_url)
+        try:
+            async with line.transaction():
+                await line.execute("LOCK TABLE leases IN ACCESS EXCLUSIVE MODE")
+                await ended(task)
+                assert bench.runner.stopping
+        finally:
+            await line.close()
