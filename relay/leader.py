@@ -155,10 +155,13 @@ class Leader:
         return self._runner.limit(recipient_id, domain, due) if self.leading else ("another node delivers", None)
 
     async def _told_of(self, name: str) -> None:
-        site, now = await self._store.read(sites.get, name), self._store.clock.now()
-        if site is not None and site.suspended(now):
-            self._runner.suspend(name, site.suspended_until, site.reason)
-        else:
+        """This site was suspended or resumed elsewhere; "" stands for all, since notices are lost while the line to the database is."""
+        now = self._store.clock.now()
+        found = [await self._store.read(sites.get, name)] if name else await self._store.read(sites.remembered, now)
+        suspended = [site for site in found if site is not None and site.suspended(now)]
+        for site in suspended:
+            self._runner.suspend(site.name, site.suspended_until, site.reason)
+        if name and not suspended:
             self._runner.resume(name)
 
     async def run(self, deliver: Callable[[], Awaitable[None]]) -> None:
@@ -174,7 +177,7 @@ class Leader:
             self._store.listen("queue", lambda what: self._runner.rescan() if what == "rescan" else self._runner.wake())
             self._store.listen("forget", lambda names: self._runner.forget(int(name) for name in names.split(",") if name))
             self._withholding.serve()
-            self._store.listen("site", lambda name: group.create_task(self._told_of(name)) and None)
+            self._store.listen("site", lambda name: self._runner.spawn(self._told_of(name)) and None)
             group.create_task(deliver())
             group.create_task(self._renew())
 
@@ -199,13 +202,16 @@ class Leader:
         raise StoreError("the lease to deliver could not be renewed; another relay delivers now")
 
     async def keep_slot(self) -> None:
-        """Renew this node's number, for ever."""
+        """Renew this node's number, for ever; raises StoreError when another node has it, since both would make the same ids."""
         while self._store.dialect != "sqlite":
             await asyncio.sleep(RENEW)
             try:
-                await self._store.write(leases.take, f"node:{self.slot}", self._node)
+                kept = await self._store.write(leases.take, f"node:{self.slot}", self._node)
             except StoreError as error:
                 LOG.warning("node number not renewed", error=error.text)
+                continue
+            if not kept:
+                raise StoreError(f"this relay was away for so long that another has its number {self.slot}; started again it takes one that is free")
 
     async def leave(self) -> None:
         """Give the leases back, so that another node takes over at once."""

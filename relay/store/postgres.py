@@ -259,7 +259,7 @@ class Postgres:
                 self._listening = conn = await asyncpg.connect(self._dsn, timeout=CONNECT)
                 self._listener_lost.clear()
                 conn.add_termination_listener(lambda _: self._listener_lost.set())
-                for channel in self._listeners:
+                for channel in list(self._listeners):  # one may be added meanwhile
                     await conn.add_listener(channel, self._heard)
                 failures = 0
                 for channel in self._listeners:

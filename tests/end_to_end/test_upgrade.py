@@ -37,14 +37,14 @@ def test_mail_that_an_older_release_accepted_is_delivered_by_this_one(empty_stor
             for to, body in BODIES.items():
                 with smtplib.SMTP("127.0.0.1", relay.smtp, timeout=30) as line:
                     line.sendmail("a@example.com", [to], HEAD + body, ["BODY=8BITMIME"])
-            until(lambda: sum(each["attempts"] > 0 for each in relay.command("queue", "list")) == len(BODIES))
+            until(lambda: sum(each["attempts"] > 0 for each in relay.command("queue", "list")) == len(BODIES), 60)
         asyncio.run(aged(url, tmp_path))
         sink.script.rcpt["*"] = "250 2.1.5 welcome"
         if database == "postgresql":  # an older relay may still use it, so an operator says when
             relay.command("migrate")
         with relay:
             relay.command("queue", "retry", "--all")
-            until(lambda: not relay.command("queue", "list"))
+            until(lambda: not relay.command("queue", "list"), 60)
             assert "delivered" in relay.text("explain", "small@example.net")
         assert Counter(name for each in sink.messages for name in each.recipients) == dict.fromkeys(BODIES, 1)
         assert {each.recipients[0]: each.content.partition(b"\r\n\r\n")[2] for each in sink.messages} == BODIES

@@ -13,7 +13,7 @@ from sqlalchemy import update
 from relay import leader
 from relay.errors import StoreError
 from relay.leader import Leader
-from relay.store import leases
+from relay.store import leases, sites
 from relay.store.schema import leases as table
 from tests.queue.conftest import Bench, running, settings, until
 
@@ -79,3 +79,26 @@ async def test_one_whose_database_keeps_silent_stops_before_its_lease_ends(bench
                 assert bench.runner.stopping
         finally:
             await line.close()
+
+
+async def test_one_whose_number_another_has_taken_makes_no_more_ids(bench):
+    node = Leader(bench.store, bench.runner)
+    await node.join()
+    keeping = asyncio.create_task(node.keep_slot())
+    await bench.store.write(lambda conn: conn.execute(update(table).where(table.c.name == f"node:{node.slot}").values(node=OTHER)))
+    done, _ = await asyncio.wait([keeping], timeout=20.0)
+    assert done
+    assert isinstance(keeping.exception(), StoreError)
+    again = Leader(bench.store, bench.runner)
+    await again.join()
+    assert again.slot != node.slot
+
+
+async def test_a_suspension_whose_notice_was_lost_is_found_with_the_line(bench):
+    """Another node suspended a site while this one was not listening: it learns so when it listens again."""
+    async with leading(bench) as (node, _):
+        await until(lambda: node.leading)
+        await bench.store.write(sites.suspend, "far.test", None, "by hand", True, bench.clock.now())
+        bench.store.listen("anything", lambda _: None)  # which opens the line anew
+        assert (await until(lambda: bench.runner.dispatch.suspended.get("far.test")))[1] == "by hand"
+        assert "near.test" not in bench.runner.dispatch.suspended
