@@ -54,18 +54,21 @@ class Addresses:
         self._confirmed: dict[str, tuple[float, bool]] = {}
         self._kernel: tuple[float, tuple[str, ...]] = (0.0, ())
 
-    async def of(self, route: Route, host: Host, exclude: Collection[str] = ()) -> list[Target]:
-        """The targets of a host, best first, from a source that is not among `exclude` if there is another.
+    async def of(self, route: Route, host: Host, exclude: Collection[str] = (), source: str = "") -> list[Target]:
+        """The targets of a host, best first, from a source that is not among `exclude` if there is another; with `source`, from that one where it can.
 
         Raises ConnectFailed in phase "dns", permanent if the host can never be reached.
         """
-        four, six = self._turn(route.site, self._v4, exclude), await self._six(route)
+        four = source if source in self._v4 else self._turn(route.site, self._v4, exclude)
+        six = source if source in self._v6 else await self._six(route)
         found = [host.address] if host.address else await self._look_up(host.name, six is not None)
         if not route.exempt:
             found = self._permitted(host.name, found)
         targets = [Target(address, four) for address in found if ":" not in address and (four or not self._configured)]
         if six is not None:
             targets += [Target(address, six) for address in found if ":" in address]
+        if source:
+            targets.sort(key=lambda target: target.source != source)
         if not targets:
             raise _failed(451, "4.4.1", f"the mail host {host.name} has no address that our sources can reach", host.name)
         return targets

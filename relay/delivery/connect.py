@@ -59,10 +59,11 @@ class Connector:
         self._providers: dict[str, _Provider] = {}
         self.watch: Watch | None = None
 
-    async def connect(self, route: Route, exclude: Collection[str] = ()) -> Connection:
+    async def connect(self, route: Route, exclude: Collection[str] = (), source: str = "") -> Connection:
         """A connection ready for MAIL.
 
         exclude  names or addresses of hosts to pass over, and sources where there are others
+        source   ours that it should come from
 
         Raises ConnectFailed with the temporary reply of the best host that had one, else a permanent one.
         """
@@ -75,7 +76,7 @@ class Connector:
                 continue
             asked = time.monotonic()
             try:
-                targets = await self.addresses.of(route, host, exclude)
+                targets = await self.addresses.of(route, host, exclude, source)
                 _took("dns", asked)
             except ConnectFailed as failure:
                 failures.append(failure)

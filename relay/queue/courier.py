@@ -25,6 +25,8 @@ from relay.mail.reply import Reply
 from relay.metrics import counter, histogram
 from relay.queue.site import Site
 from relay.queue.waiting import Turn, Waiting
+from relay.schedule import GREYLIST
+from relay.store import attempts
 
 if TYPE_CHECKING:
     from relay.queue.runner import Runner
@@ -136,7 +138,8 @@ class Courier:
 
     async def _connected(self, turn: Turn, message: Message, left: dict[int, Waiting]) -> bool:
         """A usable connection; or the failure is settled."""
-        if self.connection is not None and self.connection.usable and not self.stale:
+        source = await self._source(left)
+        if self.connection is not None and self.connection.usable and not self.stale and source in ("", self.connection.source):
             return True
         self._close()
         self.stale = False
@@ -148,13 +151,22 @@ class Courier:
         if self.site.limits.tls == "required" and route.tls.level == "opportunistic":
             route = replace(route, tls=TlsRule("required"))
         try:
-            self.connection = await self.runner.connector.connect(route)
+            self.connection = await self.runner.connector.connect(route, source=source)
         except ConnectFailed as failure:
             self.runner.outcomes.connect_failed(self, turn, message, left, failure)
             return False
         self.carried = 0
         self.runner.outcomes.connected(self)
         return True
+
+    async def _source(self, left: dict[int, Waiting]) -> str:
+        """The source that a greylisting server knows this mail from: from another one its wait would begin anew. "" where any will do."""
+        runner = self.runner
+        tried = next((each for each in left.values() if each.tried), None) if runner.connector.addresses.sources > 1 else None
+        last = None if tried is None else await runner.store.read(attempts.last, tried.message_id, tried.recipient_id)
+        if last is None or runner.outcomes.rules.classify(last.reply, last.mx, last.phase).retry != GREYLIST:
+            return ""
+        return last.source
 
     async def _granted(self, turn: Turn) -> bool:
         """Wait for the site's rate; too long a wait gives the turn back."""

@@ -48,11 +48,19 @@ def row(attempt: Attempt, number: int, recipient_id: int, message_id: int) -> tu
     )
 
 
+def last(conn: Connection, message_id: int, recipient_id: int) -> Attempt | None:
+    """The latest try for a recipient."""
+    made = select(attempts).where(attempts.c.message_id == message_id, attempts.c.recipient_id == recipient_id)
+    r = conn.execute(made.order_by(attempts.c.at.desc(), attempts.c.id.desc()).limit(1)).first()
+    return None if r is None else _attempt(r)
+
+
 def of_message(conn: Connection, message_id: int, limit: int = 1_000) -> list[tuple[int, Attempt]]:
     """Recipient id and attempt, oldest first."""
     found = conn.execute(select(attempts).where(attempts.c.message_id == message_id).order_by(attempts.c.at, attempts.c.id).limit(limit))
-    return [
-        (r.recipient_id, Attempt(r.at, r.seconds, r.site, r.mx, r.address, r.source, r.tls, r.phase, r.result, Reply(r.code, r.enhanced, r.text),
-                                 tuple(tuple(step) for step in r.steps), r.id))
-        for r in found
-    ]
+    return [(r.recipient_id, _attempt(r)) for r in found]
+
+
+def _attempt(r: Any) -> Attempt:
+    reply, steps = Reply(r.code, r.enhanced, r.text), tuple(tuple(step) for step in r.steps)
+    return Attempt(r.at, r.seconds, r.site, r.mx, r.address, r.source, r.tls, r.phase, r.result, reply, steps, r.id)
