@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import threading
 from hashlib import blake2s
 from pathlib import Path
 
@@ -30,11 +31,12 @@ SLICE = 5_000  # entries that one read marks at the start
 class Sieve:
     """Marks of (project, address) pairs; the address in its normal form."""
 
-    __slots__ = ("_mask", "_memory")
+    __slots__ = ("_lock", "_mask", "_memory")
 
     def __init__(self, memory: mmap.mmap):
         self._memory = memory
         self._mask = (len(memory) - HEAD) * 8 - 1
+        self._lock = threading.Lock()
 
     @classmethod
     def make(cls, database: Path, entries: int) -> Sieve | None:
@@ -62,11 +64,13 @@ class Sieve:
             return None
 
     def mark(self, project: int, key: str) -> None:
+        """From any thread: at the start one marks what was there while another writes, and a bit that is lost would be mail to somebody who wants none."""
         memory, mask, number = self._memory, self._mask, _number(project, key)
-        for _ in range(PROBES):
-            place = number & mask
-            memory[HEAD + (place >> 3)] |= 1 << (place & 7)
-            number >>= APART
+        with self._lock:
+            for _ in range(PROBES):
+                place = number & mask
+                memory[HEAD + (place >> 3)] |= 1 << (place & 7)
+                number >>= APART
 
     def complete(self) -> None:
         """Every entry that was there at the start is marked."""

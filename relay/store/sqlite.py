@@ -164,9 +164,13 @@ class Sqlite:
     async def _fill(self, empty: sieve.Sieve) -> None:
         """Mark the suppressions that were there before; a fault leaves the sieve incomplete, which only costs reads."""
         last: int | None = 0
-        while last is not None:
-            last = await self.read(sieve.fill, empty, last)
-        empty.complete()
+        try:
+            while last is not None:
+                last = await self.read(sieve.fill, empty, last)
+        except (StoreError, DBAPIError) as error:
+            LOG.warning("every suppression is looked up: the sieve could not be filled", error=str(error))
+        else:
+            empty.complete()
 
     async def point(self, fn: Callable[..., Any], *args: Any) -> Any:
         return self.peek(fn, *args)
@@ -198,7 +202,7 @@ class Sqlite:
         return self._room.withdraw(write)
 
     def _soon(self) -> None:
-        """Begin a batch in the next turn of the loop, when all that this one brings has gathered."""
+        """Begin a batch in the turn of the loop after the next, when all that both bring has gathered."""
         if not (self._lent or self._scheduled):
             self._scheduled = True
             self._loop.call_soon(self._loop.call_soon, self._begin)
