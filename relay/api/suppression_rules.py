@@ -59,12 +59,17 @@ async def create_rule(here: Core, who: Owner, given: RuleInput) -> Any:
 @router.post("/suppression-rules/preview")
 async def preview_rules(here: Core, who: Owner, given: AddressInput) -> Any:
     """Whether a rule stops mail to an address, and which."""
-    try:
-        key = address.key(given.email.strip())
-    except Invalid as error:
-        raise Invalid("email", error.text) from None
-    match = suppression_rules.first(await here.store.read(suppression_rules.of, who.project), key)
+    match = await matching(here, who.project, "email", given.email)
     return {"suppressed": match is not None, "match": shown(match) if match else None}
+
+
+async def matching(here: Relay, project: int, field: str, text: str) -> SuppressionRule | None:
+    """The rule that stops mail to the address in this text; raises Invalid naming the field for one that is none."""
+    try:
+        key = address.key(text.strip())
+    except Invalid as error:
+        raise Invalid(field, error.text) from None
+    return suppression_rules.first(await here.store.read(suppression_rules.of, project), key)
 
 
 @router.get("/suppression-rules/{rule_id}")

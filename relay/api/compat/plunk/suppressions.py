@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from relay.api.compat.plunk.errors import Bad
 from relay.api.core import Core, Input, Json, Owner, Relay, known
+from relay.api.suppression_rules import matching
 from relay.clock import iso
 from relay.errors import Conflict, Invalid
-from relay.mail import address, ids
+from relay.mail import ids
 from relay.mail.message import Principal
 from relay.store import emails, suppression_rules
 from relay.store.pages import Page
@@ -57,11 +58,7 @@ async def create_rule(here: Core, who: Owner, given: RuleInput) -> Any:
 @router.post("/suppressions/preview")
 async def preview(here: Core, who: Owner, given: AddressInput) -> Any:
     """Whether a rule stops mail to an address, and which."""
-    try:
-        key = address.key(given.address.strip())
-    except Invalid as error:
-        raise Invalid("address", error.text) from None
-    match = suppression_rules.first(await here.store.read(suppression_rules.of, who.project), key)
+    match = await matching(here, who.project, "address", given.address)
     return {"suppressed": match is not None, "match": shown(match) if match else None}
 
 
