@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from relay.api.broadcasts import number_of
 from relay.api.core import Core, Owner, Relay, whole
 from relay.api.draft import Moment
-from relay.broadcasts import contest, feeder, telling
+from relay.broadcasts import contest, telling
 from relay.broadcasts.telling import tallied, wording
 from relay.clock import iso
 from relay.errors import Conflict, Invalid
@@ -107,7 +107,7 @@ async def _without(here: Relay, who: Principal, broadcast_id: str, column: str, 
 
 async def _variants(here: Relay, found: Broadcast, figures: Mapping[int, Counter[str]]) -> dict[str, Any]:
     given = await here.store.read(broadcasts.variants, found.id)
-    leader = await here.store.read(feeder.standing, found)
+    leader = contest.standing(found.ab_test, [v.number for v in given], figures)
     return {"variants": [_variant(v, figures.get(v.number, Counter())) for v in given], "winner_variant_id": found.winner,
             "leader_variant_id": leader.winner if _any(figures) else None, "confidence": _rounded(leader)}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 GOLDEN = (math.sqrt(5) - 1) / 2  # steps that fill a circle most evenly, however many are taken
 METRICS = {"open_rate": "opened", "click_rate": "clicked"}
@@ -43,6 +44,12 @@ def variant(position: int, weights: Sequence[int]) -> int:
 def sampled(position: int, percent: float) -> int:
     """How many of the first `position` contacts are in the sample: the position in the sample of the next that is."""
     return math.ceil(position * percent / 100 - 1e-9)
+
+
+def standing(test: Mapping[str, Any] | None, numbers: Sequence[int], figures: Mapping[int, Mapping[str, int]]) -> Result:
+    """Who leads by these figures (relay.store.broadcasts.counts) of the variants with these numbers."""
+    name = METRICS[test["metric"] if test else "open_rate"]
+    return decided({n: figures.get(n, {}).get(name, 0) for n in numbers}, {n: figures.get(n, {}).get("delivered", 0) for n in numbers})
 
 
 def decided(done: Mapping[int, int], out_of: Mapping[int, int]) -> Result:

@@ -241,12 +241,5 @@ def finish(conn: Any, each: Broadcast, now: float) -> bool:
 
 def decide(conn: Any, each: Broadcast) -> bool:
     """Whether the test was decided by this: the rest of the audience gets the variant with the best rate."""
-    return broadcasts.set_winner(conn, each.id, standing(conn, each).winner)
-
-
-def standing(conn: Any, each: Broadcast) -> contest.Result:
-    """Who leads, by what is known now."""
-    figures = counts.of(conn, each.id)
     numbers = [v.number for v in broadcasts.variants(conn, each.id)]
-    name = contest.METRICS[each.ab_test["metric"] if each.ab_test else "open_rate"]
-    return contest.decided({n: figures.get(n, {}).get(name, 0) for n in numbers}, {n: figures.get(n, {}).get("delivered", 0) for n in numbers})
+    return broadcasts.set_winner(conn, each.id, contest.standing(each.ab_test, numbers, counts.of(conn, each.id)).winner)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from relay.broadcasts.contest import confidence, decided, in_sample, sampled, variant
+from relay.broadcasts.contest import confidence, decided, in_sample, sampled, standing, variant
 
 
 @given(some.integers(1, 3_000), some.floats(5, 50))
@@ -34,6 +34,18 @@ def test_variants_are_shared_by_weight(weights):
 ])
 def test_the_best_rate_wins(done, out_of, winner):
     assert decided(done, out_of).winner == winner
+
+
+@pytest.mark.parametrize(("test", "winner"), [
+    pytest.param(None, 2, id="opens unless said otherwise"),
+    pytest.param({"metric": "open_rate"}, 2, id="opens"),
+    pytest.param({"metric": "click_rate"}, 1, id="clicks"),
+])
+def test_who_leads_is_told_by_the_metric_of_the_test_from_figures_read_once(test, winner):
+    figures = {0: Counter(skipped=3), 1: Counter(delivered=4, opened=1, clicked=1), 2: Counter(delivered=4, opened=3)}
+    found = standing(test, [1, 2, 3], figures)
+    assert found.winner == winner
+    assert set(found.rates) == {1, 2, 3}
 
 
 @pytest.mark.parametrize(("numbers", "sure"), [
