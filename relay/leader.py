@@ -23,7 +23,7 @@ from relay.queue.runner import Runner
 from relay.queue.waiting import Place, Waiting
 from relay.queue.withholding import Withholding
 from relay.store import leases, lock, sites
-from relay.store.engine import Store
+from relay.store.engine import JOBS, Store
 from relay.store.leases import DOUBT, RENEW
 
 SLOTS = 64  # nodes that may share a database
@@ -156,13 +156,18 @@ class Leader:
 
     async def _told_of(self, name: str) -> None:
         """This site was suspended or resumed elsewhere; "" stands for all, since notices are lost while the line to the database is."""
-        now = self._store.clock.now()
-        found = [await self._store.read(sites.get, name)] if name else await self._store.read(sites.remembered, now)
-        suspended = [site for site in found if site is not None and site.suspended(now)]
-        for site in suspended:
+        now, asked = self._store.clock.now(), [name] if name else self._runner.suspended()
+        if name:
+            found = [await self._store.read(sites.get, name)]
+        else:
+            await asyncio.sleep(0)  # our own suspensions are on their way to the store by then, and this look comes after them
+            found = await self._store.write(sites.remembered, now, lane=JOBS)
+        suspended = {site.name: site for site in found if site is not None and site.suspended(now)}
+        for site in suspended.values():
             self._runner.suspend(site.name, site.suspended_until, site.reason)
-        if name and not suspended:
-            self._runner.resume(name)
+        for gone in asked:
+            if gone not in suspended:
+                self._runner.resume(gone)
 
     async def run(self, deliver: Callable[[], Awaitable[None]]) -> None:
         """Deliver for ever, as soon as it is this node's turn; raises StoreError when the lease is lost."""

@@ -121,10 +121,10 @@ def cancel(run: Run, **wanted: Any) -> None:
 @queue.command("sites")
 @click.pass_obj
 def list_sites(run: Run) -> None:
-    """Show suspended sites and those whose TLS is broken."""
+    """Show suspended sites, those whose TLS is broken, and those that asked for less at once."""
     run.show(run.act("site_list"), lambda found: table(
-        ("SITE", "SUSPENDED", "REASON", "BROKEN TLS"),
-        [(s["site"], _until(s), s["reason"], ago(s["broken_tls_until"])) for s in found], "no site is suspended"))
+        ("SITE", "SUSPENDED", "REASON", "BROKEN TLS", "SLOWED"),
+        [(s["site"], _until(s), s["reason"], ago(s["broken_tls_until"]), ago(s["slowed_until"])) for s in found], "no site is suspended or slowed"))
 
 
 def _until(site: dict[str, Any]) -> str:

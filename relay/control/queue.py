@@ -212,7 +212,7 @@ async def resume(control: Control, site: str) -> dict[str, Any]:
 
 
 async def every_site(control: Control) -> list[dict[str, Any]]:
-    """What is remembered of sites: suspensions and broken TLS."""
+    """What is remembered of sites: suspensions, broken TLS, and those served more slowly since their answers asked for it."""
     now = control.clock.now()
     return [{"site": site.name, "suspended": site.suspended(now), "suspended_until": iso(site.suspended_until), "reason": site.reason, "by_hand": site.by_hand,
-             "broken_tls_until": iso(site.broken_tls_until)} for site in await control.store.read(sites.remembered, now)]
+             "broken_tls_until": iso(site.broken_tls_until), "slowed_until": iso(site.pace_until)} for site in await control.store.read(sites.remembered, now)]

@@ -45,6 +45,7 @@ class Dispatch:
         site = self.sites[route.site] = Site(route.site, self.runner.shaping.limits(route.site), route.provider)
         until, reason = self.suspended.pop(route.site, (0.0, ""))
         site.suspend(until, reason)
+        self.runner.paces.begin(site)
         return site
 
     def offer(self, site: Site, key: str) -> None:

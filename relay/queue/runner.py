@@ -3,6 +3,7 @@
     accepted(message)     after its commit, the message still in memory: its delivery needs no read
     Memory                who is due and in memory; its Loader brings the rest from disk as it comes due and as there is room
     Routing               from a domain's Place to its Site, by the Router; a Site decides whose turn it is and how many connections it can take
+    Paces                 keeps over a restart how fast a site may be served
     Dispatch              starts a Courier, a connection and its life, when turns wait and the site and the total allow it
     Outcomes              what came of it; its Recorder commits, at most 200 outcomes are unwritten, and without a store nothing leaves
 
@@ -32,6 +33,7 @@ from relay.queue import figures
 from relay.queue.dispatch import FOREVER, Dispatch
 from relay.queue.memory import Memory
 from relay.queue.outcomes import Outcomes
+from relay.queue.pace import Paces
 from relay.queue.routing import Routing
 from relay.queue.site import Site
 from relay.queue.waiting import Waiting
@@ -58,6 +60,7 @@ class Runner:
         self.held = held
         self.stopping = False
         self.memory = Memory(self)
+        self.paces = Paces(self)
         self.dispatch = Dispatch(self, config.delivery.connections)
         self.outcomes = Outcomes(self, rules or bounces.read(config.suppress.rules), Terms.of(config.suppress), config.dsn.delay_after)
         self.routing = Routing(self)
@@ -149,10 +152,16 @@ class Runner:
     def resume(self, name: str) -> None:
         """Attempts go on at once, and what slowed the site is forgotten."""
         self.dispatch.suspended.pop(name, None)
+        self.paces.known.pop(name, None)
         site = self.sites.get(name)
         if site is not None:
             site.resume()
             self.dispatch.unpark(site)
+
+    def suspended(self) -> list[str]:
+        """The sites that get no mail just now because somebody, or their own answer, said so."""
+        now = self.clock.elapsed()
+        return [*self.dispatch.suspended, *(name for name, site in self.sites.items() if site.suspended > now)]
 
     def limit(self, recipient_id: int, domain: str, due: float = 0.0) -> tuple[str, float | None]:
         """What holds a recipient back just now, and until when (UTC seconds), for `relay explain`; "" when nothing does, or only that it is not due yet."""
@@ -179,13 +188,16 @@ class Runner:
     async def run(self) -> None:
         """Deliver, for ever."""
         now = self.clock.now()
-        for each in await self.store.read(stored.remembered, now):
+        found = await self.store.read(stored.remembered, now)
+        self.paces.remember(found, now)
+        for each in found:
             if each.suspended(now):
                 self.suspend(each.name, each.suspended_until, each.reason)
         self.routing.begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.outcomes.recorder.run())
             group.create_task(self.loader.run())
+            group.create_task(self.paces.run())
             group.create_task(figures.watch(self))
 
     async def drain(self, timeout: float) -> None:
@@ -201,6 +213,7 @@ class Runner:
                 courier.task.cancel()
         await self._ended(CUT)
         await self.outcomes.recorder.flushed(CUT)
+        await self.paces.keep()
 
     async def _ended(self, timeout: float) -> None:
         tasks = [courier.task for courier in self.couriers if courier.task is not None]

@@ -291,6 +291,8 @@ sites = Table(
     Column("reason", Text, nullable=False),
     Column("by_hand", Boolean, nullable=False),
     Column("broken_tls_until", Float),
+    Column("pace", Text),
+    Column("pace_until", Float),
     Column("updated_at", Float, nullable=False),
 )
 

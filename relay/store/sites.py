@@ -1,10 +1,11 @@
-"""What is remembered of destination sites: suspensions and broken TLS, with their end, so that a restart does not hammer who asked for rest.
+"""What is remembered of destination sites: suspensions, broken TLS and the pace they bear, with their end: a restart must not hammer who asked for rest.
 
 A suspension without an end is one made by hand; only `resume` lifts it. One by hand is never shortened by what a remote server says.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,22 @@ KEPT = 10_000  # sites; far more than a relay suspends at once
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`suspended_until` UTC seconds, None = not suspended unless `by_hand`; `broken_tls_until` while STARTTLS is not tried."""
+    """`suspended_until` UTC seconds, None = not suspended unless `by_hand`; `broken_tls_until` while STARTTLS is not tried; `pace` as relay.queue.pace
+    writes it, until `pace_until`."""
 
     name: str
     suspended_until: float | None = None
     reason: str = ""
     by_hand: bool = False
     broken_tls_until: float | None = None
+    pace: str | None = None
+    pace_until: float | None = None
 
     def suspended(self, now: float) -> bool:
         return (self.by_hand and self.suspended_until is None) or (self.suspended_until or 0.0) > now
 
 
-_COLUMNS = (sites.c.name, sites.c.suspended_until, sites.c.reason, sites.c.by_hand, sites.c.broken_tls_until)
+_COLUMNS = (sites.c.name, sites.c.suspended_until, sites.c.reason, sites.c.by_hand, sites.c.broken_tls_until, sites.c.pace, sites.c.pace_until)
 
 
 def suspend(conn: Connection, name: str, until: float | None, reason: str, by_hand: bool, now: float) -> None:
@@ -44,13 +48,19 @@ def suspend(conn: Connection, name: str, until: float | None, reason: str, by_ha
 def resume(conn: Connection, name: str, now: float) -> bool:
     """Attempts go on; whether it was suspended."""
     found = get(conn, name)
-    _put(conn, name, now, suspended_until=None, reason="", by_hand=False)
+    _put(conn, name, now, suspended_until=None, reason="", by_hand=False, pace=None, pace_until=None)
     return found is not None and found.suspended(now)
 
 
 def broken_tls(conn: Connection, name: str, until: float | None, now: float) -> None:
     """STARTTLS at this site fails after it was offered; it is not tried until then."""
     _put(conn, name, now, broken_tls_until=until)
+
+
+def learn(conn: Connection, paces: Mapping[str, str], until: float, now: float) -> None:
+    """The pace of these sites, which counts until then; "" for one that is as good as new."""
+    for name, pace in sorted(paces.items()):
+        _put(conn, name, now, pace=pace or None, pace_until=until if pace else None)
 
 
 def _put(conn: Connection, name: str, now: float, **values: Any) -> None:
@@ -76,5 +86,5 @@ def prune(conn: Connection, now: float) -> int:
 
 def _counts(now: float) -> Any:
     forever = and_(sites.c.by_hand, sites.c.suspended_until.is_(None))
-    running = [and_(until.is_not(None), until > now) for until in (sites.c.suspended_until, sites.c.broken_tls_until)]
+    running = [and_(until.is_not(None), until > now) for until in (sites.c.suspended_until, sites.c.broken_tls_until, sites.c.pace_until)]
     return or_(forever, *running)

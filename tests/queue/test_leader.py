@@ -14,6 +14,7 @@ from relay import leader
 from relay.errors import StoreError
 from relay.leader import Leader
 from relay.store import leases, sites
+from relay.store.engine import JOBS
 from relay.store.schema import leases as table
 from tests.queue.conftest import Bench, running, settings, until
 
@@ -102,3 +103,17 @@ async def test_a_suspension_whose_notice_was_lost_is_found_with_the_line(bench):
         bench.store.listen("anything", lambda _: None)  # which opens the line anew
         assert (await until(lambda: bench.runner.dispatch.suspended.get("far.test")))[1] == "by hand"
         assert "near.test" not in bench.runner.dispatch.suspended
+
+
+async def test_a_resumption_whose_notice_was_lost_is_found_with_the_line(bench):
+    """What another node resumed meanwhile gets mail again; what this one suspended a moment ago stays suspended, though its row may be on its way."""
+    async with leading(bench) as (node, _):
+        await until(lambda: node.leading)
+        now = bench.clock.now()
+        bench.runner.suspend("far.test")
+        own = asyncio.ensure_future(bench.store.write(sites.suspend, "near.test", now + 60.0, "busy", False, now, lane=JOBS))
+        bench.runner.suspend("near.test", now + 60.0, "busy")
+        bench.store.listen("anything", lambda _: None)  # which opens the line anew
+        await until(lambda: "far.test" not in bench.runner.dispatch.suspended)
+        assert list(bench.runner.suspended()) == ["near.test"]
+        await own

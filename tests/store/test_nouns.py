@@ -235,6 +235,16 @@ async def test_broken_tls_is_remembered_beside_a_suspension(run):
     assert await run(sites.prune, NOW + 101) == 1
 
 
+async def test_the_pace_of_a_site_counts_until_its_end(run):
+    await run(sites.learn, {"busy.example": "slow", "well.example": ""}, NOW + 60, NOW)
+    assert await run(sites.remembered, NOW + 59) == [sites.Site("busy.example", pace="slow", pace_until=NOW + 60)]
+    assert not (await run(sites.get, "busy.example")).suspended(NOW)
+    await run(sites.suspend, "busy.example", None, "moving house", True, NOW)
+    assert await run(sites.resume, "busy.example", NOW)
+    assert await run(sites.remembered, NOW) == []
+    assert await run(sites.prune, NOW) == 2
+
+
 async def test_a_lease_has_one_holder(run):
     assert await run(leases.take, "delivery", "a")
     assert await run(leases.take, "delivery", "a")

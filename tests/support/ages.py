@@ -21,6 +21,8 @@ def first_release(conn: Connection) -> None:
     for index in INDEXES:
         conn.exec_driver_sql(f"DROP INDEX {index}")
     conn.exec_driver_sql("ALTER TABLE suppressions DROP COLUMN expires_at")
+    for column in ("pace", "pace_until"):
+        conn.exec_driver_sql(f"ALTER TABLE sites DROP COLUMN {column}")
     for column in ("description", "sender", "reply_to", "stream"):
         conn.exec_driver_sql(f"ALTER TABLE templates DROP COLUMN {column}")
     conn.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")

@@ -22,7 +22,7 @@ from relay.store.schema import metadata
 from relay.store.workflows import schema as _workflows  # noqa: F401
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0016", "0012", "0013", "0014",
-             "0017", "0018")  # each that of the next
+             "0017", "0018", "0019")  # each that of the next
 HEAD = REVISIONS[-1]
 VERSIONS = Path(__file__).parent / "versions"
 
