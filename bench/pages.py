@@ -1,11 +1,11 @@
 """How long the dashboard's pages take on the server with a million contacts and a million emails: figures, and which are over the bar.
 
-    python -m bench.pages [--emails 1000000] [--contacts 1000000] [--databases sqlite,postgresql]
+    python -m bench.pages [--emails 1000000] [--contacts 1000000] [--databases sqlite,postgresql] [--keep DIR | --use DIR]
 
-The ledger and the audience are written straight into the store of a relay that then serves them; each page is asked for a few times, and what the server says
-it took (Server-Timing) is printed as median and worst, beside the CPU that was spent: on a machine that does other things the first waits for its turn, and the
-second does not (PostgreSQL's own is not in it). The bar is 100 ms for a page. Parts that a page fetches once it is there, because they count an audience, are
-marked: nobody waits for them to read the page.
+The ledger and the audience are written straight into a store that a relay then serves; each page is asked for a few times, and what the server says it took
+(Server-Timing) is printed as median and worst, beside the CPU that was spent: on a machine that does other things the first waits for its turn, and the second
+does not. Of PostgreSQL the CPU of its processes is printed too. The bar is 100 ms for a page. Parts that a page fetches once it is there, because they count
+an audience, are marked: nobody waits for them to read the page. `--keep` leaves the stores in DIR, and `--use` measures those that are there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ import re
 import statistics
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from bench.audience import THREE
-from bench.filled import CONTACT, EMAIL, STEP, fill
+from bench.filled import STEP, fill
 from relay.mail.ids import EPOCH, internal, public
 from relay.store.audience import bulk_acts, imports
 from relay.store.audience.bulk_acts import BulkAct
@@ -31,6 +35,7 @@ from relay.store.broadcasts.schema import broadcasts, counts
 from relay.store.engine import Store
 from relay.store.schema import email_counts
 from tests.support import postgres
+from tests.support.ports import free_port
 from tests.support.served import Served, Tenant
 from tests.support.visitor import visiting
 
@@ -64,37 +69,53 @@ PARTS = (
 GRAPH = [{"public_id": "trigger", "type": "trigger", "config": {}}, {"public_id": "end", "type": "exit", "config": {"reason": "done"}}]
 
 
-async def write(store: Store, tenant: Tenant, many: int, audience: int, made: dict[str, str]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A store that was filled: how many emails and contacts, its project and a key of it, and what the paths of PAGES stand for."""
+
+    emails: int
+    contacts: int
+    project: str
+    number: int
+    key: str
+    found: dict[str, str]
+
+    def tenant(self, served: Served) -> Tenant:
+        return Tenant(served, self.project, self.number, self.key)
+
+
+async def write(url: str, folder: Path, made: Filled) -> dict[str, str]:
     """Write emails, contacts with what they did and belong to, runs of the workflow and the ledger of the broadcast; ids of some of it."""
-    now, project = store.clock.now(), tenant.number
+    now, audience = time.time(), made.contacts
     last, imported, act = int(now * 1000), (int(now * 1000) - EPOCH << 21) + 6, (int(now * 1000) - EPOCH << 21) + 7
-    numbers = {name: internal(made[name]) for name in ("audience", "topic", "workflow", "sent")}
-    names = {**numbers, "project": project, "list_segment": internal(made["list"]), "imported": imported}
+    names = {name: internal(made.found[name]) for name in ("audience", "topic", "workflow", "sent")}
+    names |= {"project": made.number, "list_segment": internal(made.found["list"]), "imported": imported}
 
-    def begun(conn: Any) -> None:
+    def beside(conn: Any) -> None:
         figures = {"total": audience, "imported": audience, "updated": 0, "skipped": 0, "errors": audience // 100}
-        imports.add(conn, Import(imported, project, "completed", figures, now, now, {"name": "people.csv", "rows": audience}))
-        wanted = {"segment": internal(made["list"]), "name": "List", "tags": ["vip"]}
-        bulk_acts.add(conn, BulkAct(act, project, "tag", "completed", wanted, 0, audience, audience, now, now, now, audience))
-
-    def ended(conn: Any) -> None:
-        conn.execute(email_counts.insert().values(project_id=project, kind="all", name="", number=many))
+        imports.add(conn, Import(imported, made.number, "completed", figures, now, now, {"name": "people.csv", "rows": audience}))
+        wanted = {"segment": names["list_segment"], "name": "List", "tags": ["vip"]}
+        bulk_acts.add(conn, BulkAct(act, made.number, "tag", "completed", wanted, 0, audience, audience, now, now, now, audience))
+        conn.execute(email_counts.insert().values(project_id=made.number, kind="all", name="", number=made.emails))
         conn.execute(broadcasts.update().where(broadcasts.c.id == names["sent"]).values(status="sent", started_at=now, ended_at=now, gathered=True))
         told = {"delivered": audience - audience // 50, "bounced": audience // 50, "opened": audience // 4}
         conn.execute(counts.insert(), [{"broadcast_id": names["sent"], "variant": 1, "name": name, "count": count} for name, count in told.items()])
 
-    await store.write(begun)
-    await fill(store, many, EMAIL, last, names)
-    await fill(store, audience, CONTACT, last, names)
-    await store.write(ended)
-    await store.write(lambda conn: conn.exec_driver_sql("ANALYZE" if store.dialect == "postgresql" else "PRAGMA optimize") and None)
+    await fill(url, folder / "relay.db", {"emails": made.emails, "contacts": made.contacts}, last, names)
+    store = await Store.open(url, folder, accept_old_sqlite=True)
+    try:
+        await store.write(beside)
+        if store.dialect == "postgresql":
+            await store.write(lambda conn: conn.exec_driver_sql("ANALYZE") and None)
+    finally:
+        await store.close()
     first = (last - audience * STEP - EPOCH) << 21
     return {"email": public("em", ((last - STEP * 10 - EPOCH) << 21) + 1), "run": public("wfr", first + 5), "import": public("imp", imported),
-            "act": public("job", act)}
+            "act": public("job", act), "day": time.strftime("%Y-%m-%d", time.gmtime(now))}
 
 
-def furnish(served: Served, tenant: Tenant, many: int, audience: int) -> dict[str, str]:
-    """What the paths of PAGES stand for."""
+def furnish(tenant: Tenant) -> dict[str, str]:
+    """What the paths of PAGES stand for, as far as it is made by hand."""
     letter = {"from": "a@shop.example", "subject": "Hello {{ first_name }}", "text": "Hi"}
     edges = [{"from_public_id": "trigger", "to_public_id": "end", "branch": None}]
     made = {
@@ -109,26 +130,87 @@ def furnish(served: Served, tenant: Tenant, many: int, audience: int) -> dict[st
     tenant.post(f"/templates/{found['template']}/publish")
     for name, whom in (("draft", {"segment_id": found["segment"]}), ("sent", {"all_contacts": True})):
         found[name] = tenant.post("/broadcasts", {**letter, **whom}, 201)["id"]
-    found |= served.call(write(served.relay.store, tenant, many, audience, found), 3_600)
-    found["contact"] = tenant.get("/contacts")["contacts"][0]["id"]
-    return {**found, "message_id": f"<{internal(found['email'], 'em')}@relay.test>", "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    return found
 
 
-def measure(tenant: Tenant, found: dict[str, str]) -> list[str]:
+def make(folder: Path, url: str, emails: int, contacts: int) -> Filled:
+    """Fill the store of this folder and URL."""
+    with Served(folder, url) as served:
+        tenant = served.tenant()
+        made = Filled(emails, contacts, tenant.project, tenant.number, tenant.key, furnish(tenant))
+    made.found.update(asyncio.run(write(url, folder, made)))
+    with Served(folder, url) as served:
+        made.found["contact"] = made.tenant(served).get("/contacts")["contacts"][0]["id"]
+    made.found["message_id"] = f"<{internal(made.found['email'], 'em')}@relay.test>"
+    return made
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """The URL of the database in this folder, made where there is none, and the process id of its server, 0 for none."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/relay.db", 0
+        return
+    cluster = folder / "cluster"
+    if not cluster.exists():
+        cluster.mkdir()
+        postgres.make(cluster)
+    with postgres.serving(cluster, free_port(), fsync="off", max_wal_size="8GB", shared_buffers="256MB") as server:
+        yield f"{server.url}/postgres", int((cluster / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def run(kind: str, folder: Path, asked: argparse.Namespace) -> None:
+    """Fill the store of this folder, unless it is to be used as it is, and measure it."""
+    memory = folder / "filled.json"
+    if not asked.use:
+        folder.mkdir(parents=True)
+    with database(kind, folder) as (url, server):
+        if not asked.use:
+            print(f"{kind}: writing {asked.emails:,} emails and {asked.contacts:,} contacts", flush=True)
+            began, spent = time.monotonic(), cpu(server)
+            memory.write_bytes(orjson.dumps(asdict(make(folder, url, asked.emails, asked.contacts))))
+            print(f"  written in {time.monotonic() - began:.0f} s, {cpu(server) - spent:.0f} s of CPU", flush=True)
+        filled = Filled(**orjson.loads(memory.read_bytes()))
+        print(f"{kind}: {filled.emails:,} emails and {filled.contacts:,} contacts", flush=True)
+        with Served(folder, url) as served:
+            slow = measure(filled.tenant(served), filled.found, server)
+        print(f"  {len(slow)} of {len(PAGES)} pages over {BAR:.0f} ms; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n", flush=True)
+
+
+def cpu(server: int) -> float:
+    """Seconds of CPU of this process and, where there is one, of the database server and those it has started."""
+    return time.process_time() + (_ticks(server) / os.sysconf("SC_CLK_TCK") if server else 0.0)
+
+
+def _ticks(pid: int) -> int:
+    """Of a process and its children, those that ended too (proc(5): utime, stime, cutime, cstime)."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = sum(int(each) for each in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
+    return own + sum(map(_running, children))
+
+
+def _running(pid: str) -> int:
+    try:
+        return sum(int(each) for each in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])
+    except FileNotFoundError:
+        return 0
+
+
+def measure(tenant: Tenant, found: dict[str, str], server: int) -> list[str]:
     """Print what each page takes; those over the bar."""
     visitor, slow = visiting(tenant), []
     for page in (*PAGES, *PARTS):
         took, spent = [], []
         for _ in range(SEVERAL if page in PARTS else ROUNDS):
-            began = time.process_time()
+            began = cpu(server)
             answer = visitor.get(page.format(**found))
             assert answer.status_code == 200, (page, answer.status_code, answer.text)
-            spent.append((time.process_time() - began) * 1e3)
+            spent.append((cpu(server) - began) * 1e3)
             took.append(float(re.search(r"dur=([\d.]+)", answer.headers["server-timing"])[1]))
         first, median, worst = took[0], statistics.median(took[1:]), max(took[1:])
         mark = "   a part, fetched by its page" if page in PARTS else "   OVER" if median > BAR else ""
         slow += [page] if mark == "   OVER" else []
-        print(f"  {page:44} first {first:7.1f} ms  median {median:7.1f}  worst {worst:7.1f}  CPU {statistics.median(spent[1:]):7.1f}{mark}", flush=True)
+        print(f"  {page:44} first {first:7.1f} ms  median {median:7.1f}  worst {worst:7.1f}  CPU {statistics.mean(spent[1:]):7.1f}{mark}", flush=True)
     return slow
 
 
@@ -137,18 +219,13 @@ def main() -> None:
     for name in ("emails", "contacts"):
         parser.add_argument(f"--{name}", type=int, default=1_000_000)
     parser.add_argument("--databases", default="sqlite,postgresql")
+    stores = parser.add_mutually_exclusive_group()
+    stores.add_argument("--keep", type=Path, metavar="DIR", help="a new directory for the stores, which stay")
+    stores.add_argument("--use", type=Path, metavar="DIR", help="a directory that an earlier run kept")
     asked = parser.parse_args()
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-pages-")))
-        for database in asked.databases.split(","):
-            url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else f"sqlite:///{folder}/relay.db"
-            with Served(folder, url) as served:
-                print(f"{database}: writing {asked.emails:,} emails and {asked.contacts:,} contacts", flush=True)
-                tenant, began = served.tenant(), time.monotonic()
-                found = furnish(served, tenant, asked.emails, asked.contacts)
-                print(f"  written in {time.monotonic() - began:.0f} s", flush=True)
-                slow = measure(tenant, found)
-                print(f"  {len(slow)} of {len(PAGES)} pages over {BAR:.0f} ms; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="relay-pages-") as temporary:
+        for kind in asked.databases.split(","):
+            run(kind, (asked.use or asked.keep or Path(temporary)).resolve() / kind, asked)
 
 
 if __name__ == "__main__":

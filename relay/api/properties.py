@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -12,13 +13,15 @@ from relay.api.core import Core, Input, Owner, Relay, known, whole
 from relay.audience import values
 from relay.clock import iso
 from relay.errors import Invalid
-from relay.store.audience import properties
+from relay.mail.message import Principal
+from relay.store.audience import bulk_acts, properties
+from relay.store.audience.bulk_acts import BulkAct
 from relay.store.audience.properties import Property
-from relay.store.engine import JOBS
 
 router = APIRouter(tags=["Contact properties"])
 
 OPTIONS = 500  # of a select
+FEW = 1_000  # contacts whose values of a deleted property go while the request waits
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
@@ -77,10 +80,28 @@ async def change_property(here: Core, who: Owner, property_id: str, given: Prope
 
 @router.delete("/contact-properties/{property_id}")
 async def remove_property(here: Core, who: Owner, property_id: str) -> Any:
-    """Delete a definition, and its values from all contacts."""
-    name = await here.store.write(properties.remove, who.project, known("prop", property_id, "Property"))
-    await strip(here, who.project, name)
+    """Delete a definition, and its values from all contacts: those of more than a thousand go in the background."""
+    await removed(here, who, property_id)
     return {"deleted": True}
+
+
+async def removed(here: Relay, who: Principal, property_id: str) -> BulkAct | None:
+    """Delete a definition; what goes on taking its values, as `strip` gives it. Raises NotFound, Defer."""
+    number = known("prop", property_id, "Property")
+    name = (await here.store.read(properties.get, who.project, number)).name
+    return await strip(here, who, name, lambda conn: properties.remove(conn, who.project, number))
+
+
+async def strip(here: Relay, who: Principal, name: str, first: Callable[[Any], None] | None = None) -> BulkAct | None:
+    """Take a property from all contacts, in the transaction of whose beginning `first` is done; the act that goes on with it, None when all is done: the
+    values of FEW contacts are waited for. Raises Defer."""
+    count = await here.store.read(properties.held, who.project, name, FEW + 1)
+    act: BulkAct = await here.control.bulk.begin(who.project, properties.STRIP, {"property": name}, count if count <= FEW else 0, first)
+    if count > FEW:
+        return act
+    await here.control.bulk.rest(act)
+    now: BulkAct = await here.store.read(bulk_acts.get, who.project, act.id)
+    return None if now.state == bulk_acts.COMPLETED else now
 
 
 @router.get("/contact-properties/{property_id}/option-usage")
@@ -89,13 +110,6 @@ async def get_usage(here: Core, who: Owner, property_id: str) -> Any:
     found = await here.store.read(properties.get, who.project, known("prop", property_id, "Property"))
     used = await here.store.read(properties.usage, who.project, found.name)
     return {"usage": {**dict.fromkeys(found.options, 0), **used}}
-
-
-async def strip(here: Relay, project: int, name: str) -> None:
-    """Take a property from all contacts, in slices."""
-    last: int | None = 0
-    while last is not None:
-        last = await here.store.write(properties.strip, project, name, last, here.clock.now(), lane=JOBS)
 
 
 def _options(kind: str, given: list[str] | None) -> list[str]:

@@ -20,7 +20,7 @@ from relay.errors import Conflict, Defer, NotFound, RelayError
 from relay.mail.ids import Maker
 from relay.mail.reply import Reply
 from relay.metrics import counter
-from relay.store.audience import bulk_acts, contacts
+from relay.store.audience import bulk_acts, contacts, properties
 from relay.store.audience.bulk_acts import COMPLETED, FAILED, RUNNING, BulkAct
 from relay.store.engine import JOBS, Store
 
@@ -49,14 +49,26 @@ class Bulk:
         self._store, self._clock, self._maker, self._secrets, self._told, self._size = store, clock, maker, tuple(secrets), told, size
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
-    async def begin(self, project: int, act: str, wanted: Mapping[str, Any], total: int) -> BulkAct:
-        """The act, which runs from now on; raises Defer when too many do."""
+    async def begin(self, project: int, act: str, wanted: Mapping[str, Any], total: int, first: Callable[[Any], Any] | None = None) -> BulkAct:
+        """The act, which runs from now on; `first` is done with a connection in the transaction that begins it. Raises Defer when too many run."""
         if len(self._tasks) >= AT_ONCE:
             raise Defer(BUSY)
         now = self._clock.now()
-        made = await self._store.write(bulk_acts.add, BulkAct(self._maker.next(), project, act, RUNNING, dict(wanted), 0, total, 0, now, now), lane=JOBS)
+        made = BulkAct(self._maker.next(), project, act, RUNNING, dict(wanted), 0, total, 0, now, now)
+
+        def begun(conn: Any) -> None:
+            if first is not None:
+                first(conn)
+            bulk_acts.add(conn, made)
+
+        await self._store.write(begun, lane=JOBS)
         self._go(made)
         return made
+
+    async def rest(self, act: BulkAct) -> None:
+        """Return once this process does nothing more of the act: it has ended, or waits for another turn."""
+        if (task := self._tasks.get(act.id)) is not None:
+            await asyncio.wait({task})
 
     async def resume(self) -> int:
         """Go on with what was left; how many acts. Old ones that ended are forgotten."""
@@ -81,7 +93,7 @@ class Bulk:
 
     async def _run(self, act: BulkAct) -> None:
         try:
-            if "segment" in act.wanted and not act.total:
+            if not act.total and ("segment" in act.wanted or "property" in act.wanted):
                 await self._store.write(bulk_acts.counted, act.id, await self._store.read(bulk_acts.size, act, read), lane=JOBS)
             while (act := await self._store.read(bulk_acts.get, act.project_id, act.id)).state == RUNNING:
                 numbers = await self._store.read(bulk_acts.following, act, self._size, read)
@@ -119,6 +131,8 @@ def _slice(conn: Any, act: BulkAct, numbers: Sequence[int], by: By) -> tuple[int
 
 
 def _done(conn: Any, act: BulkAct, numbers: Sequence[int], by: By) -> tuple[int, tuple[int, ...]]:
+    if act.act == properties.STRIP:
+        return properties.strip(conn, numbers, act.wanted["property"], by.act.at), ()
     if act.act != SUBSCRIBE:
         return acts.many(conn, numbers, act.act, act.wanted.get("tags", ()), by)
     gone = [each.id for each in contacts.by_ids(conn, by.project, numbers) if each.unsubscribed]

@@ -22,9 +22,11 @@ from relay.store.audience import bulk_acts
 from relay.store.audience import contacts as stored
 from relay.store.audience import segments as stored_segments
 from relay.store.audience.bulk_acts import BulkAct
+from relay.store.audience.properties import STRIP
 
 ACTS = {"tag": "Tag", "untag": "Take a tag from", "unsubscribe": "Unsubscribe", "delete": "Delete"}
-DONE = {"tag": "tagged", "untag": "without the tag", "unsubscribe": "unsubscribed", "delete": "deleted", "subscribe": "subscribed"}
+SAID = {**ACTS, "subscribe": "Subscribe"}  # those that the API knows too
+DONE = {"tag": "tagged", "untag": "without the tag", "unsubscribe": "unsubscribed", "delete": "deleted", "subscribe": "subscribed", STRIP: "without it"}
 NAMED = 10  # addresses that the question names
 PLACE = "/dashboard/contacts/acts"
 
@@ -106,9 +108,15 @@ async def _segment(visit: Visit, number: int) -> str | None:
 
 
 def _told(act: BulkAct) -> dict[str, Any]:
-    return {"id": act.public_id, "act": ACTS.get(act.act, act.act.title()), "done_word": DONE.get(act.act, act.act), "state": act.state, "total": act.total,
+    return {"id": act.public_id, "heading": _heading(act), "done_word": DONE.get(act.act, act.act), "state": act.state, "total": act.total,
             "seen": act.seen, "done": act.done, "created_at": iso(act.created_at), "finished_at": iso(act.finished_at),
-            "name": act.wanted.get("name", ""), "tags": act.wanted.get("tags", [])}
+            "tags": act.wanted.get("tags", [])}
+
+
+def _heading(act: BulkAct) -> str:
+    if act.act == STRIP:
+        return f"Take the deleted property {act.wanted['property']} from everybody"
+    return f"{SAID[act.act]} {'everybody in ' + act.wanted['name'] if 'name' in act.wanted else 'contacts'}"
 
 
 ROUTES = (get("/contacts/many", ask), post("/contacts/many", do), get("/contacts/acts", every), get("/contacts/acts/{act_id}", one))

@@ -80,7 +80,10 @@ def _asking(conn: Any, project: int, name: str) -> list[str]:
 
 
 async def delete(visit: Visit) -> Response:
-    await properties.remove_property(visit.here, visit.who, visit.number("property_id"))
+    """Its values may be very many: then they go in the background, and a page shows how far that is."""
+    act = await properties.removed(visit.here, visit.who, visit.number("property_id"))
+    if act is not None:
+        return visit.go(f"/dashboard/contacts/acts/{act.public_id}", "The property is deleted; its values go now.")
     return visit.go(PATH, "The property is deleted, and so are its values.")
 
 

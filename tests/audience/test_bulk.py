@@ -9,10 +9,12 @@ from relay.audience.bulk import STALE, SUBSCRIBE, Bulk
 from relay.audience.contacts import By
 from relay.clock import Clock
 from relay.consent import Act
+from relay.errors import Conflict, NotFound
 from relay.mail.ids import Maker
 from relay.store import projects
-from relay.store.audience import bulk_acts, contacts, segments
+from relay.store.audience import bulk_acts, contacts, properties, segments
 from relay.store.audience.contacts import Filter
+from relay.store.pages import Page
 from tests.audience.conftest import NOW
 
 SECRETS = ("a secret of thirty-two characters",)
@@ -139,3 +141,47 @@ def test_an_act_on_a_segment_that_is_gone_or_anothers_touches_nobody_and_ends(st
         found = ended(stored, project, stored.call(bulk.begin(project, acts.DELETE, {"segment": number}, 0)).id)
         assert (found.state, found.done) == (bulk_acts.FAILED, 0)
     assert stored.read(contacts.count, other, Filter()) == 2
+
+
+def plans(stored, project):
+    """How many contacts have a plan, and how many have seats beside it."""
+    return tuple(stored.read(properties.held, project, name) for name in ("plan", "seats"))
+
+
+def test_the_values_of_a_deleted_property_go_slice_by_slice_and_no_others_do(stored, project):
+    other = MAKER.next()
+    stored.write(projects.add, projects.Project(other, f"bulk-{other}", {}, NOW))
+    for owner in (project, other):
+        many(stored, owner, 5, properties={"plan": "pro", "seats": 3})
+        stored.write(acts.create, {"email": "none@example.com"}, By(owner, Act("api", at=NOW), MAKER, SECRETS))
+    defined = properties.Property(MAKER.next(), project, "plan", "Plan", "text", [], False, NOW)
+    stored.write(properties.add, defined)
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS, size=2)
+    begun = stored.call(bulk.begin(project, properties.STRIP, {"property": "plan"}, 0, lambda conn: properties.remove(conn, project, defined.id)))
+    stored.call(bulk.rest(begun))
+    found = stored.read(bulk_acts.get, project, begun.id)
+    assert (found.state, found.total, found.seen, found.done) == (bulk_acts.COMPLETED, 5, 5, 5)
+    assert (plans(stored, project), plans(stored, other)) == ((0, 5), (5, 5))
+    assert stored.read(properties.of, project) == {}
+
+
+def test_a_property_is_not_defined_again_while_its_old_values_go(stored, project):
+    number, = many(stored, project, 1, properties={"plan": "pro"})
+    act = bulk_acts.BulkAct(MAKER.next(), project, properties.STRIP, bulk_acts.RUNNING, {"property": "plan"}, 0, 1, 0, NOW, NOW)
+    stored.write(bulk_acts.add, act)
+    again = properties.Property(MAKER.next(), project, "plan", "Plan", "text", [], False, NOW)
+    with pytest.raises(Conflict, match="plan are still being taken away"):
+        stored.write(properties.add, again)
+    now = NOW + STALE + 1  # whoever was at it is gone
+    bulk = Bulk(stored.store, Clock(now=lambda: now), MAKER, SECRETS)
+    stored.call(bulk.resume())
+    assert ended(stored, project, act.id).done == 1
+    stored.write(properties.add, again)
+    assert stored.read(contacts.get, project, number).properties == {}
+
+
+def test_a_definition_stays_when_its_act_cannot_begin(stored, project):
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
+    with pytest.raises(NotFound):
+        stored.call(bulk.begin(project, properties.STRIP, {"property": "plan"}, 0, lambda conn: properties.remove(conn, project, 1)))
+    assert stored.read(bulk_acts.paged, project, Page(1, 10)).rows == []

@@ -10,6 +10,8 @@ import orjson
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from relay.api.properties import FEW
+from relay.store.audience.schema import contacts
 from tests.support.served import PATIENCE
 from tests.support.visitor import visiting, words
 
@@ -84,6 +86,22 @@ def test_a_property_is_defined_changed_and_deleted_with_the_consequence_told(ten
     visitor.submit(f"{place}/delete", f"{place}/delete")
     assert tenant.get("/contact-properties")["properties"] == []
     assert tenant.get(f"/contacts/{people['ada']}")["properties"] == {}
+
+
+def test_the_values_of_very_many_contacts_go_in_the_background(served, tenant, visitor):
+    many, now = FEW + 1, served.relay.clock.now()
+    told = {"project_id": tenant.number, "properties": {"plan": "pro"}, "tags": [], "unsubscribed": False, "created_at": now, "updated_at": now}
+    emails = [f"person{number}@example.com" for number in range(many)]
+    rows = [{**told, "id": served.relay.maker.next(), "key": email, "email": email, "search": email} for email in emails]
+    served.call(served.relay.store.write(lambda conn: conn.execute(contacts.insert(), rows) and None))
+    place = f"/properties/{tenant.post('/contact-properties', {'name': 'plan'}, 201)['id']}/delete"
+    act = visitor.submit(place, f"/dashboard{place}")
+    assert "Take the deleted property plan from everybody" in words(act.text)
+    end = time.monotonic() + PATIENCE
+    while "1,001 contacts are without it now." not in (said := visitor.text(act.url.path)):
+        assert time.monotonic() < end, said
+    tenant.post("/contact-properties", {"name": "plan"}, 201)
+    assert "0 contacts have a value of it now." in words(visitor.get(f"/properties/{tenant.get('/contact-properties')['properties'][0]['id']}/usage").text)
 
 
 @pytest.mark.parametrize(("fields", "status", "said"), [
@@ -205,7 +223,7 @@ def test_a_stranger_sees_and_touches_nothing_of_ours(served, tenant, visitor, pe
     assert stranger.http.post("/dashboard/contacts/many", data={"token": token, **whole}).status_code == 404
     act = done(visitor, ticked(visitor, "tag", segment_id=segment), tags="x").url.path
     assert stranger.get(act).status_code == 404
-    assert "Nothing was done to a whole segment lately." in stranger.text("/contacts/acts")
+    assert "Nothing was done to very many contacts lately." in stranger.text("/contacts/acts")
     assert "plan" not in {each.attributes["value"] for each in stranger.see("/segments/names").css("option")}
     assert tenant.get("/contacts")["pagination"]["total"] == 3
     assert "ada@example.com" not in stranger.get("/contacts/export").text

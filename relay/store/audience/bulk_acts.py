@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from relay.errors import NotFound
 from relay.mail import ids
 from relay.store import pages
 from relay.store.audience import contacts as people
-from relay.store.audience import segments
+from relay.store.audience import properties, segments
 from relay.store.audience.contacts import Filter
 from relay.store.audience.schema import bulk_acts as table
 from relay.store.audience.schema import contacts
@@ -23,11 +23,11 @@ RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
 
 @dataclass(frozen=True, slots=True)
 class BulkAct:
-    """`act` subscribe | unsubscribe | delete | tag | untag.
+    """`act` subscribe | unsubscribe | delete | tag | untag | strip.
 
-    wanted   {"ids": [...]}, {"segment": number}, or {"search", "unsubscribed", "without": [...]}; with "tags", and "evidence" of who asked
+    wanted   {"ids": [...]}, {"segment": number}, {"property": name}, or {"search", "unsubscribed", "without": [...]}; with "tags", and "evidence" of who asked
     reached  the last contact that is done: they go by id
-    total    contacts that it will come to, 0 until a segment is counted; `seen` those it came to, `done` those that it changed
+    total    contacts that it will come to, 0 until those of a segment or with a property are counted; `seen` those it came to, `done` those that it changed
     """
 
     id: int
@@ -77,7 +77,9 @@ def left(conn: Connection, since: float, limit: int = 10) -> list[BulkAct]:
 
 
 def size(conn: Connection, act: BulkAct, read: Read) -> int:
-    """How many contacts an act on a segment will come to; raises NotFound when there is no such segment."""
+    """How many contacts an act on a segment or on a property will come to; raises NotFound when there is no such segment."""
+    if "property" in act.wanted:
+        return properties.held(conn, act.project_id, act.wanted["property"])
     return segments.counted(conn, segments.get(conn, act.project_id, act.wanted["segment"]), act.created_at, read)
 
 
@@ -93,8 +95,11 @@ def following(conn: Connection, act: BulkAct, limit: int, read: Read) -> list[in
     if "segment" in act.wanted:
         some = segments.members_after(conn, act.project_id, act.wanted["segment"], act.reached, limit, act.created_at, read)
         return [each.id for each in some if each.id < act.id]
-    wanted = Filter(act.wanted.get("search"), act.wanted.get("unsubscribed"))
-    query = select(contacts.c.id).where(people.where(act.project_id, wanted), contacts.c.id > act.reached, contacts.c.id < act.id)
+    if "property" in act.wanted:
+        whom = and_(contacts.c.project_id == act.project_id, properties.value(conn, act.wanted["property"]).is_not(None))
+    else:
+        whom = people.where(act.project_id, Filter(act.wanted.get("search"), act.wanted.get("unsubscribed")))
+    query = select(contacts.c.id).where(whom, contacts.c.id > act.reached, contacts.c.id < act.id)
     return list(conn.scalars(query.order_by(contacts.c.id).limit(limit)))
 
 

@@ -211,9 +211,9 @@ signup_forms = Table(
 
 bulk_acts = Table(  # an act on many contacts: how far it is, and what it needs to go on after a crash
     "bulk_acts", metadata, _id(), _project(index=True),
-    Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete | tag | untag
+    Column("act", String(12), nullable=False),  # subscribe | unsubscribe | delete | tag | untag | strip
     Column("state", String(12), nullable=False),  # running | completed | failed
-    Column("wanted", Json, nullable=False),  # which contacts: ids, a segment, or a filter and whom to leave out
+    Column("wanted", Json, nullable=False),  # which contacts: ids, a segment, a property, or a filter and whom to leave out
     Column("reached", Id, nullable=False),  # the last contact that is done
     Column("total", Integer, nullable=False),
     Column("done", Integer, nullable=False),

@@ -71,12 +71,12 @@ async def get_usage(here: Core, who: Owner, field: str) -> Any:
 
 @router.delete("/contacts/fields/{field}")
 async def delete_field(here: Core, who: Owner, field: str) -> Any:
-    """Take a key from all contacts; 400 while a segment asks about it."""
+    """Take a key from all contacts, in the background from those of more than a thousand; 400 while a segment asks about it."""
     name = _name(field)
     used = await here.store.read(asking, who.project, "property", name)
     if used:
         raise Bad("field", f"{field} is used by the segment {used[0]['name']}")
-    await strip(here, who.project, name)
+    await strip(here, who, name)
     return {"success": True, "field": field}
 
 
