@@ -202,4 +202,6 @@ def store_url(request: pytest.FixtureRequest) -> str:
 
 
 os.environ.setdefault("PYTHONUNBUFFERED", "1")  # processes that tests start speak at once
-os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).parent / "support" / "authorities.pem"))  # the real list takes each client 45 ms to read
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authorities.pem")  # a real list takes each client 40 ms to read
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling Relay anew takes each process that a test starts two seconds
+sys.dont_write_bytecode = False
