@@ -8,7 +8,7 @@ from schemathesis import GenerationMode
 EXAMPLES = 4  # of each operation and mode
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(400)
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["as the document says", "against it"])
 def test_nothing_makes_a_5xx(served, tenant, mode):
     if served.relay.store.dialect == "sqlite":

@@ -182,7 +182,7 @@ def test_a_preview_renders_and_stores_nothing(tenant):
 def test_a_tower_of_parts_is_shown_without_its_text(served, tenant):
     """A client of ours may send it; who reads it recursively ends with its process."""
     tower = "".join(f'Content-Type: multipart/mixed; boundary="b{number}"\r\n\r\n--b{number}\r\n' for number in range(70_000))
-    with smtplib.SMTP("127.0.0.1", served.smtp_port, timeout=30) as line:
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, timeout=60) as line:
         line.login("app", tenant.key)
         line.sendmail("you@yourdomain.com", ["user@example.com"], f"From: you@yourdomain.com\r\nMIME-Version: 1.0\r\n{tower}\r\nx\r\n".encode())
     (found,) = tenant.get("/emails")["emails"]

@@ -1,5 +1,6 @@
 """Large attachments: spooled, unpacked beside the relay, built once; the relay answers others meanwhile."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -52,28 +53,34 @@ def files(count, octets=FILE):
 
 
 def test_three_large_files_arrive_intact_while_others_are_served(relay, tenant):
-    answers, slowest, done = [], 0.0, threading.Event()
+    longest, done = 0.0, threading.Event()
+
+    async def watch():
+        """The processor's time of the longest turn of the relay's loop: for so long everybody else waits."""
+        nonlocal longest
+        while not done.is_set():
+            begun = time.thread_time()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.thread_time() - begun)
 
     def ask():
-        nonlocal slowest
         other = relay.tenant()
         while not done.is_set():
-            begun = time.monotonic()
             other.get("/project")
-            slowest = max(slowest, time.monotonic() - begun)
 
     body = json.dumps(email(attachments=files(3), idempotency_key="large")).encode()
-    asker = threading.Thread(target=ask)
+    asker, watching = threading.Thread(target=ask), asyncio.run_coroutine_threadsafe(watch(), relay.loop)
     asker.start()
     try:
         answers = [tenant.http.post("/emails", content=body, headers={"Content-Type": "application/json"}) for _ in range(2)]
     finally:
         done.set()
         asker.join()
+        watching.result()
     assert [each.status_code for each in answers] == [202, 202], answers[0].text
     first, again = (each.json() for each in answers)
     assert again == {**first, "replayed": True}
-    assert slowest < 3.0  # on a machine that tests share; a quiet one stays under 0.1
+    assert longest < 1.0  # a quiet machine stays under 0.1
     tenant.until(f"/emails/{first['id']}", lambda got: got["status"] == "delivered", 60)
     (content,) = [each.content for each in relay.sink.messages if f"<{first['id']}@".encode() in each.content]
     parts = re.findall(rb"filename=\"\d.bin\"\r\n\r\n(.*?)\r\n--=_", content, re.DOTALL)
@@ -118,7 +125,7 @@ def test_a_large_request_is_in_memory_once(tmp_path):
     relay = Running(tmp_path / "relay", OPEN, cold=True).start("--hold")  # how a delivery reads it is another test's
     try:
         key, before = relay.key(), peak(relay.process.pid)
-        answer = httpx.post(f"http://127.0.0.1:{relay.http}/emails", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=50)
+        answer = httpx.post(f"http://127.0.0.1:{relay.http}/emails", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=60)
         assert answer.status_code == 202, answer.text
         assert peak(relay.process.pid) - before < 1.6 * len(body)
     finally:

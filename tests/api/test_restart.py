@@ -12,7 +12,7 @@ from tests.support.sink import Sink
 
 def test_a_scheduled_email_and_its_key_outlive_a_crash(tmp_path):
     with Sink() as sink, Running(tmp_path, {**OPEN, **routed(sink.address)}) as relay:
-        client = httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=30)
+        client = httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=60)
         due = time.time() + 4.0
         body = email(scheduled_at=iso(due), idempotency_key="order_123")
         first = client.post("/emails", json=body)

@@ -90,7 +90,7 @@ def test_a_suppressed_recipient_may_be_accepted_and_ends_with_its_event(tmp_path
     with Served(tmp_path, "", RELAY_SUPPRESS__SMTP="accept") as relay:
         tenant = relay.tenant()
         tenant.post("/suppressions", {"email": "blocked@example.com"}, 201)
-        with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=10) as line:
+        with smtplib.SMTP("127.0.0.1", relay.smtp_port, timeout=60) as line:
             line.login("app", tenant.key)
             refused = line.sendmail("you@yourdomain.com", ["blocked@example.com", "user@example.com"], "From: you@yourdomain.com\r\nSubject: Hi\r\n\r\nHi\r\n")
         assert refused == {}

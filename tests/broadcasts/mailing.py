@@ -11,8 +11,9 @@ from relay.mail.address import key as normal
 from relay.store.audience import contacts
 from relay.store.audience.contacts import Contact
 from tests.support.served import Tenant
+from tests.support.until import PATIENCE
 
-WITHIN = 30.0  # seconds for mail to arrive
+WITHIN = PATIENCE  # seconds for mail to arrive
 
 
 class Mailing:

@@ -53,7 +53,7 @@ async def check(url: str, data: Path, number: int, sink: Sink, people: int = PEO
     assert arrived(sink, people) == people, "one mail each, as many as there are contacts"
 
 
-@pytest.mark.limit(180)
+@pytest.mark.limit(400)
 def test_deaths_in_the_middle_leave_each_contact_one_mail(store_url: str, tmp_path: Path) -> None:
     number = asyncio.run(prepare(store_url, tmp_path, PEOPLE, broadcast))
     with Sink() as sink:
@@ -64,7 +64,7 @@ def test_deaths_in_the_middle_leave_each_contact_one_mail(store_url: str, tmp_pa
         asyncio.run(check(store_url, tmp_path, number, sink))
 
 
-@pytest.mark.limit(180)
+@pytest.mark.limit(400)
 def test_two_nodes_send_it_once(postgres_url: str, tmp_path: Path) -> None:
     """Both are there from the start, and one of them delivers."""
     data = tmp_path / "data"
@@ -87,7 +87,7 @@ def spent(conn: Connection) -> None:
     conn.execute(update(leases).where(leases.c.name == "delivery").values(until=0.0))
 
 
-@pytest.mark.limit(180)
+@pytest.mark.limit(400)
 def test_another_node_goes_on_when_the_one_that_delivers_is_killed(postgres_url: str, tmp_path: Path) -> None:
     """In the middle of the mailing: nobody is left out, and who gets it twice was on the wire at the kill (UNWRITTEN at most), with one and the same mail."""
     data, people = tmp_path / "data", 600

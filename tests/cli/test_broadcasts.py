@@ -30,7 +30,7 @@ def relay(sink: Sink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runn
 
 @pytest.fixture(scope="module")
 def api(relay: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=30) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=60) as client:
         for n in range(3):
             assert client.post("/contacts", json={"email": f"p{n}@reader.example"}).status_code == 201
         yield client

@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,7 +169,7 @@ def test_a_relay_that_dies_before_its_answer_costs_nothing(sendmail, data_dir):
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(data_dir / "submit.sock"))
         listening.listen()
-        listening.settimeout(20)
+        listening.settimeout(60)
         command = [sys.executable, "-m", "relay.cli.sendmail", "a@example.com"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, "RELAY_DATA_DIR": str(data_dir)})
         process.stdin.write(MESSAGE)
@@ -289,7 +288,5 @@ def test_it_imports_nothing_heavy():
 
 
 def test_verbose_shows_the_conversation(relay, sendmail):
-    began = time.monotonic()
     done = sendmail("-v", "a@example.com")
     assert b">>> RCPT TO:<a@example.com>" in done.stderr
-    assert time.monotonic() - began < 10

@@ -21,7 +21,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def flow(relay: Running) -> str:
     """The id of an active workflow that one contact waits in."""
-    with httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=30) as api:
+    with httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {relay.key()}"}, timeout=60) as api:
         nodes = [node("t", "trigger"), node("wait", "wait", delay="3d"), node("end", "exit", reason="was patient")]
         made = api.post("/workflows", json={"name": "Wait \x1b[31mred", "trigger_type": "manual", "nodes": nodes, "edges": line("t", "wait", "end")})
         number = made.json()["id"]

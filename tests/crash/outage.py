@@ -25,12 +25,11 @@ from relay.store.engine import Store
 from relay.store.messages import ENDS
 from relay.store.schema import attempts, recipients
 from tests.support.running import OPEN, TRUSTING, Running
+from tests.support.until import PATIENCE
 
 SETTINGS = {
     **OPEN, **TRUSTING, "RELAY_STORE__MIN_FREE": "0", "RELAY_STORE__RESERVE": "0", "RELAY_SECRET_KEY": "an outage is a fact of life, not a defect",
 }
-PATIENCE = 30.0  # seconds
-
 
 class Outage:
     """A relay with its data in `directory/data`, and `settings` as RELAY_*."""

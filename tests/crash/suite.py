@@ -80,7 +80,7 @@ class Ledger:
         made = self._letters(chance, number)
         name, sent, content = next(made)
         while not self.stop.is_set():
-            with contextlib.suppress(OSError, smtplib.SMTPException), smtplib.SMTP("127.0.0.1", port, timeout=20) as smtp:
+            with contextlib.suppress(OSError, smtplib.SMTPException), smtplib.SMTP("127.0.0.1", port, timeout=60) as smtp:
                 smtp.login("app", key)
                 while not self.stop.is_set():
                     self.sent[name] = sent

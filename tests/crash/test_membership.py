@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def client(relay: Running, key: str) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+    return httpx.Client(base_url=f"http://127.0.0.1:{relay.http}", headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
 def until_death(http: httpx.Client, people: list[str], segment: str, chance: random.Random) -> None:
@@ -75,7 +75,7 @@ def settled(relay: Running) -> bool:
     return asyncio.run(look())
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(400)
 def test_each_entry_and_exit_is_told_once(tmp_path: Path, url: str) -> None:
     chance = random.Random(SEED)
     relay = Running(tmp_path, {"RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "membership " * 4})

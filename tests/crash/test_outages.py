@@ -20,9 +20,9 @@ from tests.support.dns import DnsServer, mail
 from tests.support.ports import free_port
 from tests.support.running import by_mx, routed
 from tests.support.sink import CUT, Script, Sink
+from tests.support.until import PATIENCE
 
 DISK = 48_000_000  # bytes
-PROMPT = 10.0  # seconds that mail may take beside a tarpit on a busy machine; waiting for the tarpit would be minutes
 
 
 def arrived(sink: Sink) -> Counter[str]:
@@ -68,7 +68,7 @@ def test_a_full_disk_refuses_for_now_and_loses_nothing(small_disk: Path, octets:
         assert {code // 100 for code in case.refused} == {4}
         filler.unlink()
         refused = len(case.refused)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not (again := case.submit("c.test", 1, octets)):
             assert time.monotonic() < deadline, case.refused[refused:]
         told += again + case.submit("c.test", 20, octets)
@@ -81,7 +81,7 @@ def test_a_disk_that_is_nearly_full_takes_no_mail_and_delivers_what_it_has(small
     with Sink(Script(delays={"dot": 0.05})) as sink, Outage(small_disk, {**room, **routed(sink.address)}) as case:
         told = case.submit("a.test", 30)
         filler = fill(small_disk, leave=10_000_000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not case.refused:  # free space is looked at once a second
             told += case.submit("b.test", 1)
             assert time.monotonic() < deadline
@@ -117,11 +117,11 @@ def test_a_database_that_is_gone_and_back(tmp_path: Path, place: Path) -> None:
         assert len(case.refused) == 5
         with postgres.serving(place, port):
             try:
-                deadline = time.monotonic() + 40
+                deadline = time.monotonic() + PATIENCE
                 while not (again := case.submit("c.test", 1)):
                     assert time.monotonic() < deadline, case.refused
                 told += again + case.submit("c.test", 20)
-                assert set(case.ended(told, 60, retry=True).values()) == {"delivered"}  # what was about to leave has been put off by a minute
+                assert set(case.ended(told, retry=True).values()) == {"delivered"}  # what was about to leave has been put off by a minute
             finally:
                 case.relay.stop()
         once(sink, told)
@@ -175,19 +175,17 @@ def test_a_tarpit_with_five_thousand_messages_delays_nobody_else(tmp_path: Path)
         with Outage(tmp_path, routed(sink.address, {"slow.test": pit.address})) as case:
             stuck = case.submit("slow.test", 50, people=100)
             assert len(stuck) == 5_000
-            started = time.monotonic()
             told = case.submit("fast.test", 50)
-            sink.wait(len(told), PROMPT)
-            took = time.monotonic() - started
+            sink.wait(len(told))
             assert set(case.ended(told).values()) == {"delivered"}
             assert {state for address, state in case.states() if address in set(stuck)} == {"queued"}
+            assert {address for address, _, _ in case.attempts()} == set(told), "all this while no attempt at the tarpit has ended"
             case.relay.kill()
             pit.script = Script()
             case.relay.start()
             assert set(case.ended(stuck, 60).values()) == {"delivered"}
         once(sink, told)
         once(pit, stuck)
-    assert took < PROMPT
 
 
 def test_a_site_that_answers_421_above_five_connections(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_mail_is_seen_arriving_and_a_person_signs_in(page, laptop):
     message["From"], message["To"], message["Subject"] = "me@example.com", "you@example.net", "first light"
     message.set_content("It works.")
     message.add_alternative("<h1>It works.</h1>", subtype="html")
-    with smtplib.SMTP("127.0.0.1", laptop.smtp_port, timeout=20) as line:
+    with smtplib.SMTP("127.0.0.1", laptop.smtp_port, timeout=60) as line:
         line.login("app", laptop.me.key)
         line.send_message(message)
     page.get_by_role("link", name="first light").first.click()  # it shows by itself

@@ -57,7 +57,7 @@ def welcome(laptop):
     return laptop.log
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 def test_a_newcomers_first_hour(need, laptop, page):
     need("curl")
     printed = welcome(laptop)

@@ -12,7 +12,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from relay.api.properties import FEW
 from relay.store.audience.schema import contacts
-from tests.support.served import PATIENCE
+from tests.support.until import PATIENCE
 from tests.support.visitor import visiting, words
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x"

@@ -100,7 +100,7 @@ def fenced(request, tmp_path_factory) -> Iterator[Running]:
 
 
 def line_from(relay: Running, address: str) -> smtplib.SMTP:
-    line = smtplib.SMTP("127.0.0.1", relay.smtp, timeout=30, source_address=(address, 0))
+    line = smtplib.SMTP("127.0.0.1", relay.smtp, timeout=60, source_address=(address, 0))
     line.ehlo()
     return line
 

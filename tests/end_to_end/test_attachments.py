@@ -75,7 +75,7 @@ def parts(content: bytes) -> Iterator[bytes]:
         yield content[begin:content.index(b"\r\n--", begin)]
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 def test_ten_files_of_25_mb_arrive_intact_with_the_memory_of_one(tmp_path: Path, store_url: str) -> None:
     scoring = {"RELAY_RSPAMD__URL": f"http://127.0.0.1:{free_port()}"}  # it is not asked about what it would not read
     store = {"RELAY_STORE__URL": store_url, "RELAY_SECRET_KEY": "ten large files " * 3}

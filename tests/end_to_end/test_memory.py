@@ -37,7 +37,7 @@ def send(port: int, number: int, replies: list[bytes], line: bytes = b"x" * 76 +
         replies.append(lines.readline())
 
 
-@pytest.mark.limit(240)
+@pytest.mark.limit(600)
 @pytest.mark.parametrize("workers", [0, 2], ids=["one process", "two workers"])
 def test_a_hundred_large_messages_at_once_stay_within_bounds(tmp_path: Path, workers: int) -> None:
     with Sink(Script(keep=False)) as sink, Running(tmp_path, {**OPEN, **TRUSTING, **routed(sink.address)}, workers, cold=True) as relay:

@@ -35,7 +35,7 @@ def test_mail_that_an_older_release_accepted_is_delivered_by_this_one(empty_stor
         relay = Running(tmp_path, {**OPEN, **TRUSTING, **routed(sink.address), "RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "upgraded " * 4})
         with relay:
             for to, body in BODIES.items():
-                with smtplib.SMTP("127.0.0.1", relay.smtp, timeout=30) as line:
+                with smtplib.SMTP("127.0.0.1", relay.smtp, timeout=60) as line:
                     line.sendmail("a@example.com", [to], HEAD + body, ["BODY=8BITMIME"])
             until(lambda: sum(each["attempts"] > 0 for each in relay.command("queue", "list")) == len(BODIES), 60)
         asyncio.run(aged(url, tmp_path))

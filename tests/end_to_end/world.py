@@ -68,7 +68,7 @@ class World:
     @contextlib.contextmanager
     def session(self, key: str = "") -> Iterator[smtplib.SMTP]:
         """A session of Python's client, after STARTTLS and AUTH."""
-        with smtplib.SMTP("localhost", self.relay.smtp, timeout=30) as line:
+        with smtplib.SMTP("localhost", self.relay.smtp, timeout=60) as line:
             line.starttls(context=ssl.create_default_context(cafile=str(self.authority)))
             line.login("app", key or self.key)
             yield line

@@ -104,10 +104,8 @@ def test_libraries_take_the_same_way(lines):
 
 def test_a_stuck_reader_blocks_nobody_and_the_loss_is_told(lines):
     logger = log.get("x")
-    began = time.monotonic()
-    for _ in range(log.WAITING + 5_000):  # the pipe holds 64 kB and nobody reads
+    for _ in range(log.WAITING + 5_000):  # the pipe holds 64 kB and nobody reads: who waited for it would wait for ever
         logger.info("x" * 40)
-    assert time.monotonic() - began < 5
     assert log._writer.dropped > 0
 
 

@@ -127,7 +127,7 @@ def secret(path: Path) -> Path:
 async def test_what_is_no_mail_is_never_submitted(pickup, door, tmp_path, trick):
     trick(pickup.directory / "1.mail", tmp_path / "other")
     leave(pickup.directory, TOLD, CONTENT)
-    async with asyncio.timeout(5):  # a FIFO without a writer would hold an open() for ever
+    async with asyncio.timeout(60):  # a FIFO without a writer would hold an open() for ever
         await pickup.round()
     assert len(door.taken) == 1
     assert left(pickup) == []
@@ -176,7 +176,7 @@ async def test_it_runs_until_it_is_cancelled(pickup, door):
 
     pickup._submit = tell
     running = asyncio.create_task(pickup.run())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await taken.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

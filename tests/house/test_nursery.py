@@ -37,7 +37,7 @@ def relay(tmp_path: Path, sink: Sink) -> Iterator[Running]:
 
 
 def send(relay: Running, to: str) -> None:
-    with smtplib.SMTP("127.0.0.1", relay.smtp, timeout=30) as line:
+    with smtplib.SMTP("127.0.0.1", relay.smtp, timeout=60) as line:
         line.sendmail("a@example.com", [to], MESSAGE)
 
 
@@ -89,7 +89,7 @@ def test_signals_of_a_terminal_are_left_to_the_main_process(relay: Running, sink
 def test_one_that_is_killed_is_replaced_and_so_are_its_workers(relay: Running, sink: Sink) -> None:
     """A session that was open with a worker of the dead one is finished by that worker."""
     (nursery,), workers = relay.nurseries_now(), relay.workers_now()
-    open_ = smtplib.SMTP("127.0.0.1", relay.smtp, timeout=30)
+    open_ = smtplib.SMTP("127.0.0.1", relay.smtp, timeout=60)
     open_.ehlo()
     open_.mail("a@example.com")
     open_.rcpt("open@example.net")

@@ -23,7 +23,7 @@ def listener(request, tmp_path, monkeypatch):
     address = str(tmp_path / "notify") if request.param == "path" else f"\0relay-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(address)
-        server.settimeout(5)
+        server.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", address.replace("\0", "@"))
         yield server
 

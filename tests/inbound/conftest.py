@@ -31,7 +31,7 @@ class Receiving(Served):
         self.dns.stop()
 
     def dial(self):
-        return smtplib.SMTP("127.0.0.1", self.inbound_port, "far.test", timeout=30)
+        return smtplib.SMTP("127.0.0.1", self.inbound_port, "far.test", timeout=60)
 
     def post(self, to, content=b"", sender=""):
         """The answer to the final dot, or raises smtplib's refusal."""

@@ -154,7 +154,7 @@ def test_recipients_share_a_transaction_where_bounces_cannot_come_back(served, t
 
 def test_who_submitted_by_smtp_hears_of_the_failure_at_their_own_reverse_path(served, sender):
     author = f"app.{sender.tenant.project}@{sender.name}"
-    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=60) as line:
         line.login("app", sender.tenant.key)
         line.sendmail(author, ["user@example.com"], f"From: {author}\r\nTo: user@example.com\r\nSubject: over SMTP\r\n\r\nhello\r\n")
     copy = until(lambda: next((each for each in served.sink.messages if author.encode() in each.content), None))
@@ -169,7 +169,7 @@ def test_who_submitted_by_smtp_hears_of_the_failure_at_their_own_reverse_path(se
 def test_a_success_that_a_later_hop_reports_goes_on_to_the_submitter_who_asked(served, sender):
     author = f"asks.{sender.tenant.project}@{sender.name}"
     octets = f"From: {author}\r\nTo: user@example.com\r\nSubject: asked\r\n\r\nhello\r\n"
-    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=30) as line:
+    with smtplib.SMTP("127.0.0.1", served.smtp_port, "app.test", timeout=60) as line:
         line.login("app", sender.tenant.key)
         line.sendmail(author, ["user@example.com"], octets, (), ["NOTIFY=SUCCESS,FAILURE"])
     copy = until(lambda: next((each for each in served.sink.messages if author.encode() in each.content), None))

@@ -83,7 +83,7 @@ def test_guessing_tokens_ends_the_connection(served):
 
 def test_with_workers_the_main_process_takes_mail_to_us(tmp_path, free_port):
     port = free_port()
-    with Running(tmp_path, {"RELAY_SMTP__INBOUND": f"127.0.0.1:{port}"}, workers=2), smtplib.SMTP("127.0.0.1", port, "far.test", timeout=30) as line:
+    with Running(tmp_path, {"RELAY_SMTP__INBOUND": f"127.0.0.1:{port}"}, workers=2), smtplib.SMTP("127.0.0.1", port, "far.test", timeout=60) as line:
         line.ehlo()
         assert line.mail("")[0] == 250
         assert line.rcpt("user@example.com")[0] == 550

@@ -119,7 +119,7 @@ def test_where_asked_for_a_disowned_message_is_refused(strict, policy, code):
 
 
 def test_talking_before_the_answer_ends_the_connection(served):
-    with smtplib.SMTP("127.0.0.1", served.inbound_port, timeout=30) as line:
+    with smtplib.SMTP("127.0.0.1", served.inbound_port, timeout=60) as line:
         line.send(b"EHLO far.test\r\nMAIL FROM:<>\r\n")
         assert line.getreply()[0] == 554
 

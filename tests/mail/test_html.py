@@ -104,7 +104,7 @@ def test_any_octets_give_offsets_inside(document):
     b"<a " + b"/" * 500_000, b"<a " + b"=" * 200_000, b"<a x \n" * 50_000, b"<title></titl" * 50_000, b"<a href" + b" = " * 50_000,
 ], ids=lambda evil: repr(evil[:9]))
 def test_it_is_linear(evil):
-    start = time.perf_counter()
+    start = time.thread_time()
     html.scan(evil)
-    once = time.perf_counter() - start
-    assert once < 1.0  # 0.1 s here; anything quadratic takes minutes
+    once = time.thread_time() - start
+    assert once < 1.0  # 0.1 s of the processor's time here; anything quadratic takes minutes

@@ -155,7 +155,7 @@ async def test_the_admit_chain_costs_little():
     chain = loaded(policy.ADMIT, ours())
     given = message(BARE)
     await chain.apply(given)
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(1_000):
         await chain.apply(given)
-    assert (time.perf_counter() - start) / 1_000 < 400e-6  # 45 us here; ten times that is a defect on any machine
+    assert (time.thread_time() - start) / 1_000 < 400e-6  # 45 us of the processor's time here; ten times that is a defect on any machine

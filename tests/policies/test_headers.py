@@ -111,7 +111,7 @@ async def test_whatever_came_is_still_there(content):
 async def test_it_costs_little():
     policy, given = headers.make({}, services()), message(BARE)
     await policy.apply(given)
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(2_000):
         await policy.apply(given)
-    assert (time.perf_counter() - start) / 2_000 < 200e-6  # 20 us here; ten times that is a defect on any machine
+    assert (time.thread_time() - start) / 2_000 < 200e-6  # 20 us of the processor's time here; ten times that is a defect on any machine

@@ -25,8 +25,8 @@ from relay.settings import Delivery, Dns, RouteRule, Settings
 from relay.store import messages, projects
 from relay.store.engine import Store
 from relay.store.projects import Project
+from tests.support.until import PATIENCE
 
-PATIENCE = 20.0  # seconds that a test waits for something that must happen
 CONTENT = b"From: app@example.com\r\nTo: you@example.net\r\nSubject: Hello\r\nMessage-ID: <1@example.com>\r\n\r\nHello.\r\n"
 NONE = Chain()
 

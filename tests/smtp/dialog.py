@@ -24,9 +24,9 @@ from relay.smtp.limits import Budget
 from relay.smtp.server import Listener, ListenerOptions
 from relay.smtp.tls import Certificate
 from tests.smtp.desk import Desk
+from tests.support.until import PATIENCE
 
 DIALOGS = sorted((Path(__file__).parent / "dialogs").glob("*.txt"))
-PATIENCE = 5.0  # seconds for one line
 
 
 def options(text: str, certificate: Certificate) -> ListenerOptions:

@@ -34,7 +34,7 @@ async def send(port: int, declared: bytes) -> bytes:
     return answer[:9]
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(400)
 @pytest.mark.parametrize("declared", [b"", b" SIZE=%d" % SIZE], ids=["size not declared", "size declared"])
 async def test_memory_does_not_grow_with_the_number_of_clients(declared: bytes):
     server = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.smtp.memory_server", stdin=PIPE, stdout=PIPE)

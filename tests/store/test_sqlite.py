@@ -67,7 +67,7 @@ async def test_the_wal_is_emptied_when_it_is_quiet(sqlite, monkeypatch):
     monkeypatch.setattr(backend, "QUIET", 0.05)
     await sqlite.write_many(messages.add_many, made(body=b"x" * 10_000))
     wal = Path(f"{sqlite.path}-wal")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while wal.stat().st_size:
             await asyncio.sleep(0.02)
 
@@ -209,5 +209,5 @@ async def test_a_close_does_not_wait_for_what_was_withdrawn(tmp_path):
     opened = await Store.open("", tmp_path, min_free=0, reserve=0)
     write = opened.begin(lambda _conn: None, (), many=False)
     assert opened.withdraw(write)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await opened.close()

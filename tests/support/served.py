@@ -20,8 +20,8 @@ from relay.store import keys as stored_keys
 from tests.support.ports import free_port
 from tests.support.sink import Sink
 from tests.support.thread import Threaded
+from tests.support.until import PATIENCE
 
-PATIENCE = 30.0  # seconds that a test waits for what must happen
 FIRST, LAST = 0.01, 0.1  # seconds between two looks: what is quick is seen at once, what takes its time is not slowed by being asked
 
 
@@ -76,7 +76,7 @@ class Tenant:
 
     def __init__(self, served: Served, project: str, number: int, key: str):
         self.served, self.project, self.number, self.key = served, project, number, key
-        self.http = httpx.Client(base_url=served.base, headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        self.http = httpx.Client(base_url=served.base, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE)
 
     def send(self, **given: Any) -> Any:
         """The answer's JSON; the status must be 202."""

@@ -26,6 +26,7 @@ from tests.support.certificates import certificate
 from tests.support.script import CUT, Received, Replies, Script
 from tests.support.session import Session
 from tests.support.thread import Threaded
+from tests.support.until import PATIENCE
 
 __all__ = ["CUT", "Received", "Script", "Sink"]
 
@@ -63,14 +64,14 @@ class Sink(Threaded):
         for session in list(self._sessions):
             session.transport.abort()
 
-    def wait(self, count: int, within: float = 10.0) -> list[Received]:
+    def wait(self, count: int, within: float = PATIENCE) -> list[Received]:
         """The messages once there are `count`; raises TimeoutError naming how many came."""
         with self._arrived:
             if not self._arrived.wait_for(lambda: self.count >= count, within):
                 raise TimeoutError(f"{self.count} of {count} messages came in {within} s")
         return self.messages
 
-    async def arrived(self, count: int, within: float = 10.0) -> list[Received]:
+    async def arrived(self, count: int, within: float = PATIENCE) -> list[Received]:
         """`wait` for a test on an event loop of its own."""
         return await asyncio.to_thread(self.wait, count, within)
 

@@ -8,12 +8,13 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+from tests.support.until import PATIENCE
+
 try:
     from uvloop import new_event_loop
 except ImportError:
     from asyncio import new_event_loop
 
-PATIENCE = 45.0  # seconds that a call may take: a machine that does much else is no defect, and the limit of a test names what hangs
 
 
 class Threaded:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+PATIENCE = 60.0  # seconds that a test waits for what must happen: a machine that does much else is no defect
+
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], seconds: float = 20.0) -> T:
+def until(look: Callable[[], T], seconds: float = PATIENCE) -> T:
     """What `look` finds once that is true; raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -15,7 +15,7 @@ class Visitor:
 
     def __init__(self, served: Served, base: str = ""):
         self.served = served
-        self.http = httpx.Client(base_url=base or served.base, timeout=30)
+        self.http = httpx.Client(base_url=base or served.base, timeout=60)
 
     def sign_in(self, secret: str, name: str = "", status: int = 303) -> Visitor:
         answer = self.http.post("/dashboard/sign-in", data={"name": name, "secret": secret})

@@ -1,6 +1,7 @@
 """A relay, and a receiver that keeps what is posted to it and answers as it is told."""
 
 import json
+import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support import fixtures
 from tests.support.served import Served
+from tests.support.until import PATIENCE
 
 tenant = fixtures.tenant
 
@@ -33,8 +35,9 @@ class Receiver:
     got: list[Received] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
     headers: dict[str, str] = field(default_factory=dict)  # beside the status
+    name: str = field(default_factory=lambda: f"/{secrets.token_hex(4)}")  # calls that still go to who had this port before are not ours
 
-    def wait(self, count, seconds=15.0):
+    def wait(self, count, seconds=PATIENCE):
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.got) >= count, seconds), f"{len(self.got)} of {count} came"
         return self.got
@@ -52,7 +55,10 @@ def receiver():
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["content-length"]))
-            received = Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            if not self.path.startswith(kept.name):
+                self.send_error(404)
+                return
+            received = Received(self.path.removeprefix(kept.name), {name.lower(): value for name, value in self.headers.items()}, body)
             status = kept.answer(received)
             with kept.changed:
                 kept.got.append(received)
@@ -73,7 +79,7 @@ def receiver():
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    kept.url = f"http://127.0.0.1:{server.server_port}"
+    kept.url = f"http://127.0.0.1:{server.server_port}{kept.name}"
     yield kept
     server.shutdown()
     thread.join()

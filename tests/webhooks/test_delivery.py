@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -14,6 +15,7 @@ from relay.store import webhooks as stored
 from relay.store.pages import Page
 from relay.webhooks import DOWN, FAILURES, LASTS, STEPS, Answer, after, health, new_secret, sign
 from tests.support.served import Served, email
+from tests.support.until import PATIENCE
 
 
 def hook(tenant, receiver, events=("*",), path="/"):
@@ -59,20 +61,21 @@ def test_after_a_rotation_both_secrets_sign_for_a_while(tenant, receiver):
     assert len(got.headers["x-poststack-signature"].split(",")) == 1
 
 
-def test_how_late_an_event_was_given_is_observed_once_it_is_taken(tenant, receiver):
-    def seen() -> list[float]:
+def test_how_late_an_event_was_given_is_observed_once_it_is_taken(served, tenant, receiver):
+    async def seen() -> list[float]:
+        """On the relay's own loop, where nothing happens between two of them."""
         requests = [REGISTRY.get_sample_value("relay_webhook_deliveries_total", {"result": each}) or 0.0 for each in ("delivered", "refused")]
         return [*requests, *(REGISTRY.get_sample_value(f"relay_event_delivery_lag_seconds_{part}") for part in ("count", "sum"))]
 
-    before = seen()
+    began, before = time.time(), served.call(seen())
     made, _ = failing(tenant, receiver)
     receiver.answer = lambda _: 200
     tenant.send()
     tenant.until(f"/webhooks/{made['id']}/deliveries", lambda got: any(each["success"] for each in got["deliveries"]))
-    delivered, refused, late, seconds = (after - value for after, value in zip(seen(), before, strict=True))
+    delivered, refused, late, seconds = (after - value for after, value in zip(served.call(seen()), before, strict=True))
     assert refused >= 1
     assert late == delivered >= 1
-    assert 0 < seconds < 60 * late
+    assert 0 < seconds < late * (time.time() - began + 0.01)
 
 
 def failing(tenant, receiver, wanted=("email.queued",)):
@@ -99,29 +102,32 @@ def test_a_failure_waits_and_is_replayed(tenant, receiver):
 
 
 def test_a_failed_event_holds_back_its_own_email_only(tenant, receiver):
-    held = threading.Event()
-    first = None
+    open_again = threading.Event()
 
-    def answer(received):
-        return 500 if received.event["data"]["email_id"] == first and not held.is_set() else 200
+    def answer(received):  # the first of all is of the first email
+        first = (receiver.got or [received])[0].event["data"]["email_id"]
+        return 500 if received.event["data"]["email_id"] == first and not open_again.is_set() else 200
+
+    def steps(email):
+        return [each.event["type"] for each in receiver.got if each.event["data"]["email_id"] == email]
 
     receiver.answer = answer
     made = hook(tenant, receiver, ["email.queued", "email.sent", "email.delivered"])
-    first = tenant.send(scheduled_at="2027-01-01T00:00:00Z")["id"]  # its one event so far is email.scheduled, which nobody asked for
-    tenant.post(f"/emails/{first}/cancel")
+    scheduled = tenant.send(scheduled_at="2027-01-01T00:00:00Z")["id"]  # its one event so far is email.scheduled, which nobody asked for
+    tenant.post(f"/emails/{scheduled}/cancel")
     first = tenant.send()["id"]
     receiver.wait(1)
     second = tenant.send()["id"]
     tenant.until(f"/webhooks/{made['id']}/deliveries", lambda got: sum(each["success"] for each in got["deliveries"]) == 3)
-    assert [each.event["type"] for each in receiver.got if each.event["data"]["email_id"] == second] == ["email.queued", "email.sent", "email.delivered"]
-    assert [each.event["type"] for each in receiver.got if each.event["data"]["email_id"] == first] == ["email.queued"]
-    held.set()
+    assert steps(second) == ["email.queued", "email.sent", "email.delivered"]
+    assert set(steps(first)) == {"email.queued"}  # again and again on a machine that takes ten seconds for all this
+    open_again.set()
     rows = tenant.until(f"/webhooks/{made['id']}/deliveries", lambda got: len(got["deliveries"]) == 6)["deliveries"]
-    (stuck,) = [each for each in rows if each["event_type"] == "email.queued" and not each["success"]]
+    (stuck,) = [each for each in rows if each["event_type"] == "email.queued" and each["payload"]["data"]["email_id"] == first]
     tenant.post(f"/webhooks/{made['id']}/deliveries/{stuck['id']}/replay")
     tenant.until(f"/webhooks/{made['id']}/deliveries", lambda got: all(each["success"] for each in got["deliveries"]))
-    assert [each.event["type"] for each in receiver.got if each.event["data"]["email_id"] == first] == [
-        "email.queued", "email.queued", "email.sent", "email.delivered"]
+    assert list(dict.fromkeys(steps(first))) == ["email.queued", "email.sent", "email.delivered"]
+    assert steps(first).count("email.queued") > 1
 
 
 def test_a_dead_endpoint_keeps_few_rows_and_goes_on_when_it_is_back(tenant, receiver):
@@ -178,7 +184,7 @@ def test_a_test_event_says_what_the_endpoint_answered(tenant, receiver):
 
 def test_a_slow_endpoint_never_slows_mail(tenant, receiver):
     go = threading.Event()
-    receiver.answer = lambda _: 200 if go.wait(20) else 500
+    receiver.answer = lambda _: 200 if go.wait(PATIENCE) else 500
     hook(tenant, receiver)
     sent = tenant.post("/emails/batch", {"emails": [email() for _ in range(20)]}, 202)["data"]
     for each in sent:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.broadcasts.mailing import Mailing
 from tests.support.served import Tenant
+from tests.support.until import PATIENCE
 
 DAY = 86_400.0
 
@@ -71,7 +72,7 @@ class Flows(Mailing):
     def letter(self, name: str, subject: str = "Hello {{ first_name }}", **more: Any) -> dict[str, Any]:
         return letter(name, subject, self.sender, **more)
 
-    def runs(self, number: str, count: int = 1, status: str = "completed", within: float = 15.0) -> list[dict[str, Any]]:
+    def runs(self, number: str, count: int = 1, status: str = "completed", within: float = PATIENCE) -> list[dict[str, Any]]:
         """The runs with this status, once there are so many."""
         return self.until(f"/workflows/{number}/runs?status={status}&per_page=100", lambda got: len(got["runs"]) >= count, within)["runs"]
 

@@ -63,7 +63,7 @@ async def check(url: str, data: Path, number: int, sink: Sink) -> None:
     assert arrived(sink, 2 * PEOPLE) == 2 * PEOPLE, "two mails each"
 
 
-@pytest.mark.limit(180)
+@pytest.mark.limit(400)
 def test_deaths_in_the_middle_leave_each_contact_one_run_and_each_step_once(store_url: str, tmp_path: Path) -> None:
     number = asyncio.run(prepare(store_url, tmp_path, PEOPLE, workflow))
     with Sink() as sink:
@@ -74,7 +74,7 @@ def test_deaths_in_the_middle_leave_each_contact_one_run_and_each_step_once(stor
             asyncio.run(check(store_url, tmp_path, number, sink))
 
 
-@pytest.mark.limit(180)
+@pytest.mark.limit(400)
 def test_two_nodes_take_each_step_once(postgres_url: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     number = asyncio.run(prepare(postgres_url, data, PEOPLE, workflow))

@@ -52,7 +52,7 @@ async def store(store_url, tmp_path):
     await opened.close()
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(400)
 def test_a_request_that_a_kill_cut_off_is_made_again_with_its_key(store_url: str, tmp_path: Path) -> None:
     """The table of relay.workflows: killed at workflow.called."""
 
