@@ -28,7 +28,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 try:
     import uvloop
@@ -41,8 +41,11 @@ from tests.support import peers, ports, postgres
 from tests.support.databases import DATABASES, Databases
 from tests.support.thread import apart
 
-settings.register_profile("relay", deadline=None)  # a busy machine is no defect; LIMIT catches what hangs
-settings.load_profile("relay")
+# A busy machine is no defect: nothing is judged by time, LIMIT catches what hangs. Where CI is set each property draws the same examples in every run, so that
+# a run says something about the change it is for; elsewhere it draws new ones, and looks further. Either way a failure prints what repeats it.
+settings.register_profile("anew", deadline=None, derandomize=False, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("anew"), derandomize=True, database=None)
+settings.load_profile("same" if os.environ.get("CI") else "anew")
 
 LIMIT = 180.0  # seconds; most tests take less than one, and what waits in a test gives up after PATIENCE
 BLOCKED = 1.0  # seconds the alarm waits for the loop's own limit

@@ -5,6 +5,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+from tests.support.until import PATIENCE
+
 EXAMPLES = 4  # of each operation and mode
 
 
@@ -20,7 +22,7 @@ def test_nothing_makes_a_5xx(served, tenant, mode):
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.explicit, Phase.generate])
         @given(case=operation.as_strategy(generation_mode=mode))
         def run(case):
-            answer = case.call(base_url=served.base, headers=headers)
+            answer = case.call(base_url=served.base, headers=headers, timeout=PATIENCE)
             asked.add((operation.method, operation.path))
             assert answer.status_code < 500 or "Retry-After" in answer.headers, f"{case.as_curl_command()}\n{answer.text}"
 
