@@ -76,6 +76,7 @@ async def fill(url: str, file: Path, counts: Mapping[str, int], last: int, names
         await asyncio.to_thread(_sqlite, file, [sql for name, count in counts.items() for sql in statements("sqlite", TABLES[name], count, last, names)])
         return
     await asyncio.gather(*(_postgresql(url, statements("postgresql", TABLES[name], count, last, names)) for name, count in counts.items()))
+    await _postgresql(url, iter(["VACUUM (ANALYZE)"]))  # as autovacuum does within a minute or two
 
 
 def _sqlite(file: Path, every: list[str]) -> None:

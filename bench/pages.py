@@ -105,8 +105,6 @@ async def write(url: str, folder: Path, made: Filled) -> dict[str, str]:
     store = await Store.open(url, folder, accept_old_sqlite=True)
     try:
         await store.write(beside)
-        if store.dialect == "postgresql":
-            await store.write(lambda conn: conn.exec_driver_sql("ANALYZE") and None)
     finally:
         await store.close()
     first = (last - audience * STEP - EPOCH) << 21
