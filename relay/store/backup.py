@@ -21,7 +21,7 @@ from relay.errors import Conflict, StoreError
 from relay.store import epoch
 from relay.store.engine import Store
 from relay.store.segments import Segments
-from relay.store.sqlite import connect
+from relay.store.sqlite_file import connect
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Table, any_, cast, func, select
 
-CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite.STATEMENTS) holds the shapes of each table
+CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite_file.STATEMENTS) holds the shapes of each table
 WIDE = 96  # rows of an INSERT where there are so many: a batch over the API is a hundred
 KEYS = 500  # ids of one IN (...)
 

@@ -30,7 +30,8 @@ from relay.mail.reply import Reply
 from relay.store import epoch, migrations
 from relay.store.segments import Segments
 from relay.store.space import Space
-from relay.store.sqlite import SAFE, VERSION, Sqlite
+from relay.store.sqlite import Sqlite
+from relay.store.sqlite_file import SAFE, VERSION
 from relay.store.writes import ASIDE, JOBS, LANES, MAIL, OUTCOMES, Write
 
 MIN_FREE = 512_000_000  # bytes

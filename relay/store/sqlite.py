@@ -25,11 +25,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import orjson
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from relay import log
@@ -38,55 +38,16 @@ from relay.mail.ids import Maker
 from relay.store import faults, gauges, sieve
 from relay.store.pages import Samples
 from relay.store.segments import Segments
-from relay.store.writes import ASIDE, LANES, Room, Write, fail, fault, perform
-
-try:
-    from pysqlite3 import dbapi2 as driver
-except ImportError:  # wheels exist for x86-64 only
-    import sqlite3 as driver
-
-for kind, adapted in ((type(None), {}.get), (bool, int), (bytes, bytes)):  # unnamed, each is searched an adapter for, in vain: 0.7 to 1.6 us a value
-    driver.register_adapter(kind, adapted)
-
-VERSION: tuple[int, ...] = driver.sqlite_version_info
-SAFE = (3, 51, 3)  # the first SQLite whose checkpoints cannot lose pages
+from relay.store.sqlite_file import connect, driver
+from relay.store.turns import Turns
+from relay.store.writes import JOBS, LANES, Room, Write, fail, fault, perform
 
 READERS = 4  # threads that read
-CHECKPOINT = 2_000  # pages of WAL (8 MB) after which a commit also checkpoints
-OFTEN = 400  # pages of it where a slice is written aside: a checkpoint of all those lasts 50 ms, and mail would wait for it
 QUICK = 64  # rows of a batch whose statements run on the event loop: 6 ms at most
 QUICK_BYTES = 4_000_000  # octets of mail in it
 QUIET = 1.0  # seconds without a write after which the WAL is emptied
-STATEMENTS = 512  # prepared statements kept by a connection
 
 LOG = log.get("store")
-
-
-def connect(path: Path, context: dict[str, Any], *, writer: bool) -> Connection:
-    """A connection in autocommit, which the caller wraps in BEGIN; `context` (ids, segments) is in its `info`."""
-    flags = "" if writer else "?mode=ro"
-
-    def creator() -> Any:
-        raw = driver.connect(f"file:{_escaped(path)}{flags}", uri=True, isolation_level=None, check_same_thread=False,
-                             cached_statements=STATEMENTS, timeout=10.0)
-        for pragma in _WRITER if writer else _READER:
-            raw.execute(f"PRAGMA {pragma}")
-        return raw
-
-    engine = create_engine("sqlite://", module=driver, creator=creator, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True,
-                           json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
-    conn = engine.connect()
-    conn.info.update(context)
-    return conn
-
-
-_WRITER = ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-32000",
-           f"wal_autocheckpoint={CHECKPOINT}", "journal_size_limit=64000000")  # auto_vacuum counts on a new file only
-_READER = ("query_only=ON", "wal_autocheckpoint=0", "temp_store=MEMORY", "cache_size=-2000")  # each reader has its own
-
-
-def _escaped(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 class Sqlite:
@@ -100,8 +61,10 @@ class Sqlite:
         self._context = {"ids": Maker(), "segments": segments, "samples": Samples()}
         self._loop = asyncio.get_running_loop()
         self._room = Room()
-        self._work: queue.SimpleQueue[tuple[list[Write], bool] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[list[Write], Callable[[], None]] | None] = queue.SimpleQueue()
         self._lent, self._scheduled = False, False  # the connection is with the thread; `_begin` will be called
+        self._turns = Turns()
+        self._pausing: asyncio.TimerHandle | None = None
         self._rest: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         self._failures, self._batch, self._unchecked = 0, 0, False
@@ -209,11 +172,32 @@ class Sqlite:
 
     def _begin(self) -> None:
         self._scheduled = False
-        batch = self._room.take()
-        if batch:
-            self._lend(batch, self.healthy and _quick(batch) and self._staged(batch))
-        else:  # all that waited was withdrawn
-            self._idle()
+        if self._room.aside_next:
+            self._aside(self._loop.time())
+        else:
+            self._write(self._room.take())
+
+    def _aside(self, now: float) -> None:
+        """The next slice, or the checkpoint after some; not before a pause, in which mail finds the connection free."""
+        if pause := self._turns.pause(now):
+            if self._pausing is None:
+                self._pausing = self._loop.call_later(pause, self._paused)
+        elif self._turns.copies(now):
+            self._lend([], self._copy)
+        else:
+            self._write(self._room.take())
+
+    def _paused(self) -> None:
+        self._pausing = None
+        self._soon()
+
+    def _write(self, batch: list[Write]) -> None:
+        if not batch:  # all that waited was withdrawn
+            self._go_on()
+            return
+        if any(write.lane < LANES[JOBS] for write in batch):
+            self._turns.mailed(self._loop.time())
+        self._lend(batch, partial(self._commit, batch, self.healthy and _quick(batch) and self._staged(batch)))
 
     def _staged(self, batch: list[Write]) -> bool:
         """Whether the batch is in an open transaction; what cannot be done here is done anew, and answered, by the thread."""
@@ -227,14 +211,18 @@ class Sqlite:
             return False
         return True
 
-    def _lend(self, batch: list[Write], staged: bool) -> None:
+    def _lend(self, batch: list[Write], act: Callable[[], None]) -> None:
         self._lent = True
-        self._work.put((batch, staged))
+        self._work.put((batch, act))
 
     def _return(self, batch: list[Write]) -> None:
         """The thread is done with this batch."""
         self._lent = False
+        self._turns.over(self._loop.time())
         self._room.leave(batch)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._room:
             self._soon()
         else:
@@ -251,7 +239,7 @@ class Sqlite:
     def _settle_down(self) -> None:
         """After QUIET without a write: empty the WAL, or try whether the disk takes writes again."""
         if (self._unchecked or not self.healthy) and not (self._lent or self._scheduled):
-            self._lend([], False)
+            self._lend([], self._checkpoint if self.healthy else partial(self._commit, [], False))  # an empty commit tries the disk
 
     def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         self._listeners.setdefault(channel, []).append(callback)
@@ -284,11 +272,8 @@ class Sqlite:
     def _run(self) -> None:
         """The writer's thread."""
         while (given := self._work.get()) is not None:
-            batch, staged = given
-            if batch or not self.healthy:  # an empty commit tries whether the disk takes writes again
-                self._commit(batch, staged)
-            else:
-                self._checkpoint()
+            batch, act = given
+            act()
             self._loop.call_soon_threadsafe(self._return, batch)
         self._checkpoint()
 
@@ -309,8 +294,6 @@ class Sqlite:
         self._raw.execute("BEGIN IMMEDIATE")
         faults.point("store.begun")
         perform(self._conn, batch)
-        pages = OFTEN if any(write.lane == LANES[ASIDE] for write in batch) else CHECKPOINT
-        self._raw.execute(f"PRAGMA wal_autocheckpoint={pages}")
         self._raw.execute(f"PRAGMA user_version={_after(self._batch)}")
 
     def _transact(self, batch: list[Write], staged: bool) -> None:
@@ -362,8 +345,15 @@ class Sqlite:
     def _checkpoint(self) -> None:
         """Empty the WAL; a reader in the way leaves that to the next quiet moment."""
         self._unchecked = False
+        self._checkpointed("TRUNCATE")
+
+    def _copy(self) -> None:
+        """Copy what slices left in the WAL, without waiting for readers."""
+        self._checkpointed("PASSIVE")
+
+    def _checkpointed(self, how: str) -> None:
         try:
-            self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         except driver.Error as error:
             LOG.warning("checkpoint failed", error=str(error))
 

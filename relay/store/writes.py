@@ -1,7 +1,7 @@
 """Writes on their way into a group commit, and how a batch of them runs inside one transaction.
 
-A batch runs in lanes: outcomes of deliveries first, because what has left must be recorded (A4), then mail, then at most a slice of jobs, then at most one of
-what goes aside, which lets mail go first. Writes of one function that takes many items become one call. When anything in the batch fails, it is rolled back to
+A batch runs in lanes: outcomes of deliveries first, because what has left must be recorded (A4), then mail, then at most a slice of jobs. What goes aside is a
+batch of its own, and lets those go first. Writes of one function that takes many items become one call. When anything in the batch fails, it is rolled back to
 its start and replayed one write at a time, each under a savepoint, so that a bad message fails alone and never its neighbours (A5). Only a fault of the
 database itself fails them all.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -29,6 +29,7 @@ LANES = {OUTCOMES: 0, MAIL: 1, JOBS: 2, ASIDE: 3}
 BATCH = 500  # writes of one commit
 BATCH_BYTES = 16_000_000  # octets of mail in one commit
 SLICE = 1  # jobs of one commit: a job is a slice of 1,000 rows or less, and mail waits at most for one
+PASSES = 8  # batches that go before what waits aside, which then has its turn
 WAITING = 5_000  # writes that may wait; beyond, new mail hears 452
 WAITING_BYTES = 256_000_000
 LARGEST = WAITING_BYTES // 2  # as which a larger one counts: ten attachments of 25 MB are more than all the room, and must not wait for an idle store
@@ -80,11 +81,12 @@ class Write:
 class Room:
     """Where writes wait, in their lanes: what is there is counted, so that it never grows without bound. Of the event loop alone."""
 
-    __slots__ = ("_lanes", "_passed", "bytes", "count")
+    __slots__ = ("_aside", "_lanes", "_passed", "bytes", "count")
 
     def __init__(self) -> None:
         self._lanes: tuple[deque[Write], ...] = tuple(deque() for _ in LANES)
-        self._passed = False  # mail went first at the last batch, past what goes aside
+        self._aside = self._lanes[LANES[ASIDE]]
+        self._passed = 0  # batches that went past what goes aside
         self.count, self.bytes = 0, 0  # of those that wait and of those on their way
 
     def __bool__(self) -> bool:
@@ -100,26 +102,34 @@ class Room:
         self.bytes += write.size
         self._lanes[write.lane].append(write)
 
+    @property
+    def aside_next(self) -> bool:
+        """Whether it is the turn of what goes aside."""
+        return bool(self._aside) and (self._passed >= PASSES or not any(self._lanes[:LANES[ASIDE]]))
+
     def take(self) -> list[Write]:
         """The next batch; from now on these cannot be withdrawn."""
+        if self.aside_next:
+            self._passed = 0
+            return self._from(self._aside, SLICE)
+        self._passed += bool(self._aside)
         batch: list[Write] = []
-        count = size = 0
-        for number, lane in enumerate(self._lanes):
-            if number == LANES[ASIDE] and lane and self._passes(batch):
-                break
-            most, taken = SLICE if number >= LANES[JOBS] else BATCH, 0
-            while lane and count < BATCH and taken < most and size < BATCH_BYTES:
-                write = lane.popleft()
-                if not write.taken:
-                    write.taken = True
-                    taken, count, size = taken + 1, count + write.count, size + write.size
-                    batch.append(write)
+        for number, lane in enumerate(self._lanes[:LANES[ASIDE]]):
+            batch += self._from(lane, SLICE if number == LANES[JOBS] else BATCH, batch)
         return batch
 
-    def _passes(self, batch: list[Write]) -> bool:
-        """Whether mail of this batch is committed before what goes aside; never twice in a row, so that both get on."""
-        self._passed = not self._passed and any(write.lane == LANES[MAIL] for write in batch)
-        return self._passed
+    @staticmethod
+    def _from(lane: deque[Write], most: int, before: Sequence[Write] = ()) -> list[Write]:
+        """Up to `most` writes of a lane, as many as a batch may have beside those `before`."""
+        count, size = sum(write.count for write in before), sum(write.size for write in before)
+        taken: list[Write] = []
+        while lane and count < BATCH and len(taken) < most and size < BATCH_BYTES:
+            write = lane.popleft()
+            if not write.taken:
+                write.taken = True
+                count, size = count + write.count, size + write.size
+                taken.append(write)
+        return taken
 
     def withdraw(self, write: Write) -> bool:
         """Whether the write was taken back before its batch began; it then never happens."""

@@ -16,11 +16,12 @@ from relay.errors import StoreError
 from relay.store import bulk, messages
 from relay.store import sqlite as backend
 from relay.store.engine import Store
+from relay.store.sqlite_file import CHECKPOINT
 from tests.store.conftest import made
 from tests.store.test_engine import keys, put
 
 pragma = pytest.mark.parametrize(("name", "value"), [
-    ("journal_mode", "wal"), ("synchronous", 2), ("auto_vacuum", 2), ("foreign_keys", 1), ("wal_autocheckpoint", backend.CHECKPOINT)])
+    ("journal_mode", "wal"), ("synchronous", 2), ("auto_vacuum", 2), ("foreign_keys", 1), ("wal_autocheckpoint", CHECKPOINT)])
 
 
 @pragma

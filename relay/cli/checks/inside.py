@@ -18,7 +18,7 @@ from relay.clock import iso
 from relay.errors import ConfigError
 from relay.kinds import is_loopback, split_address
 from relay.store import steps
-from relay.store.sqlite import SAFE, VERSION
+from relay.store.sqlite_file import SAFE, VERSION
 
 WAL = 512_000_000  # bytes of write-ahead log from which a reader must be pinning it (B5)
 EXPIRY = 14 * 86_400.0  # seconds before a certificate's end from which it is a warning; renewal is usual at 30 days

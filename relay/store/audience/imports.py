@@ -86,7 +86,7 @@ def note(conn: Connection, number: int, figures: dict[str, Any], faults: Sequenc
     """What an import has done so far, and what of the last slice could not be taken."""
     if faults and figures.get("errors", 0) - len(faults) < ERRORS:
         bulk.insert_new(conn, import_errors, [(number, each.row, bulk.clean(each.email, 320), bulk.clean(each.error, 1_000)) for each in faults])
-    conn.execute(update(table).where(table.c.id == number).values(figures=figures))
+    bulk.update(conn, table, "id", ("figures",), [(number, bulk.json(figures))])
 
 
 def end(conn: Connection, number: int, state: str, now: float, reason: str = "") -> bool:

@@ -27,9 +27,10 @@ _SPELLED = {
     "sqlite": {
         "json": "TEXT",
         "keys": "json_each(:keys) AS given",
-        "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties "
-                  "ELSE json_patch(json_patch(c.properties, coalesce(r.wiped, '{{}}')), coalesce(r.properties, '{{}}')) END",
-        "united": "CASE WHEN r.tags IS NULL THEN c.tags ELSE (SELECT json_group_array(value) FROM (SELECT value FROM json_each(c.tags) UNION ALL "
+        "merged": "CASE WHEN r.wiped IS NOT NULL THEN json_patch(json_patch(c.properties, r.wiped), coalesce(r.properties, '{{}}')) "
+                  "WHEN r.properties IS NULL OR r.properties = c.properties THEN c.properties ELSE json_patch(c.properties, r.properties) END",
+        "united": "CASE WHEN r.tags IS NULL OR r.tags = c.tags THEN c.tags ELSE (SELECT json_group_array(value) FROM ("
+                  "SELECT value FROM json_each(c.tags) UNION ALL "
                   "SELECT value FROM json_each(r.tags) WHERE value NOT IN (SELECT value FROM json_each(c.tags)))) END",
         "length": "json_array_length(tags)", "empty": "'{{}}'", "none": "'[]'", "hashes": "json_each(r.hashes) AS h", "scratch": "",
         "before": "json_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', json(c.properties), 'tags', json(c.tags), "
@@ -39,10 +40,10 @@ _SPELLED = {
     "postgresql": {
         "json": "JSONB",
         "keys": "(SELECT jsonb_array_elements_text(CAST(:keys AS jsonb)) AS value) AS given",
-        "merged": "CASE WHEN r.properties IS NULL AND r.wiped IS NULL THEN c.properties ELSE (c.properties - ARRAY(SELECT jsonb_object_keys("
-                  "coalesce(r.wiped, '{{}}')))) || coalesce(r.properties, '{{}}') END",
-        "united": "CASE WHEN r.tags IS NULL THEN c.tags ELSE c.tags || (SELECT coalesce(jsonb_agg(t), '[]') FROM jsonb_array_elements(r.tags) AS t "
-                  "WHERE NOT c.tags @> jsonb_build_array(t)) END",
+        "merged": "CASE WHEN r.wiped IS NOT NULL THEN (c.properties - ARRAY(SELECT jsonb_object_keys(r.wiped))) || coalesce(r.properties, '{{}}') "
+                  "WHEN r.properties IS NULL OR r.properties = c.properties THEN c.properties ELSE c.properties || r.properties END",
+        "united": "CASE WHEN r.tags IS NULL OR r.tags = c.tags THEN c.tags ELSE c.tags || ("
+                  "SELECT coalesce(jsonb_agg(t), '[]') FROM jsonb_array_elements(r.tags) AS t WHERE NOT c.tags @> jsonb_build_array(t)) END",
         "length": "jsonb_array_length(tags)", "empty": "CAST('{{}}' AS jsonb)", "none": "CAST('[]' AS jsonb)",
         "hashes": "LATERAL jsonb_array_elements_text(r.hashes) AS h(value)", "scratch": " ON COMMIT DELETE ROWS",
         "before": "jsonb_build_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', c.properties, 'tags', c.tags, "
@@ -91,6 +92,7 @@ MERGED = f"""UPDATE import_rows AS r SET first_name = coalesce(r.first_name, c.f
 CROWDED = """UPDATE import_rows SET out = 'crowded' WHERE contact_id IS NOT NULL AND NOT fresh AND out = '' AND cleaned_at IS NULL
     AND ({length} > :tags OR length(CAST(properties AS TEXT)) > :size) RETURNING n, email, {length}"""
 RENAMED = f"SELECT c.id, c.key, r.first_name, r.last_name FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_RENAMING}"  # noqa: S608
+NEWS = f"SELECT EXISTS (SELECT 1 FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS})"  # noqa: S608
 BEFORE = f"""INSERT INTO import_changes (import_id, contact_id, before) SELECT CAST(:import AS BIGINT), c.id, {{before}}
     FROM import_rows AS r CROSS JOIN contacts AS c WHERE {_OLD} AND {_NEWS} ON CONFLICT DO NOTHING"""  # noqa: S608
 UPDATE = f"""UPDATE contacts AS c SET first_name = r.first_name, last_name = r.last_name, properties = r.properties, tags = r.tags, updated_at = :now
@@ -145,7 +147,7 @@ def reach(conn: Connection, values: dict[str, Any]) -> Any:
 def load(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Rows of (id, id, history_id, *COLUMNS), and nothing else, into the temporary table: all count as new until they are found."""
     for statement in _READY[conn.dialect.name]:
-        run(conn, statement, {})
+        does(conn, statement, {})
     if conn.dialect.name == "postgresql":
         if rows:
             conn.exec_driver_sql(_UNNEST, tuple(map(list, zip(*rows, strict=True))))
@@ -158,6 +160,14 @@ def load(conn: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 def _values(rows: int) -> str:
     one = f"({', '.join('?' * len(_NAMES))})"
     return f"{_LOAD} VALUES {', '.join([one] * rows)}"
+
+
+def does(conn: Connection, sql: str, values: dict[str, Any]) -> int:
+    """How many rows a statement that gives none has changed; on SQLite straight to the driver, which is half of what it costs."""
+    if conn.dialect.name == "postgresql":
+        return run(conn, sql, values).rowcount
+    text, names = _spelled(sql, "sqlite")
+    return bulk.raw(conn).execute(text, {name: values[name] for name in names}).rowcount
 
 
 def run(conn: Connection, sql: str, values: dict[str, Any]) -> Any:

@@ -70,7 +70,14 @@ class Taking:
 
     def run(self, statement: str, **more: Any) -> Any:
         """The result of a statement in which :project, :import and :now stand for the import's."""
-        return merging.run(self.conn, statement, {"project": self.job.project_id, "import": self.job.id, "now": self.job.created_at, **more})
+        return merging.run(self.conn, statement, self._values(more))
+
+    def does(self, statement: str, **more: Any) -> int:
+        """How many rows such a statement has changed."""
+        return merging.does(self.conn, statement, self._values(more))
+
+    def _values(self, more: dict[str, Any]) -> dict[str, Any]:
+        return {"project": self.job.project_id, "import": self.job.id, "now": self.job.created_at, **more}
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -89,13 +96,13 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
         return None
     forgotten, tracked = reached
     _load(at, part, maker)
-    suppressed = at.run(merging.SUPPRESSED).rowcount
-    imported = at.run(merging.MAKE).rowcount
+    suppressed = at.does(merging.SUPPRESSED)
+    imported = at.does(merging.MAKE)
     there = part.count - part.cleaned - suppressed - imported
     if there or part.cleaned:
-        at.run(merging.FIND)
-        at.run(merging.FRESH)
-    at.run(merging.HISTORY, evidence=bulk.json(at.evidence))
+        at.does(merging.FIND)
+        at.does(merging.FRESH)
+    at.does(merging.HISTORY, evidence=bulk.json(at.evidence))
     changed = _merge(at) if plan.update and there else []
     there -= len(at.faults) - len(part.faults)
     _consent(at, part, forgotten)
@@ -134,14 +141,16 @@ def _load(at: Taking, part: Part, maker: Maker) -> None:
 def _merge(at: Taking) -> list[tuple[Any, ...]]:
     """Put what the rows say into contacts that were there; gives (id, email, properties before and after) of those for which it is new, if that is to be
     told."""
-    at.run(merging.MERGED)
+    at.does(merging.MERGED)
     for number, email, tags in at.run(merging.CROWDED, tags=TAGS, size=SIZE).all():
         why = f"a contact has at most {TAGS} tags" if tags > TAGS else f"the properties of a contact have at most {SIZE} octets"
         at.faults.append(Fault(number, email, why))
+    if not at.run(merging.NEWS).scalar():
+        return []
     renamed = at.run(merging.RENAMED).all()
-    at.run(merging.BEFORE)
+    at.does(merging.BEFORE)
     changed = [tuple(row) for row in at.run(merging.CHANGING).all()] if at.plan.tell else []
-    at.run(merging.UPDATE)
+    at.does(merging.UPDATE)
     bulk.update(at.conn, table, "id", ("search",), [(row[0], searched(*row[1:])) for row in renamed])
     return changed
 
@@ -209,7 +218,7 @@ def _entry(entry: Suppression) -> tuple[Any, ...]:
 def _targets(at: Taking) -> None:
     """Everybody whom the file names, and who may have mail, into the audience and the segment."""
     if at.plan.audience is not None:
-        at.run(merging.AUDIENCE, audience=at.plan.audience)
+        at.does(merging.AUDIENCE, audience=at.plan.audience)
     if at.plan.segment is not None:
         segments.put(at.conn, at.plan.segment, list(at.run(merging.EVERYBODY).scalars()), at.job.created_at)
 
