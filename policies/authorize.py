@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from relay.errors import Refuse
+from relay.errors import Refuse, RelayError
 from relay.mail import address, mailbox
 from relay.mail.header import Field
 from relay.mail.message import Message
@@ -37,23 +37,35 @@ class Authorize:
         self._strict = require_verified
 
     async def apply(self, message: Message) -> Sequence[Message]:
-        principal = message.principal
-        if principal.kind == "system":
+        if message.principal.kind == "system":
             return (message,)
-        claims = _claims(message)
+        return (await self._allowed(message, await self._services.domains.of(message.principal.project)),)
+
+    async def apply_each(self, messages: Sequence[Message]) -> list[Message | RelayError]:
+        domains = await self._services.domains.of(messages[0].principal.project) if messages else {}
+        return [await self._tried(message, domains) for message in messages]
+
+    async def _tried(self, message: Message, domains: Mapping[str, Domain]) -> Message | RelayError:
+        try:
+            return await self._allowed(message, domains)
+        except RelayError as error:
+            return error
+
+    async def _allowed(self, message: Message, domains: Mapping[str, Domain]) -> Message:
+        """The message, noted where it will leave unsigned; raises Refuse."""
+        principal, claims = message.principal, _claims(message)
         if principal.domain:
             for field, spec, domain in claims:
                 if not address.within(domain, principal.domain):
                     raise _refusal(f"{field} <{spec}> is not allowed: this key sends from {principal.domain} only; use a key of another domain")
-        domains = await self._services.domains.of(principal.project)
         if self._strict:
             for field, spec, domain in claims:
                 self._require(message, domains, field, spec, domain)
         found = owner(domains, claims[0][2])
         if found is None or await self._services.keys.signing(principal.project, found.name):
-            return (message,)
+            return message
         text = f"{found.name} has no DKIM key, so this leaves unsigned; make one with: relay domain dkim {found.name}"
-        return (message.noted("authorize", "warned", text),)
+        return message.noted("authorize", "warned", text)
 
     def _require(self, message: Message, domains: Mapping[str, Domain], field: str, spec: str, domain: str) -> None:
         found = owner(domains, domain)

@@ -36,6 +36,12 @@ class Headers:
         self._clock = services.clock
 
     async def apply(self, message: Message) -> Sequence[Message]:
+        return (self._completed(message),)
+
+    async def apply_each(self, messages: Sequence[Message]) -> list[Message]:
+        return [self._completed(message) for message in messages]
+
+    def _completed(self, message: Message) -> Message:
         fields = message.header.fields
         names = {field.name for field in fields}
         if not names.isdisjoint(STRIPPED):
@@ -49,9 +55,9 @@ class Headers:
         added = self._missing(message, names, public)
         header = Header((self._received(message, public), *added, *fields))
         if not added and len(fields) == len(message.header.fields):
-            return (message.with_header(header),)
+            return message.with_header(header)
         done = _summary(tuple([field.raw[:len(field.name)] for field in added]), STRIPPED & names)
-        return (message.with_header(header, done),)
+        return message.with_header(header, done)
 
     def _missing(self, message: Message, names: set[bytes], public: str) -> list[Field]:
         """The fields to add, in the order in which they will stand."""

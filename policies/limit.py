@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.errors import Defer, Refuse
-from relay.mail.message import Envelope, Message, Principal, Recipient
+from relay.mail.message import Decision, Envelope, Message, Principal, Recipient
 from relay.mail.reply import Reply
 from relay.policy import Services
 from relay.policy import options as known
@@ -59,6 +59,7 @@ class Limit:
         self._counters = services.counters
         self._clock = services.clock
         self._rules = rules
+        self.idle = None if rules else Decision("limit", "passed")
         self._full: dict[str, tuple[float, int]] = {}  # counter to (elapsed() when there is room, recipients that did not fit)
 
     async def recipient(self, principal: Principal, envelope: Envelope, recipient: Recipient) -> Reply | None:

@@ -38,12 +38,11 @@ class Rspamd:
 
     def __init__(self, scorer: Scorer, warn: float, block: float):
         self._scorer, self._warn, self._block = scorer, warn, block
+        self.idle = SWITCHED_OFF if scorer.off else None
         self._skipped = POLICY_DECISIONS.labels("rspamd", "skipped")
         self._warned = POLICY_DECISIONS.labels("rspamd", "warned")
 
     async def apply(self, message: Message) -> Sequence[Message]:
-        if self._scorer.off:
-            return (replace(message, trace=(*message.trace, SWITCHED_OFF)),)
         if message.principal.kind == "system" or not message.recipients:
             return (message,)
         if "spam_score" in message.facts:

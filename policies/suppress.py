@@ -60,6 +60,17 @@ class Suppress:
             self._fresh.clear()
         self._fresh.add(recipient.id)
 
+    async def apply_each(self, messages: Sequence[Message]) -> list[Message]:
+        return [message if self._passed(message) else (await self.apply(message))[0] for message in messages]
+
+    def _passed(self, message: Message) -> bool:
+        """Whether all its recipients have just been looked up, which is all there is to plain mail; each look counts once."""
+        people = [recipient.id for recipient in message.recipients]
+        if message.wishes.stream != TRANSACTIONAL or message.wishes.topic or not self._fresh.issuperset(people):
+            return False
+        self._fresh.difference_update(people)
+        return True
+
     async def apply(self, message: Message) -> Sequence[Message]:
         """The message without those it must not reach; none when nobody is left."""
         if message.principal.kind == "system":

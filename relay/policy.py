@@ -12,9 +12,12 @@ named in relay.toml by its dotted path. Three chains run at three moments:
 
 `apply` takes a message and gives the messages to go on with (one, several after a split by recipient, or none when it dropped everyone).
 It refuses single recipients with `message.drop(recipient, reply)`, all of them by raising Refuse or Defer. `recipient`, where a policy has it, runs at
-RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient. `recipients`, where a policy has it beside
-that, answers for the many recipients of a batch with one question to the store. `undo`, where a policy has it, takes back
+RCPT and once per recipient of an API call, before any octet of the message; its Reply refuses that recipient. `undo`, where a policy has it, takes back
 what `apply` used up (a place under a limit), when a later policy refuses, the commit fails or the message turns out to be a replay.
+
+What a policy may have besides, for the many emails of a batch: `recipients`, which answers for many with one question to the store; `apply_each`, which takes
+messages of one principal and gives for each one message or the RelayError that `apply` would have raised, and waits for nobody but the store. `idle`, where
+it is not None, is the policy's line in every trace: as it is configured it has nothing to do, and is not run.
 
 A policy keeps no state that must be right across processes: with `--workers N` each worker has its own instance. What must be shared goes
 through Services.
@@ -188,7 +191,7 @@ class Chain:
         messages: Sequence[Message] = (message,)
         done, name, began = 0, "", perf_counter()
         try:
-            for name, policy in self.policies:
+            for name, policy in _awake(self):
                 if len(messages) == 1:
                     messages = await policy.apply(messages[0])
                 else:
@@ -204,12 +207,42 @@ class Chain:
             _count(name, error)
             if isinstance(error, RelayError) or not isinstance(error, Exception):
                 raise
-            raise Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later")) from error
+            raise _failed(name, error) from error
         return [_traced(self, each, len(message.trace)) for each in messages]
 
+    @property
+    def prompt(self) -> bool:
+        """Whether messages that came together may go through it together: no policy waits for anybody outside."""
+        return _prompt(self)
+
+    async def apply_each(self, messages: Sequence[Message]) -> list[Message | RelayError]:
+        """What `apply` gives for each of these messages of one principal, or what it raises; of a chain that is prompt."""
+        out: list[Message | RelayError] = list(messages)
+        for done, (name, policy) in enumerate(_awake(self)):
+            began, left = perf_counter(), [number for number, each in enumerate(out) if not isinstance(each, RelayError)]
+            answers = await self._together(done, name, policy, [out[number] for number in left])  # type: ignore[misc]
+            for number, answer in zip(left, answers, strict=True):
+                out[number] = answer
+            POLICY_SECONDS.counts[name,] += perf_counter() - began
+        return [after if isinstance(after, RelayError) else _traced(self, after, len(before.trace)) for before, after in zip(messages, out, strict=True)]
+
+    async def _together(self, done: int, name: str, policy: Any, messages: Sequence[Message]) -> Sequence[Message | RelayError]:
+        """One policy's answers; the `done` policies before it take back what the messages that it refuses used up."""
+        try:
+            answers = await policy.apply_each(messages)
+            ended = [(message, answer) for message, answer in zip(messages, answers, strict=True) if isinstance(answer, RelayError)]
+        except BaseException as error:  # a fault or the door's patience: none of them goes on
+            answers, ended = [_failed(name, error)] * len(messages), [(message, error) for message in messages]
+        for message, error in ended:
+            await self.undo(message, done)
+            _count(name, error)
+            if not isinstance(error, Exception):
+                raise error
+        return answers
+
     async def undo(self, message: Message, done: int | None = None) -> None:
-        """Let the first `done` policies (all without it) take back what this message used up; for a message that the door did not keep."""
-        for _, policy in reversed(self.policies[:done]):
+        """Let the first `done` policies that run (all without it) take back what this message used up; for a message that the door did not keep."""
+        for _, policy in reversed(_awake(self)[:done]):
             take_back = getattr(policy, "undo", None)
             if take_back is not None:
                 await take_back(message)
@@ -218,6 +251,17 @@ class Chain:
 @lru_cache(16)
 def _without(chain: Chain, name: str) -> Chain:
     return Chain(tuple(each for each in chain.policies if each[0] != name), tuple(each for each in chain.at_recipient if each[0] != name))
+
+
+@lru_cache(16)
+def _awake(chain: Chain) -> tuple[tuple[str, Policy], ...]:
+    """The policies that have something to do."""
+    return tuple(each for each in chain.policies if getattr(each[1], "idle", None) is None)
+
+
+@lru_cache(16)
+def _prompt(chain: Chain) -> bool:
+    return all(hasattr(policy, "apply_each") for _, policy in _awake(chain))
 
 
 def _traced(chain: Chain, message: Message, before: int) -> Message:
@@ -230,8 +274,15 @@ def _lines(chain: Chain, said: tuple[Decision, ...]) -> tuple[Decision, ...]:
     spoken: dict[str, list[Decision]] = {}
     for decision in said:
         spoken.setdefault(decision.policy, []).append(decision)
-    trace = [line for name, _ in chain.policies for line in spoken.pop(name, None) or (Decision(name, "passed"),)]
+    trace = [line for name, policy in chain.policies for line in spoken.pop(name, None) or (getattr(policy, "idle", None) or Decision(name, "passed"),)]
     return (*trace, *(line for lines in spoken.values() for line in lines))
+
+
+def _failed(name: str, error: BaseException) -> Defer:
+    """What a sender hears of a policy's fault."""
+    deferred = Defer(Reply(451, "4.3.0", f"policy {name} failed, try again later"))
+    deferred.__cause__ = error
+    return deferred
 
 
 def _count(name: str, error: BaseException) -> None:

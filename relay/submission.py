@@ -8,7 +8,7 @@ reply that the client hears: Refuse (5yz), Defer (4yz), Invalid (the field at fa
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,7 @@ from relay.policy import Chain, Tokens
 from relay.wishes import take
 
 PATIENCE = 3.5  # seconds for all policies together; common mail libraries give up 5 s after the final dot
+SLOW = Reply(451, "4.3.0", "a policy took too long, try again later")
 OBEYED = frozenset({"key", "trusted", "local"})  # principals whose X-Relay-* fields count
 
 RECEIVED = Tally("messages_received", "Messages accepted, by protocol and project (its id; the first 50 that send much, all others as other)",
@@ -51,6 +52,16 @@ class Receipt(Struct, frozen=True):
     id: str
     message: Message
     replayed: bool = False
+
+
+class Brought(Struct, frozen=True):
+    """A message as a caller brings it, header and body apart; `dropped` and `facts` as in `Door.judge`."""
+
+    envelope: Envelope
+    content: tuple[header.Header, bytes]
+    wishes: Wishes
+    dropped: Sequence[tuple[Recipient, Reply]] = ()
+    facts: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +114,44 @@ class Door:
         """
         now = self.clock.now()
         fields, body = header.split(content) if isinstance(content, bytes) else content
-        fields, said = take(fields, wishes is None and principal.kind in OBEYED, now)
-        if self.tokens is not None and traces.looped(self.tokens.read, fields):
-            raise Refuse(traces.LOOP)
+        fields, said = self._taken(fields, wishes is None and principal.kind in OBEYED, now)
         if said.template and self.fill is not None:
             fields, body = await self.fill(principal.project, fields, said)
         return await self._admit(Message(
             id=self.maker.next(), principal=principal, envelope=envelope, header=fields, body=body, origin=origin,
             wishes=wishes or said, received_at=now, dropped=tuple(dropped), facts=facts or {},
         ), asked)
+
+    @property
+    def prompt(self) -> bool:
+        """Whether `judge_each` can be asked: the admit chain waits for nobody outside."""
+        return self.admit.prompt
+
+    async def judge_each(self, principal: Principal, brought: Sequence[Brought], origin: Origin) -> list[Message | RelayError]:
+        """What `judge` gives for each of many, or what it raises; they go from policy to policy together, at half the cost."""
+        now = self.clock.now()
+        entered = [self._entered(principal, each, origin, now) for each in brought]
+        try:
+            judged = iter(await eager.within(PATIENCE, self.admit.apply_each([each for each in entered if isinstance(each, Message)])))
+        except TimeoutError:
+            return [each if isinstance(each, RelayError) else Defer(SLOW) for each in entered]
+        return [next(judged) if isinstance(each, Message) else each for each in entered]
+
+    def _entered(self, principal: Principal, brought: Brought, origin: Origin, now: float) -> Message | RelayError:
+        try:
+            fields, _ = self._taken(brought.content[0], False, now)
+        except RelayError as error:
+            return error
+        return Message(
+            id=self.maker.next(), principal=principal, envelope=brought.envelope, header=fields, body=brought.content[1], origin=origin,
+            wishes=brought.wishes, received_at=now, dropped=tuple(brought.dropped), facts=dict(brought.facts))
+
+    def _taken(self, fields: header.Header, obey: bool, now: float) -> tuple[header.Header, Wishes]:
+        """The header without what it asks of us, and what that is; raises Refuse for mail that comes round again."""
+        fields, said = take(fields, obey, now)
+        if self.tokens is not None and traces.looped(self.tokens.read, fields):
+            raise Refuse(traces.LOOP)
+        return fields, said
 
     async def keep(self, admitted: Sequence[Message]) -> Receipt:
         """A Receipt once they are durable."""
@@ -165,5 +205,5 @@ class Door:
         try:
             admitted = await eager.within(PATIENCE, chain.apply(message))
         except TimeoutError:
-            raise Defer(Reply(451, "4.3.0", "a policy took too long, try again later")) from None
+            raise Defer(SLOW) from None
         return admitted or (replace(message, envelope=replace(message.envelope, recipients=())),)

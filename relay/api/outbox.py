@@ -29,7 +29,7 @@ from relay.mail.reply import Reply
 from relay.store import emails, idempotency
 from relay.store import templates as stored
 from relay.store.idempotency import Entry
-from relay.submission import Receipt
+from relay.submission import Brought, Receipt
 
 LARGE = 500_000  # characters of attachments from which a message is built in a thread
 LANES = 20  # emails of a request that are under way at once; each lane is a task, which costs as much as a policy
@@ -82,10 +82,11 @@ async def send_many(here: Relay, who: Principal, wanted: Sequence[Asked | RelayE
     client  the caller's IP address
     """
     earlier = await _earlier(here, who, wanted)
-    quick = [_plain(here, row) if isinstance(row, Asked) and row.plain else row for row in wanted]
+    alike: mime.Alike = {}
+    quick = [_plain(here, row, alike) if isinstance(row, Asked) and row.plain else row for row in wanted]
     rows = await _lanes(partial(_drafted, here, who, earlier), quick, Asked)
     await _leave_out(here, who, [row for row in rows if isinstance(row, Drafted)])
-    rows = await _lanes(partial(_judged, here, who, Origin("http", client)), rows, Drafted)
+    rows = await _admitted(here, who, Origin("http", client), rows)
     admitted = [row for row in rows if isinstance(row, tuple)]
     receipts = iter(await here.door.keep_many(admitted))
     answers = [_new(next(receipts), who.mode) if isinstance(row, tuple) else row for row in rows]
@@ -139,13 +140,13 @@ async def _drafted(here: Relay, who: Principal, earlier: Mapping[str, Entry], ea
     return _drawn(each, sender, people, await _built(each.given, written))
 
 
-def _plain(here: Relay, each: Asked) -> Drafted | RelayError:
+def _plain(here: Relay, each: Asked, alike: mime.Alike) -> Drafted | RelayError:
     """As `_drafted` for an email without key, template and files: nothing of it waits, which is worth a tenth of what a batch costs."""
     given = each.given
     try:
         written = _own(given)
         sender, people = draft.author(given), draft.recipients(given, here.maker)
-        return _drawn(each, sender, people, mime.composed(draft.draft(given, written)))
+        return _drawn(each, sender, people, mime.composed(draft.draft(given, written), alike))
     except RelayError as error:
         return error
 
@@ -194,14 +195,40 @@ async def _leave_out(here: Relay, who: Principal, drafted: Sequence[Drafted]) ->
                 each.dropped.append((recipient, reply))
 
 
-async def _judged(here: Relay, who: Principal, origin: Origin, each: Drafted) -> tuple[Message, ...]:
-    """The messages that the admit chain made of it, not yet kept; raises Refuse when nobody is left to send to."""
-    if not each.people:
-        raise _nobody(each.dropped)
+async def _admitted(here: Relay, who: Principal, origin: Origin, rows: Sequence[Any]) -> list[Any]:
+    """The rows with the messages that the admit chain made of those that can be sent, not yet kept, or their errors."""
+    if not here.door.prompt:
+        return await _lanes(partial(_judged, here, who, origin), rows, Drafted)
+    out = [_brought(here, row) if isinstance(row, Drafted) else row for row in rows]
+    places = [number for number, row in enumerate(out) if isinstance(row, Brought)]
+    judged = await here.door.judge_each(who, [out[number] for number in places], origin)
+    for number, message in zip(places, judged, strict=True):
+        out[number] = message if isinstance(message, RelayError) else await _tried(_peopled, here, (message,)) if message.dropped else (message,)
+    return out
+
+
+def _brought(here: Relay, each: Drafted) -> Brought | RelayError:
     given = each.asked.given
-    wishes = draft.wishes(given, each.asked.key, each.asked.digest, here.clock.now())
-    envelope = Envelope(each.sender, tuple(each.people), smtputf8=each.smtputf8)
-    admitted = await here.door.judge(who, envelope, each.content, origin, wishes, dropped=each.dropped, facts=_facts(given))
+    try:
+        if not each.people:
+            raise _nobody(each.dropped)
+        wishes = draft.wishes(given, each.asked.key, each.asked.digest, here.clock.now())
+    except RelayError as error:
+        return error
+    return Brought(Envelope(each.sender, tuple(each.people), smtputf8=each.smtputf8), each.content, wishes, each.dropped, _facts(given))
+
+
+async def _judged(here: Relay, who: Principal, origin: Origin, each: Drafted) -> tuple[Message, ...]:
+    """As `_admitted` for one of a chain that may wait; raises RelayError."""
+    brought = _brought(here, each)
+    if isinstance(brought, RelayError):
+        raise brought
+    return await _peopled(here, await here.door.judge(
+        who, brought.envelope, brought.content, origin, brought.wishes, dropped=brought.dropped, facts=dict(brought.facts)))
+
+
+async def _peopled(here: Relay, admitted: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages; raises Refuse when nobody is left to send to."""
     if not any(message.recipients for message in admitted):
         await here.door.let_go(admitted)
         raise _nobody([pair for message in admitted for pair in message.dropped])
@@ -215,7 +242,7 @@ def _nobody(dropped: Sequence[tuple[Recipient, Reply]]) -> Refuse:
 
 def _facts(given: SendInput) -> dict[str, Any]:
     """Who was named where, for the ledger: recipients alone do not say who was in copy."""
-    return {name: draft.bare(getattr(given, name), name) for name in ("cc", "bcc") if getattr(given, name)}
+    return {name: draft.bare(said, name) for name, said in (("cc", given.cc), ("bcc", given.bcc)) if said}
 
 
 def _new(receipt: Receipt | RelayError, mode: str) -> Receipt | RelayError | dict[str, Any]:

@@ -113,6 +113,9 @@ class Draft(Struct, frozen=True):
     attachments: Sequence[Attachment] = ()
 
 
+Alike = dict[tuple[str | None, str | None], tuple[tuple[Field, ...], bytes]]  # HTML and text; what describes the body, and the body
+
+
 class Part(Struct, frozen=True):
     """One MIME entity: its own header lines and its body in pieces, put together once, when the whole message is."""
 
@@ -140,10 +143,27 @@ def build(draft: Draft) -> bytes:
     return b"".join((*fields.raws(), b"\r\n", body))
 
 
-def composed(draft: Draft) -> tuple[Header, bytes]:
-    """As `build`, header and body apart, for who would only split them again."""
-    fields, content = _fields(draft), _content(draft)
-    return Header((*fields, *_described(content.head))), content.body
+def composed(draft: Draft, alike: Alike | None = None) -> tuple[Header, bytes]:
+    """As `build`, header and body apart, for who would only split them again.
+
+    alike  the bodies of drafts that are built together, by their texts: many of a batch often say the same, and then share its octets
+    """
+    fields = _fields(draft)
+    if alike is None or draft.attachments:
+        described, body = _body(draft)
+    else:
+        said = (draft.html, draft.text)
+        known = alike.get(said)
+        if known is None:
+            known = alike[said] = _body(draft)
+        described, body = known
+    return Header((*fields, *described)), body
+
+
+def _body(draft: Draft) -> tuple[tuple[Field, ...], bytes]:
+    """The fields that describe the body, and the body."""
+    content = _content(draft)
+    return _described(content.head), content.body
 
 
 def _described(head: bytes) -> tuple[Field, ...]:
@@ -314,9 +334,11 @@ def _boundary(seed: bytes, pieces: Sequence[bytes | Spooled]) -> bytes:
         else:
             number = zlib.crc32(piece, number)
             looked.append(piece)
-    while any([b"=_%08x.relay" % number in piece for piece in looked]):
+    boundary = b"=_%08x.relay" % number
+    while any([boundary in piece for piece in looked]):
         number = zlib.crc32(seed, number)
-    return b"=_%08x.relay" % number
+        boundary = b"=_%08x.relay" % number
+    return boundary
 
 
 def _ended(piece: bytes | Spooled) -> bool:

@@ -161,6 +161,30 @@ def test_the_suppressed_of_a_batch_are_told_in_their_places(tenant):
     assert answer[2]["suppressed"] == ["blocked@example.com"]
 
 
+def test_what_a_batch_says_to_many_and_to_each_arrives(served, tenant):
+    rows = [email(to=[f"{name}@example.com"], text=text, html=html, subject=name)
+            for name, text, html in (("ann", "Same", "<p>Same</p>"), ("bob", "Same", "<p>Same</p>"), ("cem", "Own", "<p>Same</p>"), ("dan", "Same", None))]
+    for row, sent in zip(rows, tenant.post("/emails/batch", {"emails": rows}, 202)["data"], strict=True):
+        message, got = arrived(served, tenant, sent)
+        assert (got.recipients, message["To"], message["Subject"]) == (row["to"], row["to"][0], row["subject"])
+        for kind in ("html", "plain"):
+            part, wanted = message.get_body((kind,)), row["html" if kind == "html" else "text"]
+            assert (part and part.get_content().strip()) == wanted
+
+
+def test_batches_of_two_projects_at_the_same_instant_stay_apart(served, tenant):
+    other = served.tenant()
+    tenant.post("/suppressions", {"email": "ann@example.com"}, 201)
+    rows = [email(to=["ann@example.com"]), email(to=["bob@example.com"], idempotency_key="one")]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        mine, theirs = pool.map(lambda who: who.post("/emails/batch", {"emails": rows}, 202)["data"], (tenant, other))
+    assert [each.get("code") for each in mine] == ["recipient_suppressed", None]
+    assert [each.get("code") for each in theirs] == [None, None]
+    assert mine[1]["id"] != theirs[1]["id"]
+    assert [each["id"] for each in tenant.get("/emails")["emails"]] == [mine[1]["id"]]
+    assert {each["id"] for each in other.get("/emails")["emails"]} == {each["id"] for each in theirs}
+
+
 def test_a_batch_has_at_most_a_hundred(tenant):
     answer = tenant.post("/emails/batch", {"emails": [email()] * 101}, 422)
     assert answer == {"error": "Batch size exceeds limit", "code": "batch_too_large"}

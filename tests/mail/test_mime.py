@@ -127,6 +127,15 @@ def test_equal_drafts_give_equal_octets():
     assert mime.build(draft(html="<p>Hi</p>", attachments=[PDF])) == mime.build(draft(html="<p>Hi</p>", attachments=[PDF]))
 
 
+def test_drafts_that_are_built_together_are_those_that_are_built_apart():
+    said = (("<p>Hi</p>", "Hi", ()), ("<p>Hi</p>", None, ()), (None, "Hi", ()), ("<p>Hi</p>", "Hi", [PDF]), ("<p>Ho</p>", "Hi", ()))
+    drafts = [draft(html=html, text=text, to=[to], attachments=files) for to in ("a@example.com", "b@example.com") for html, text, files in said]
+    alike: mime.Alike = {}
+    together = [mime.composed(each, alike) for each in drafts]
+    assert together == [mime.composed(each) for each in drafts]
+    assert set(alike) == {("<p>Hi</p>", "Hi"), ("<p>Hi</p>", None), (None, "Hi"), ("<p>Ho</p>", "Hi")}  # none of one with files
+
+
 def forged(start: bytes, wanted: int) -> bytes:
     """Four octets after which `start` has this CRC-32."""
     table = [zlib.crc32(bytes((number,))) ^ zlib.crc32(b"\0") for number in range(256)]  # crc32 is affine: its table up to one constant, which is entry 0

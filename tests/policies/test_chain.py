@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay import policy
-from relay.errors import ConfigError, Defer, Invalid, Refuse
+from relay.errors import ConfigError, Defer, Invalid, Refuse, RelayError
 from relay.mail.dkim import ED25519, RSA
 from relay.mail.message import MARKETING, Wishes
 from relay.mail.reply import Reply
@@ -159,3 +159,105 @@ async def test_the_admit_chain_costs_little():
     for _ in range(1_000):
         await chain.apply(given)
     assert (time.thread_time() - start) / 1_000 < 400e-6  # 45 us of the processor's time here; ten times that is a defect on any machine
+
+
+TOGETHER = {
+    "plain": (BARE, {}),
+    "of somebody else": (BARE.replace(b"joe@example.com", b"eve@evil.example"), {}),
+    "without From": (b"To: jane@example.org\r\n\r\nhello\r\n", {}),
+    "marketing to one who left": (BARE, {"to": "left@example.org", "wishes": Wishes(stream=MARKETING)}),
+    "transactional to one who left": (BARE, {"to": "left@example.org"}),
+    "to one who gets nothing": (BARE, {"to": "out@example.org"}),
+    "scheduled": (BARE, {"wishes": Wishes(send_at=NOW + 1_000)}),
+    "complete": (b"Date: Mon, 21 Sep 2026 10:00:00 +0000\r\nMessage-ID: <1@example.com>\r\nBcc: x@y.z\r\n" + BARE, {}),
+}
+
+
+def brought(names):
+    for name in names:
+        content, said = TOGETHER[name]
+        yield message(content, said.get("to", "jane@example.org"), wishes=said.get("wishes"))
+
+
+async def alone(chain, given):
+    try:
+        (out,) = await chain.apply(given)
+    except RelayError as error:
+        return error.reply
+    return out
+
+
+def consenting():
+    kept = ours()
+    kept.suppressions = {(1, "left@example.org", "marketing"): Suppression("unsubscribe", "marketing", NOW),
+                         (1, "out@example.org", "all"): Suppression("complaint", "all", NOW)}
+    return kept
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(sorted(TOGETHER)), max_size=12), st.booleans())
+async def test_a_chain_makes_of_many_what_it_makes_of_each(names, asked):
+    chain = loaded(policy.ADMIT, consenting())
+    assert chain.prompt
+    many = list(brought(names))
+    if asked:  # as at RCPT and for a batch: whom nothing stops altogether is remembered until his message comes
+        pairs = [(each.envelope, recipient) for each in many for recipient in each.recipients]
+        await chain.recipients(KEY, pairs)
+    together = [each.reply if isinstance(each, RelayError) else each for each in await chain.apply_each(many)]
+    apart = loaded(policy.ADMIT, consenting())
+    assert together == [await alone(apart, each) for each in many]
+
+
+async def test_a_chain_that_asks_outside_takes_no_many_together():
+    assert not loaded(policy.ADMIT, ours(), rspamd={"url": "http://127.0.0.1:1"}).prompt
+    assert not loaded(policy.ADMIT, ours(), limit={"key_per_hour": 3}).prompt
+    assert not loaded(["policies.headers", f"{__name__}.Broken"]).prompt
+
+
+class Counted:
+    """A policy that counts what is on its way, and refuses what says so."""
+
+    def __init__(self, options, services):
+        self.used = services.suppressions.used
+
+    async def apply(self, message):
+        raise NotImplementedError
+
+    async def apply_each(self, messages):
+        self.used["way"] = self.used.get("way", 0) + len(messages)
+        return messages
+
+    async def undo(self, message):
+        self.used["way"] -= 1
+
+
+class Picky(Counted):
+    async def apply_each(self, messages):
+        return [Refuse(Reply(550, "5.7.1", "no")) if b"no" in each.body else each for each in messages]
+
+    async def undo(self, message):
+        raise AssertionError("it has refused the message itself")
+
+
+class Failing(Picky):
+    async def apply_each(self, messages):
+        raise ZeroDivisionError
+
+
+async def test_what_one_of_many_used_up_is_taken_back_when_a_later_policy_refuses_it():
+    kept = ours()
+    chain = loaded([f"{__name__}.Counted", f"{__name__}.Picky"], kept)
+    many = [message(BARE), message(BARE.replace(b"hello", b"no")), message(BARE)]
+    out = await chain.apply_each(many)
+    assert [getattr(each, "id", None) for each in out] == [many[0].id, None, many[2].id]
+    assert out[1].reply.code == 550
+    assert kept.used == {"way": 2}
+
+
+async def test_a_policy_that_fails_for_many_defers_them_all_and_is_named():
+    kept = ours()
+    chain = loaded([f"{__name__}.Counted", f"{__name__}.Failing"], kept)
+    out = await chain.apply_each([message(BARE), message(BARE)])
+    assert [(each.reply.code, each.reply.text) for each in out] == [(451, "policy Failing failed, try again later")] * 2
+    assert isinstance(out[0].__cause__, ZeroDivisionError)
+    assert kept.used == {"way": 0}

@@ -13,6 +13,7 @@ from policies import rspamd as policy_module
 from relay.errors import ConfigError, Refuse
 from relay.fetch import Fetch
 from relay.mail.message import Decision, Origin, replace
+from relay.policy import Chain
 from tests.support.rspamd import rspamd as running
 from tests.support.services import KEY, SYSTEM, Kept, message, services
 
@@ -195,7 +196,7 @@ async def test_our_own_reports_are_not_scored():
 
 
 async def test_without_a_url_the_trace_says_that_it_is_off():
-    (out,) = await built("", None).apply(message(CLEAN))
+    (out,) = await Chain((("rspamd", built("", None)),)).apply(message(CLEAN))
     assert out.trace == (Decision("rspamd", "skipped", "off"),)
     assert "spam_score" not in out.facts
 
