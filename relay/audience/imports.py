@@ -221,21 +221,34 @@ class Imports:
         plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
         async with self.opened(order) as source, contextlib.aclosing(
                 self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"])) as parts:
-            async for part, _ in parts:
-                work.faults += part.faults[:TOLD - len(work.faults)]
-                await self._put(work, plan, part)
+            await self._put_all(work, plan, parts)
         LOG.info("import done", id=job.public_id, **work.job.figures)
 
-    async def _put(self, work: Work, plan: Plan, part: Part) -> None:
-        """One slice, tried again while the store takes nothing."""
-        for pause in (*PAUSES, None):
-            try:
-                figures = await self.store.write(taking.take_in, work.job, plan, part, self._maker, lane=ASIDE)
-                break
-            except (StoreError, Defer):
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+    async def _put_all(self, work: Work, plan: Plan, parts: AsyncIterator[reader.Slice]) -> None:
+        """All slices in their order; where they have transactions of their own, one is sent to the database while the one before is at work there."""
+        reached, before = work.job.reached, None
+        try:
+            async for part, _ in parts:
+                work.faults += part.faults[:TOLD - len(work.faults)]
+                task = asyncio.create_task(self._put(work, plan, part, reached, before))
+                before, last, reached = task, before, part.through
+                if self.store.dialect == "sqlite":
+                    last = task
+                if last is not None:
+                    await last
+            if before is not None:
+                await before
+        finally:
+            if before is not None:
+                before.cancel()
+                await asyncio.gather(before, return_exceptions=True)
+
+    async def _put(self, work: Work, plan: Plan, part: Part, reached: int, before: asyncio.Task[None] | None) -> None:
+        """One slice, after the row `reached` and the slice `before`; tried again while the store takes nothing."""
+        figures = await self._sent(work, plan, part, reached, before)
+        if figures is None and before is not None:  # it came before the other
+            await before
+            figures = await self._sent(work, plan, part, reached, None)
         if figures is None:  # it is in, though nobody was told, or the import was ended elsewhere
             found = await self.store.read(imports.get, work.job.project_id, work.job.id)
             if found.state != imports.RUNNING or found.reached < part.through:
@@ -247,6 +260,21 @@ class Imports:
         work.job = replace(work.job, figures=figures, reached=part.through)
         if plan.tell:
             self.occurred()
+
+    async def _sent(self, work: Work, plan: Plan, part: Part, reached: int, before: asyncio.Task[None] | None) -> dict[str, Any] | None:
+        """What take_in gives."""
+        job = replace(work.job, reached=reached)
+        for pause in (*PAUSES, None):
+            try:
+                return await self.store.write(taking.take_in, job, plan, part, self._maker, lane=ASIDE)
+            except (StoreError, Defer):
+                if pause is None:
+                    raise
+            if before is not None and not before.done():  # it waited for that as long as it may
+                await before
+            else:
+                await asyncio.sleep(pause)
+        return None
 
     async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,
                      more: Mapping[str, Property] = NOTHING) -> AsyncIterator[reader.Slice]:

@@ -61,7 +61,7 @@ _NARROW = "PERFORM set_config('enable_seqscan', 'off', true), set_config('enable
 _READY = {"sqlite": (_TABLE, _EMPTY), "postgresql": (f"DO $$ BEGIN {_NARROW}; {_TABLE}; {_EMPTY}; END $$",)}
 _KEEP = "SELECT pg_advisory_xact_lock_shared(:project)"
 _REACH = """UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running' RETURNING
-    EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
+    figures, EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
 
 _TYPES = (*["bigint"] * 4, *["text"] * 8, *["float8"] * 5, *["text"] * 2)
 _NAMES = ("id", "contact_id", "history_id", *COLUMNS)
@@ -137,8 +137,8 @@ def _spelled(sql: str, dialect: str) -> tuple[str, tuple[str, ...]]:
 
 
 def reach(conn: Connection, values: dict[str, Any]) -> Any:
-    """Whether the project remembers opt-outs by hash and whether it tracks segments, neither of which changes before the end of the transaction; None where
-    the import is not at the row :before, or is over."""
+    """The import's figures as the database has them, whether the project remembers opt-outs by hash, and whether it tracks segments, none of which changes
+    before the end of the transaction; None where the import is not at the row :before, or is over. A slice that is under way is waited for."""
     if conn.dialect.name == "postgresql":  # relay.store.audience.memberships waits for it before it counts whom a segment has
         run(conn, _KEEP, values)
     return run(conn, _REACH, values).one_or_none()

@@ -85,17 +85,19 @@ class Taking:
 
 
 def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker) -> dict[str, Any] | None:
-    """The figures of the import after this slice; None when the slice was in already, or the import is over.
+    """The figures of the import after this slice; None when the slice before is not in, this one was in already, or the import is over.
 
-    job    the import as it was after the slice before
+    job    the import; `reached` is the row that the slice before ends with
     maker  of the contacts' ids
+
+    The rows are loaded before anything is waited for: on PostgreSQL that goes on beside the slice before.
     """
     at = Taking(conn, job, plan, list(part.faults))
+    _load(at, part, maker)
     reached = merging.reach(conn, {"project": job.project_id, "import": job.id, "before": job.reached, "through": part.through})
     if reached is None:
         return None
-    forgotten, tracked = reached
-    _load(at, part, maker)
+    before, forgotten, tracked = reached
     suppressed = at.does(merging.SUPPRESSED)
     imported = at.does(merging.MAKE)
     there = part.count - part.cleaned - suppressed - imported
@@ -115,7 +117,7 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
         hearing.look_again(conn, list(at.run(merging.KNOWN).scalars()), job.created_at)
     more = {"imported": imported, "updated": there if plan.update else 0, "suppressed": suppressed, "errors": len(at.faults),
             "skipped": part.count - imported - (there if plan.update else 0) - (len(at.faults) - len(part.faults))}
-    figures = added(added(job.figures, part.figures), more)
+    figures = added(added(_value(before), part.figures), more)
     note(conn, job.id, figures, at.faults)
     return figures
 

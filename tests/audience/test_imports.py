@@ -1,0 +1,100 @@
+"""Slices of an import in their order, whatever comes between."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+import orjson
+import pytest
+from sqlalchemy.util import await_only
+
+from relay.audience import imports
+from relay.audience.imports import Imports, Order
+from relay.audience.reading import JSON
+from relay.clock import Clock
+from relay.delivery.dns import Resolver
+from relay.mail.ids import Maker
+from relay.store import projects
+from relay.store.audience import contacts
+from relay.store.audience.contacts import Filter
+from relay.store.audience.taking import Plan
+from tests.audience.conftest import NOW
+
+MAKER = Maker(78)
+ROWS = 23
+PEOPLE = orjson.dumps([{"email": f"u{n}@example.com", "unsubscribed": n % 7 == 0} for n in range(ROWS)] + [{"email": "none"}])
+FIGURES = {"total": ROWS + 1, "imported": ROWS, "updated": 0, "skipped": 0, "errors": 1, "duplicates": 0, "suppressed": 0}
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO contacts%'"
+
+
+@pytest.fixture
+def town(stored, monkeypatch):
+    """A new project with one beside it, and imports in slices of a few rows."""
+    monkeypatch.setattr(imports, "BESIDE", 4)
+    project, beside = MAKER.next(), MAKER.next()
+    for number in (project, beside):
+        stored.write(projects.add, projects.Project(number, f"town-{number}", {}, NOW))
+    mine = stored.call(_imports(stored))
+    yield stored, mine, project, beside
+    stored.call(mine.close())
+
+
+async def _imports(stored):
+    return Imports(stored.store, Resolver(["127.0.0.1:9"]), Clock(), MAKER, ["secret"])
+
+
+async def started(mine, project):
+    file = mine.place() / secrets.token_hex(16)
+    file.write_bytes(PEOPLE)
+    return await mine.start(Order(project, file.name, "people.json", JSON, Plan(), look=False))
+
+
+def taken(stored, project, work):
+    """What the import says, what the store says of it, and who is there."""
+    told = stored.read(imports.imports.get, project, work.job.id)
+    return told.state, {name: told.figures[name] for name in FIGURES}, len(stored.read(contacts.after, project, 0, Filter(), 100))
+
+
+def test_each_row_is_in_once(town):
+    stored, mine, project, beside = town
+
+    async def run():
+        work = await started(mine, project)
+        await work.task
+        return work
+
+    assert taken(stored, project, stored.call(run())) == ("completed", FIGURES, ROWS)
+    assert not stored.read(contacts.after, beside, 0, Filter(), 1)
+
+
+def test_a_slice_that_had_to_give_up_is_in_before_the_one_after_it(town):
+    """Another transaction has the contacts locked until the first slice has given up once, while the second is on its way."""
+    stored, mine, project, _ = town
+    if stored.store.dialect == "sqlite":
+        pytest.skip("one transaction at a time")
+
+    async def run():
+        locked, goes_on = asyncio.Event(), asyncio.Event()
+
+        def lock(conn):
+            conn.exec_driver_sql("LOCK TABLE contacts IN SHARE MODE")
+            locked.set()
+            await_only(goes_on.wait())
+
+        holder = asyncio.create_task(stored.store.read(lock))
+        await locked.wait()
+        work = await started(mine, project)
+        while not (first := await waiting()):
+            assert not work.task.done()
+        while await waiting() & first:
+            assert not work.task.done()
+        goes_on.set()
+        await asyncio.gather(holder, work.task)
+        return work
+
+    async def waiting():
+        return set(await stored.store.read(lambda conn: conn.exec_driver_sql(_WAITING).scalars().all()))
+
+    assert taken(stored, project, stored.call(run())) == ("completed", FIGURES, ROWS)
