@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Table, any_, cast, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Table, Text, any_, bindparam, cast, func, select
 
 CHUNK = 32  # rows of a statement; SQLite's statement cache (relay.store.sqlite_file.STATEMENTS) holds the shapes of each table
 WIDE = 96  # rows of an INSERT where there are so many: a batch over the API is a hundred
@@ -127,6 +127,19 @@ def among(conn: Connection, column: ColumnElement[int], numbers: Iterable[int]) 
     if conn.dialect.name == "sqlite":
         return column.in_(select(func.json_each(json(listed)).table_valued("value").c.value))
     return column == any_(cast(listed, ARRAY(BigInteger)))
+
+
+def named(embedded: bool, column: ColumnElement[int], name: str) -> ColumnElement[bool]:
+    """As `among`, of numbers that are bound to this name when the statement runs, as `listed` gives them; `embedded` on SQLite."""
+    if embedded:
+        return column.in_(select(func.json_each(bindparam(name, type_=Text)).table_valued("value").c.value))
+    return column == any_(bindparam(name, type_=ARRAY(BigInteger)))
+
+
+def listed(embedded: bool, numbers: Iterable[int]) -> str | list[int]:
+    """The numbers as `named` takes them."""
+    whole = list(map(int, numbers))
+    return json(whole) if embedded else whole
 
 
 def chunks(rows: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, text, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, text, tuple_, update
 
 from relay.store import bulk
 from relay.store.audience import changes
@@ -66,35 +67,57 @@ def heard(conn: Connection, after: str, email: Collection[str], ours: Collection
     last = last_of_page(conn, after)
     if last is None:
         return [], after
-    here = between(conn, after, last)
+    mail, own = _about(conn.dialect.name == "sqlite", tuple(sorted(email)), tuple(sorted(ours)))
+    place = span(after, last)
+    found = [Act(row.id, row.type, row.at, row.type in PERSONAL, False) for row in conn.execute(mail, place) if not row.data.get("machine")]
+    found += [Act(row.id, row.type, row.at, True, True) for row in conn.execute(own, place) if not row.type.startswith(OURS)]
+    return found, last
+
+
+@lru_cache(8)  # written anew they would cost more than reading a page, several times a second
+def _about(embedded: bool, email: tuple[str, ...], ours: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
+    """Events within a span: about recipients who are contacts, and about contacts."""
     mail = _SAID.join(recipients, recipients.c.id == events.c.recipient_id).join(
         contacts, and_(contacts.c.project_id == events.c.project_id, contacts.c.key == recipients.c.key))
-    found = [Act(row.id, row.type, row.at, row.type in PERSONAL, False)
-             for row in conn.execute(mail.where(*here, events.c.contact_id.is_(None), events.c.type.in_(sorted(email)))) if not row.data.get("machine")]
     own = _SAID.join(contacts, and_(contacts.c.id == events.c.contact_id, contacts.c.project_id == events.c.project_id))
-    found += [Act(row.id, row.type, row.at, True, True)
-              for row in conn.execute(own.where(*here, events.c.type.not_in(sorted(ours)))) if not row.type.startswith(OURS)]
-    return found, last
+    here = within(embedded)
+    return mail.where(*here, events.c.contact_id.is_(None), events.c.type.in_(email)), own.where(*here, events.c.type.not_in(ours))
 
 
 def last_of_page(conn: Connection, after: str) -> str | None:
     """The cursor of the last of the next PAGE events."""
-    page = select(events.c.xid, events.c.id).where(*between(conn, after)).order_by(*_order(conn)).limit(PAGE).subquery()
-    row = conn.execute(select(page.c.xid, page.c.id).order_by(*(each.desc() for each in _order(conn, page.c))).limit(1)).first()
+    row = conn.execute(_page(conn.dialect.name == "sqlite"), span(after)).first()
     return None if row is None else f"{row.xid}.{row.id}"
 
 
-def _order(conn: Connection, columns: Any = events.c) -> list[Any]:
-    return [columns.xid, columns.id] if conn.dialect.name == "postgresql" else [columns.id]
+@cache
+def _page(embedded: bool) -> Select[Any]:
+    page = select(events.c.xid, events.c.id).where(_after(embedded)).order_by(*_order(embedded)).limit(PAGE).subquery()
+    return select(page.c.xid, page.c.id).order_by(*(each.desc() for each in _order(embedded, page.c))).limit(1)
 
 
-def between(conn: Connection, after: str, last: str = "") -> list[Any]:
-    """After one cursor, and up to another."""
-    xid, number = map(int, after.split("."))
-    if conn.dialect.name != "postgresql":
-        return [events.c.id > number, *([events.c.id <= int(last.split(".")[1])] if last else [])]
-    place = tuple_(events.c.xid, events.c.id)
-    return [place > tuple_(xid, number), *([place <= tuple_(*map(int, last.split(".")))] if last else []), _CLOSED]
+def _order(embedded: bool, columns: Any = events.c) -> list[Any]:
+    return [columns.id] if embedded else [columns.xid, columns.id]
+
+
+def span(after: str, last: str = "0.0") -> dict[str, int]:
+    """What `within` asks for: after one cursor, and up to another."""
+    values = (*map(int, after.split(".")), *map(int, last.split(".")))
+    return dict(zip(("after_xid", "after_id", "last_xid", "last_id"), values, strict=True))
+
+
+def _after(embedded: bool) -> ColumnElement[bool]:
+    if embedded:
+        return events.c.id > bindparam("after_id")
+    return and_(tuple_(events.c.xid, events.c.id) > tuple_(bindparam("after_xid", type_=BigInteger), bindparam("after_id", type_=BigInteger)), _CLOSED)
+
+
+def within(embedded: bool) -> list[ColumnElement[bool]]:
+    """Events of a `span`, whose values are given when the statement runs; `embedded` on SQLite."""
+    if embedded:
+        return [_after(embedded), events.c.id <= bindparam("last_id")]
+    last = tuple_(bindparam("last_xid", type_=BigInteger), bindparam("last_id", type_=BigInteger))
+    return [_after(embedded), tuple_(events.c.xid, events.c.id) <= last]
 
 
 def skip(conn: Connection, before: str | None, after: str) -> None:

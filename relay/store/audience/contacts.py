@@ -5,15 +5,17 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, select, true, update
 
 from relay.errors import NotFound
 from relay.mail import ids
 from relay.store import bulk, pages
 from relay.store.audience import changes
 from relay.store.audience.schema import audience_members, contacts
+from relay.store.hot import Packed
 from relay.store.pages import Found, Page
 from relay.store.upsert import insert
 
@@ -140,7 +142,13 @@ def by_keys(conn: Connection, project: int, keys: Iterable[str]) -> dict[str, Co
 
 def by_ids(conn: Connection, project: int, numbers: Iterable[int]) -> list[Contact]:
     """Those of up to KEYS ids that are the project's."""
-    return [made(row) for row in conn.execute(select(*COLUMNS).where(contacts.c.project_id == project, bulk.among(conn, contacts.c.id, numbers)))]
+    embedded = conn.dialect.name == "sqlite"
+    return [made(row) for row in _by_ids(embedded)(conn, project=project, numbers=bulk.listed(embedded, numbers))]
+
+
+@cache
+def _by_ids(embedded: bool) -> Packed:
+    return Packed(select(*COLUMNS).where(contacts.c.project_id == bindparam("project"), bulk.named(embedded, contacts.c.id, "numbers")))
 
 
 def among(conn: Connection, numbers: Sequence[int]) -> list[Any]:

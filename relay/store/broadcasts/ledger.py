@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, false, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, bindparam, case, exists, false, func, literal, or_, select, update
 
 from relay.mail.message import TRANSACTIONAL, Message
 from relay.mail.reply import Reply
@@ -33,6 +34,7 @@ from relay.store.broadcasts import counts
 from relay.store.broadcasts.broadcasts import SENDING, Broadcast
 from relay.store.broadcasts.schema import broadcasts as table
 from relay.store.broadcasts.schema import ledger
+from relay.store.hot import Packed
 from relay.store.schema import suppressions
 
 PENDING, QUEUED, SKIPPED, CANCELLED = "pending", "queued", "skipped", "cancelled"
@@ -128,7 +130,7 @@ def audience(conn: Connection, broadcast: Broadcast, read: Read, limit: int = SL
     """The next contacts of the audience after the cursor, by id."""
     query = select(people.c.id, people.c.key, refusal(broadcast)).where(
         people.c.id > broadcast.cursor, people.c.id <= broadcast.until, _asked(conn, broadcast, broadcast.asked, read))
-    return [Found(row[0], row[1].rpartition("@")[2], row[2]) for row in conn.execute(query.order_by(people.c.id).limit(limit))]
+    return [Found(number, key.rpartition("@")[2], reason) for number, key, reason in Packed(query.order_by(people.c.id).limit(limit))(conn)]
 
 
 def sizes(conn: Connection, broadcast: Broadcast, now: float, read: Read, limit: int = 200) -> tuple[dict[str, int], Counter[str]]:
@@ -196,7 +198,8 @@ def turn(conn: Connection, broadcast: Broadcast, waiting: int, after: tuple[str,
     if low in full:
         contact = _LAST
     for high in (*gaps, None):
-        found += conn.execute(_between(broadcast.id, waiting, low, contact, high).limit(limit - len(found))).all()
+        found += _between(contact == _LAST, high is not None)(
+            conn, number=broadcast.id, waiting=waiting, low=low, contact=contact, high=high, limit=limit - len(found))
         if len(found) >= limit or high is None:
             break
         low, contact = high, _LAST
@@ -206,19 +209,26 @@ def turn(conn: Connection, broadcast: Broadcast, waiting: int, after: tuple[str,
 _LAST = (1 << 63) - 1
 
 
-def _between(number: int, waiting: int, low: str, contact: int, high: str | None) -> Any:
-    """Rows after (low, contact) and before the domain `high`, by the index of turns."""
-    after = or_(ledger.c.domain > low, and_(ledger.c.domain == low, ledger.c.contact_id > contact)) if contact != _LAST else ledger.c.domain > low
-    query = select(*_TURN).where(ledger.c.broadcast_id == number, ledger.c.waiting == waiting, ledger.c.domain >= low, after)
-    return (query if high is None else query.where(ledger.c.domain < high)).order_by(ledger.c.domain, ledger.c.contact_id)
+@cache
+def _between(passed: bool, bounded: bool) -> Packed:
+    """Up to `limit` rows after (`low`, `contact`) by the index of turns; after all of `low` where it is `passed`, before `high` where they are `bounded`."""
+    low, high = bindparam("low", type_=Text), bindparam("high", type_=Text)
+    mine = [ledger.c.broadcast_id == bindparam("number"), ledger.c.waiting == bindparam("waiting")]
+    if passed:
+        mine.append(ledger.c.domain > low)
+    else:
+        mine += [ledger.c.domain >= low, or_(ledger.c.domain > low, ledger.c.contact_id > bindparam("contact"))]
+    if bounded:
+        mine.append(ledger.c.domain < high)
+    return Packed(select(*_TURN).where(*mine).order_by(ledger.c.domain, ledger.c.contact_id).limit(bindparam("limit")))
 
 
 def _with_contacts(conn: Connection, project: int, rows: Sequence[Any]) -> list[Turn]:
     known: dict[int, Contact] = {}
     for start in range(0, len(rows), contacts.KEYS):
-        part = [row.contact_id for row in rows[start:start + contacts.KEYS]]
+        part = [contact for _, contact, *_ in rows[start:start + contacts.KEYS]]
         known |= {each.id: each for each in contacts.by_ids(conn, project, part)}
-    return [Turn(*row, known.get(row.contact_id)) for row in rows]
+    return [Turn(*row, known.get(row[1])) for row in rows]
 
 
 def left(conn: Connection, number: int) -> set[int]:
@@ -271,15 +281,26 @@ def queue(conn: Connection, broadcast: Broadcast, copies: Sequence[Copy], now: f
 
 def _waiting(conn: Connection, numbers: Sequence[int]) -> dict[int, int]:
     """Which of these rows still wait, and their variants; locked on PostgreSQL."""
-    query = select(ledger.c.id, ledger.c.variant).where(bulk.among(conn, ledger.c.id, numbers), ledger.c.waiting < LEFT).order_by(ledger.c.id)
-    return {row.id: row.variant for row in conn.execute(query.with_for_update() if conn.dialect.name == "postgresql" else query)}
+    embedded = conn.dialect.name == "sqlite"
+    return dict(_those_waiting(embedded)(conn, numbers=bulk.listed(embedded, numbers)))
+
+
+@cache
+def _those_waiting(embedded: bool) -> Packed:
+    query = select(ledger.c.id, ledger.c.variant).where(bulk.named(embedded, ledger.c.id, "numbers"), ledger.c.waiting < LEFT).order_by(ledger.c.id)
+    return Packed(query if embedded else query.with_for_update())
 
 
 def _refused(conn: Connection, broadcast: Broadcast, contact_ids: Sequence[int]) -> dict[int, str]:
     """Of those contacts that there still are: why not, or ""."""
-    query = select(people.c.id, refusal(broadcast)).where(
-        people.c.project_id == broadcast.project_id, bulk.among(conn, people.c.id, contact_ids))
-    return {row[0]: row[1] for row in conn.execute(query)}
+    embedded = conn.dialect.name == "sqlite"
+    return dict(_those_refused(embedded, broadcast.project_id, broadcast.stream, broadcast.topic_id)(conn, numbers=bulk.listed(embedded, contact_ids)))
+
+
+@lru_cache(64)
+def _those_refused(embedded: bool, project: int, stream: str, topic: int | None) -> Packed:
+    query = select(people.c.id, refused(project, stream, topic))
+    return Packed(query.where(people.c.project_id == project, bulk.named(embedded, people.c.id, "numbers")))
 
 
 def cancel(conn: Connection, number: int, now: float, limit: int = SLICE) -> int:

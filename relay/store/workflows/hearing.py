@@ -76,7 +76,7 @@ def heard(conn: Connection, after: str, types: Collection[str], segments: bool) 
     if last is None or place(reached) <= place(after):
         return [], after, last is not None
     last = min(last, reached, key=place)
-    here = activity.between(conn, after, last)
+    here, span = activity.within(conn.dialect.name == "sqlite"), activity.span(after, last)
     wanted: list[ColumnElement[bool]] = [events.c.type.in_(sorted(types))]
     if segments:
         wanted.append(events.c.type.like("segment.%"))
@@ -88,8 +88,8 @@ def heard(conn: Connection, after: str, types: Collection[str], segments: bool) 
     told = and_(runs.c.contact_id == contacts.c.id, runs.c.awaits == events.c.type, runs.c.status == RUNNING)
     found: list[Heard] = []
     for query in (of_contact, of_mail):
-        found += [_heard(row) for row in conn.execute(query.where(or_(*wanted)))] if types or segments else []
-        found += [_heard(row, row.run) for row in conn.execute(query.add_columns(runs.c.id.label("run")).join(runs, told))]
+        found += [_heard(row) for row in conn.execute(query.where(or_(*wanted)), span)] if types or segments else []
+        found += [_heard(row, row.run) for row in conn.execute(query.add_columns(runs.c.id.label("run")).join(runs, told), span)]
     return sorted((each for each in found if not each.data.get("machine")), key=lambda each: (each.place, each.run or 0)), last, True
 
 
