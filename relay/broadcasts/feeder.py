@@ -188,7 +188,7 @@ class Feeder:
         if each.gathered:
             return False
         found = await self._store.read(ledger.audience, each, read)
-        weights = [v.weight for v in await self._store.read(broadcasts.variants, each.id)]
+        weights = [v.weight for v in await self._store.read(broadcasts.variants, each.id)] if each.ab_test is not None else []
         rows, position = [], each.seen
         for contact in found:
             if contact.reason:

@@ -20,7 +20,7 @@ from relay.copies import Letter
 from relay.errors import Defer, Invalid, Refuse
 from relay.mail.message import Message, Principal
 from relay.metrics import counter
-from relay.store import faults
+from relay.store import bulk, faults
 from relay.store.broadcasts import broadcasts, ledger
 from relay.store.broadcasts.broadcasts import FAILED, Broadcast
 from relay.store.broadcasts.ledger import RESERVED, TURN, Copy, Turn
@@ -29,7 +29,7 @@ from relay.store.engine import JOBS, Store
 if TYPE_CHECKING:
     from relay.submission import Door
 
-SLICE = 200  # copies of one commit: a thousand rows, which is as long as mail may wait for a job
+SLICE = 3 * bulk.WIDE  # copies of one commit, whole statements of each table: as long as mail may wait for a job
 AHEAD = 500  # copies of a site that may wait in memory: some seconds of what a site takes
 CROWD = 10_000  # recipients in memory beyond which nothing is added, whatever their sites
 PATIENT = 3_600.0  # seconds after which a domain that has no room gets its copies all the same: they must come to an end

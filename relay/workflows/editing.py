@@ -77,7 +77,7 @@ def removed(graph: Graph, name: str) -> Graph:
     if node(graph, name).kind == TRIGGER:
         raise Invalid("node", "a workflow begins somewhere: its trigger stays")
     target = next((way.target for way in ways(graph, name) if way.target is not None), None)
-    into = [Edge(edge.origin, target, edge.branch) for edge in graph.edges if edge.target == name and target not in (None, edge.origin)]
+    into = [replace(edge, target=target) for edge in graph.edges if edge.target == name and target not in (None, edge.origin)]
     edges = [edge for edge in graph.edges if name not in (edge.origin, edge.target)]
     return Graph({each: node for each, node in graph.nodes.items() if each != name}, (*edges, *into))  # type: ignore[arg-type]
 

@@ -1,6 +1,6 @@
 """The graph of a workflow as a value: one trigger, nodes, edges between them; no way leads back.
 
-    Node(id, kind, config, x, y)      Edge(origin, target, branch)      branch: None, or the answer of a node that has several ("match", "no_match", ...)
+    Node(id, kind, config, x, y)      Edge(origin, target, branch, priority)      branch: None, or one answer of several ("match", "no_match", ...)
 
 `read` takes JSON as callers give it, so much of it as can be kept; `faults` says all that is wrong with the shape. Since no way leads back, a run has at most
 as many steps as there are nodes.
@@ -18,6 +18,7 @@ from relay.store import bulk
 
 NODES, EDGES = 200, 500
 CONFIG = 262_144  # octets of a node's config
+PRIORITY = 1_000_000  # of an edge, either way
 TRIGGER = "trigger"
 ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -33,9 +34,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
+    """`priority`: of two ways that fit an answer, its own and the one for every answer, the lower number is taken, and its own where they are equal."""
+
     origin: str
     target: str
     branch: str | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,8 @@ class Graph:
 
     def after(self, node: str, branch: str | None = None) -> str | None:
         """Where a run goes from a node that answered this; an edge without a branch is for every answer. None = it ends here."""
-        edges = self.leaving(node)
-        return next((edge.target for wanted in (branch, None) for edge in edges if edge.branch == wanted), None)
+        fitting = [edge for edge in self.leaving(node) if edge.branch in (branch, None)]
+        return min(fitting, key=lambda edge: (edge.priority, edge.branch is None)).target if fitting else None
 
     def first(self) -> str | None:
         """Where a run begins."""
@@ -133,7 +137,10 @@ def _edge(given: Any, at: str, nodes: Mapping[str, Node]) -> Edge:
     branch = given.get("branch")
     if branch is not None and (not isinstance(branch, str) or not ID.fullmatch(branch)):
         raise Invalid(f"{at}.branch", f"{at}.branch is match, no_match, the name of a branch, or null")
-    return Edge(ends[0], ends[1], branch)
+    priority = given.get("priority", 0)
+    if type(priority) is not int or abs(priority) > PRIORITY:
+        raise Invalid(f"{at}.priority", f"{at}.priority is a whole number of at most {PRIORITY}; of two ways that fit, the lower is taken")
+    return Edge(ends[0], ends[1], branch, priority)
 
 
 def _first(given: Mapping[str, Any], *names: str, default: Any = None) -> Any:
@@ -144,7 +151,8 @@ def shown(graph: Graph) -> dict[str, Any]:
     """The graph as callers read it, and as it is kept."""
     return {
         "nodes": [{"public_id": each.id, "type": each.kind, "config": each.config, "canvas_x": each.x, "canvas_y": each.y} for each in graph.nodes.values()],
-        "edges": [{"from_public_id": each.origin, "to_public_id": each.target, "branch": each.branch} for each in graph.edges]}
+        "edges": [{"from_public_id": each.origin, "to_public_id": each.target, "branch": each.branch, **({"priority": each.priority} if each.priority else {})}
+                  for each in graph.edges]}
 
 
 # Its shape.
@@ -174,6 +182,10 @@ def _ways(graph: Graph, node: Node, branches: tuple[str, ...]) -> Iterator[Fault
         yield Fault("branch_unknown", f"the {node.kind} has no branch {name}{there}", node.id, "branch")
     for name in {name for name in names if names.count(name) > 1}:
         yield Fault("branch_twice", f"two ways lead on from the {node.kind}" + (f" for {name}" if name else ""), node.id, "branch")
+    general = [edge.priority for edge in edges if edge.branch is None]
+    for edge in edges if general else ():
+        if edge.branch is not None and edge.priority > min(general):
+            yield Fault("never_taken", f"the way for {edge.branch} is never taken: the one for every answer has the lower priority", node.id, "priority")
     if node.kind == "condition" and not edges:
         yield Fault("leads_nowhere", "nothing comes after the condition", node.id)
     if node.kind == "exit" and edges:

@@ -34,7 +34,8 @@ async def test_a_value_that_was_forgotten_is_an_error(store: Store) -> None:
 
 
 THINGS = Table("things", MetaData(), Column("id", Integer, primary_key=True), Column("name", Text), Column("good", Boolean), Column("more", JSON))
-ROWS = [(1, 'a "b" \\ \u00e9\U0001f600', True, {"n": 1.5, "s": ["x", None]}), (2, "", False, []), (3, None, None, {}), (4, "\r\n\t", True, {"deep": {"er": "\u2028"}})]
+ROWS = [(1, 'a "b" \\ \u00e9\U0001f600', True, {"n": 1.5, "s": ["x", None]}), (2, "", False, []),
+        (3, None, None, {}), (4, "\r\n\t", True, {"deep": {"er": "\u2028"}})]
 
 
 async def things(store: Store) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import REGISTRY
 
 from relay.clock import Clock, iso
 from relay.control import queue
+from relay.store import gauges
 from tests.support.databases import DATABASES
 from tests.support.fixtures import serving
+from tests.support.until import until
 from tests.workflows.flowing import DAY, Flows, line, node
 
 HUGE = 1 << 62  # octets that no disk has free
@@ -48,6 +51,38 @@ def test_where_the_disk_is_full_emails_wait_and_the_rest_goes_on(served, owner, 
     owner.runs(letters, 2)
     assert sorted(each["subject"] for each in owner.mail(2)) == ["Welcome Ann", "Welcome Bob"]
     assert sorted(each["to"] for each in owner.mail(2)) == sorted(each["email"] for each in people)
+
+
+def set_waiting(served, size):
+    """So many more octets are said to wait for the store than do."""
+    async def act():
+        served.relay.store._backend._room.bytes += size
+
+    served.call(act())
+
+
+def test_while_the_store_sheds_load_due_runs_wait_and_each_step_is_taken_once(served, owner, other, calendar):
+    mail = [node("wait", "wait", delay="1d"), owner.letter("mail", "Welcome {{ first_name }}"), node("end", "exit", reason="told")]
+    flow = owner.active("contact.created", mail, line("wait", "mail", "end"))
+    theirs = other.active("contact.created", [node("wait", "wait", delay="1d"), node("end", "exit")], line("wait", "end"))
+    for name in ("ann", "bob"):
+        owner.person(name)
+    other.person("cid")
+    owner.waiting(flow, 2)
+    other.waiting(theirs)
+    set_waiting(served, HUGE)
+    try:
+        assert owner.http.post("/contacts", json={"email": f"dan@{owner.domain}"}).status_code in (429, 503), "nothing more is taken"
+        calendar.pass_(DAY + 1)
+        gauges.SHED.labels("store").set(0)
+        until(lambda: REGISTRY.get_sample_value("relay_load_shed_active", {"reason": "store"}) == 1)
+        for project, number in ((owner, flow), (other, theirs)):
+            assert {each["current_node_id"] for each in project.get(f"/workflows/{number}/runs?status=running")["runs"]} == {"wait"}
+    finally:
+        set_waiting(served, -HUGE)
+    assert {tuple(owner.history(flow, run)) for run in owner.runs(flow, 2)} == {(("wait", "waiting"), ("wait", "waited"), ("mail", "sent"), ("end", "exit"))}
+    assert sorted(str(each["subject"]) for each in owner.mail(2)) == ["Welcome Ann", "Welcome Bob"]
+    other.runs(theirs)
 
 
 @pytest.fixture(params=DATABASES)

@@ -19,8 +19,8 @@ class Plunk:
     def step(self, flow, kind, **config):
         return self.owner.post(f"/plunk/workflows/{flow['id']}/steps", {"type": kind, "name": kind.lower(), "config": config}, 201)["id"]
 
-    def lead(self, flow, one, other, branch=None):
-        body = {"fromStepId": one, "toStepId": other, **({"condition": {"branch": branch}} if branch else {})}
+    def lead(self, flow, one, other, branch=None, **given):
+        body = {"fromStepId": one, "toStepId": other, **({"condition": {"branch": branch}} if branch else {}), **given}
         return self.owner.post(f"/plunk/workflows/{flow['id']}/transitions", body, 201)["id"]
 
     def enable(self, flow, enabled=True):
@@ -60,6 +60,48 @@ def test_steps_and_transitions_are_shown_as_they_were_written(owner, plunk):
     assert len(owner.get(f"/plunk/workflows/{flow['id']}")["steps"]) == 3
     native = owner.get(f"/workflows/{flow['id']}/graph")["nodes"]
     assert [(each["type"], each["config"].get("delay")) for each in native][2] == ("wait", {"amount": 3, "unit": "days"})
+
+
+@pytest.mark.parametrize(("own", "general", "taken"), [
+    pytest.param(0, 0, "own", id="equal: the answer's own"),
+    pytest.param(1, 2, "own", id="the answer's own is lower"),
+    pytest.param(-5, 0, "own", id="below nothing"),
+])
+def test_of_two_transitions_that_fit_the_lower_priority_is_taken(owner, plunk, own, general, taken):
+    flow = plunk.flow()
+    check = plunk.step(flow, "CONDITION", field="data.plan", operator="equals", value="pro")
+    ends = {name: plunk.step(flow, "EXIT", reason=name) for name in ("own", "general")}
+    plunk.lead(flow, flow["steps"][0]["id"], check)
+    plunk.lead(flow, check, ends["general"], priority=general)
+    plunk.lead(flow, check, ends["own"], "yes", priority=own)
+    shown = owner.get(f"/plunk/workflows/{flow['id']}")["transitions"]
+    assert {each["toStepId"]: each["priority"] for each in shown[1:]} == {ends["general"]: general, ends["own"]: own}
+    plunk.enable(flow)
+    for name, plan in (("ann", "pro"), ("bob", "free")):
+        owner.person(name, properties={"plan": plan})
+        owner.happened("come", f"{name}@{owner.domain}")
+    ended = {each["contact"]["email"].partition("@")[0]: each["exitReason"] for each in plunk.executions(flow, 2, "EXITED")}
+    assert ended == {"ann": taken, "bob": "general"}
+
+
+def test_a_transition_that_would_never_be_taken_keeps_a_workflow_from_being_enabled(owner, plunk):
+    flow = plunk.flow()
+    check, gone = plunk.step(flow, "CONDITION", field="data.plan", operator="equals", value="pro"), plunk.step(flow, "EXIT")
+    plunk.lead(flow, flow["steps"][0]["id"], check)
+    plunk.lead(flow, check, gone, priority=1)
+    plunk.lead(flow, check, gone, "yes", priority=2)
+    refused = owner.http.patch(f"/plunk/workflows/{flow['id']}", json={"enabled": True})
+    assert (refused.status_code, "never taken" in refused.text) == (422, True), refused.text
+    assert owner.get(f"/workflows/{flow['id']}/graph")["edges"][-1]["priority"] == 2
+
+
+@pytest.mark.parametrize("priority", [1_000_001, -1_000_001, 0.5, "high", None], ids=repr)
+def test_a_priority_that_is_none_is_refused(owner, plunk, priority):
+    flow = plunk.flow()
+    gone = plunk.step(flow, "EXIT")
+    body = {"fromStepId": flow["steps"][0]["id"], "toStepId": gone, "priority": priority}
+    refused = owner.http.post(f"/plunk/workflows/{flow['id']}/transitions", json=body)
+    assert (refused.status_code, "priority" in refused.text) == (422, True), refused.text
 
 
 def test_a_workflow_of_all_steps(owner, plunk, calendar):

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, or_, select, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -196,15 +196,18 @@ def remove(conn: Connection, project: int, number: int) -> None:
         raise Conflict(f"the broadcast is {found.status}; cancel it first")
 
 
-def due(conn: Connection, now: float, limit: int = 100) -> list[Broadcast]:
+_READY = or_(table.c.status == QUEUED, (table.c.status == SCHEDULED) & (table.c.scheduled_at <= bindparam("now")))
+_DUE = select(*_COLUMNS).where(table.c.status.in_((SCHEDULED, QUEUED, SENDING)), _READY).order_by(table.c.scheduled_at, table.c.id).limit(100)
+_SENDING = select(*_COLUMNS).where(table.c.status == SENDING).order_by(table.c.id).limit(1_000)  # both are asked for every slice
+
+
+def due(conn: Connection, now: float) -> list[Broadcast]:
     """Those that are to begin, the longest waiting first."""
-    ready = or_(table.c.status == QUEUED, (table.c.status == SCHEDULED) & (table.c.scheduled_at <= now))
-    alive = table.c.status.in_((SCHEDULED, QUEUED, SENDING))
-    return [Broadcast(*row) for row in conn.execute(select(*_COLUMNS).where(alive, ready).order_by(table.c.scheduled_at, table.c.id).limit(limit))]
+    return [Broadcast(*row) for row in conn.execute(_DUE, {"now": now})]
 
 
-def sending(conn: Connection, limit: int = 1_000) -> list[Broadcast]:
-    return [Broadcast(*row) for row in conn.execute(select(*_COLUMNS).where(table.c.status == SENDING).order_by(table.c.id).limit(limit))]
+def sending(conn: Connection) -> list[Broadcast]:
+    return [Broadcast(*row) for row in conn.execute(_SENDING)]
 
 
 def cancelled_since(conn: Connection, cut: float) -> list[int]:

@@ -6,14 +6,16 @@ Whoever changes the ledger changes them in the same transaction, so a million ro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from relay.store.broadcasts.schema import counts as table
 
 Key = tuple[int, int, str]  # broadcast, variant, name
 
+_OF = select(table).where(table.c.broadcast_id == bindparam("number"))
 _SQL = ("INSERT INTO broadcast_counts (broadcast_id, variant, name, count) VALUES ({}, {}, {}, {}) "
         "ON CONFLICT (broadcast_id, variant, name) DO UPDATE SET count = broadcast_counts.count + excluded.count")
 _ADD = {"sqlite": _SQL.format("?", "?", "?", "?"), "postgresql": _SQL.format("$1", "$2", "$3", "$4")}
@@ -28,12 +30,16 @@ def add(conn: Connection, changes: Mapping[Key, int]) -> None:
 
 def of(conn: Connection, broadcast: int) -> dict[int, Counter[str]]:
     """The figures of a broadcast by variant; 0 is who had none yet."""
-    return of_many(conn, [broadcast]).get(broadcast, {})
+    return _summed(conn.execute(_OF, {"number": broadcast})).get(broadcast, {})
 
 
 def of_many(conn: Connection, broadcasts: Sequence[int]) -> dict[int, dict[int, Counter[str]]]:
+    return _summed(conn.execute(select(table).where(table.c.broadcast_id.in_(list(broadcasts)))))
+
+
+def _summed(rows: Iterable[Any]) -> dict[int, dict[int, Counter[str]]]:
     found: dict[int, dict[int, Counter[str]]] = {}
-    for row in conn.execute(select(table).where(table.c.broadcast_id.in_(list(broadcasts)))):
+    for row in rows:
         found.setdefault(row.broadcast_id, {}).setdefault(row.variant, Counter())[row.name] += row.count
     return found
 

@@ -142,7 +142,7 @@ def branch(condition: Any) -> str | None:
 
 
 def transition(edge: Edge) -> dict[str, Any]:
-    return {"id": number(edge), "fromStepId": edge.origin, "toStepId": edge.target, "priority": 0,
+    return {"id": number(edge), "fromStepId": edge.origin, "toStepId": edge.target, "priority": edge.priority,
             "condition": None if edge.branch is None else {"branch": SHOWN.get(edge.branch, edge.branch)}}
 
 

@@ -26,7 +26,7 @@ from relay.store.pages import Found
 from relay.store.workflows import counts, runs, workflows
 from relay.store.workflows.runs import COMPLETED, FAILED, RUNNING, STOPPED, Run
 from relay.store.workflows.workflows import ACTIVE, ALWAYS, ONCE, Workflow
-from relay.workflows.graph import TRIGGER, Edge, Graph, Node
+from relay.workflows.graph import PRIORITY, TRIGGER, Edge, Graph, Node
 from relay.workflows.plan import graph_of
 from relay.workflows.triggers import CUSTOM, MANUAL, SCHEDULE, TRIGGERS
 
@@ -73,7 +73,7 @@ class TransitionInput(Input):
     from_step_id: str = Field(max_length=64)
     to_step_id: str = Field(max_length=64)
     condition: Any = None
-    priority: int = 0
+    priority: int = Field(0, ge=-PRIORITY, le=PRIORITY, description="Of two transitions that fit an answer, its own and the one for all, the lower is taken")
 
 
 @router.post("/workflows", status_code=201)
@@ -169,7 +169,7 @@ async def delete_step(here: Core, who: Owner, workflow_id: str, step_id: str) ->
 async def create_transition(here: Core, who: Owner, workflow_id: str, given: TransitionInput) -> Any:
     """Lead from one step to another, for every answer or for one branch."""
     found, graph = await _graph(here, who, workflow_id)
-    edge = Edge(_node(graph, given.from_step_id).id, _node(graph, given.to_step_id).id, steps.branch(given.condition))
+    edge = Edge(_node(graph, given.from_step_id).id, _node(graph, given.to_step_id).id, steps.branch(given.condition), given.priority)
     if any((each.origin, each.branch) == (edge.origin, edge.branch) for each in graph.edges):
         raise Conflict("a transition leads on from this step already" + (f" for {edge.branch}" if edge.branch else ""))
     await _put(here, who, found, graph.nodes, (*graph.edges, edge))
