@@ -99,10 +99,9 @@ async def list_non_clickers(here: Core, who: Owner, broadcast_id: str, limit: Li
 
 async def _without(here: Relay, who: Principal, broadcast_id: str, column: str, limit: int) -> dict[str, Any]:
     found = await here.store.read(broadcasts.get, who.project, number_of(broadcast_id))
-    rows = await here.store.read(reach.without, found.id, column, 0, limit)
+    count, rows = await here.store.read(reach.counted_without, found.id, column, limit)
     people = [{"id": ids.public("ct", row.id), "email": row.email, "first_name": row.first_name, "last_name": row.last_name} for row in rows]
-    return {"broadcast": {"id": found.public_id, "subject": found.subject}, "count": await here.store.read(reach.count_without, found.id, column),
-            "contacts": people}
+    return {"broadcast": {"id": found.public_id, "subject": found.subject}, "count": count, "contacts": people}
 
 
 async def _variants(here: Relay, found: Broadcast, figures: Mapping[int, Counter[str]]) -> dict[str, Any]:

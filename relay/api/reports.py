@@ -30,6 +30,10 @@ async def _domain(here: Relay, who: Principal, domain_id: str) -> int:
         raise NotFound("Domain not found") from None
 
 
+def _stats(conn: Any, number: int, since: float) -> tuple[Any, Any]:
+    return reports.totals(conn, number, since), reports.daily(conn, number, since)
+
+
 def _since(here: Relay, days: int) -> float:
     """The UTC midnight with which the last `days` days began."""
     return (here.clock.now() // DAY - days + 1) * DAY
@@ -58,8 +62,7 @@ async def list_dmarc_reports(here: Core, who: Owner, page: Paging, domain_id: st
 async def get_dmarc_stats(here: Core, who: Owner, domain_id: str, days: Days = 30) -> Any:
     """How many messages passed DMARC, in all and by the day on which reports begin."""
     number, since = await _domain(here, who, domain_id), _since(here, days)
-    total, passed, spf, dkim = await here.store.read(reports.totals, number, since)
-    daily = await here.store.read(reports.daily, number, since)
+    (total, passed, spf, dkim), daily = await here.store.read(_stats, number, since)
     return {
         "totals": {"total_messages": total, "passed": passed, "failed": total - passed, "spf_passed": spf, "dkim_passed": dkim},
         "daily": [{"date": datetime.fromtimestamp(day, UTC).date().isoformat(), "total": many, "passed": good, "failed": many - good}

@@ -94,14 +94,14 @@ async def every(control: Control, after: int = 0, limit: int = 100, **wanted: An
     """A page of waiting recipients, how many match in all, and `next`, the `after` of the following page or None."""
     which = await choice(control, **{"everything": True, **wanted})
     limit = max(1, min(limit, PAGE))
-    rows = await control.store.read(_listed, which, after, limit)
+    total, rows = await control.store.read(_counted, which, after, limit)
     names = {p.id: p.name for p in await control.store.read(projects.every)}
-    return {"recipients": [shown(row, names) for row in rows], "total": await control.store.read(queue.count, which),
+    return {"recipients": [shown(row, names) for row in rows], "total": total,
             "next": rows[-1].recipient_id if len(rows) == limit else None}
 
 
-def _listed(conn: Any, which: Filter, after: int, limit: int) -> list[Any]:
-    return queue.listed(conn, which, after=after, limit=limit)
+def _counted(conn: Any, which: Filter, after: int, limit: int) -> tuple[int, list[Any]]:
+    return queue.count(conn, which), queue.listed(conn, which, after=after, limit=limit)
 
 
 def shown(row: Any, names: Mapping[int, str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     await store.write(projects.add, project)            durable when it returns
     await store.write_many(messages.add_many, message)  grouped: one call of add_many(conn, [message, ...]) for all that wait
     await store.write_each(messages.add_many, [a, b])   the same for items that came together; a list, with its error in the place of one that failed
-    await store.read(messages.get, message_id)          in a thread (SQLite) or on a connection of the pool (PostgreSQL)
+    await store.read(messages.get, message_id)          in a thread (SQLite) or on a connection of the pool (PostgreSQL), all of it from one snapshot
     await store.point(suppressions.find, ...)           a short indexed read; on SQLite it never suspends
 
 A noun's functions are plain functions of a SQLAlchemy Connection, the same for both databases; they neither commit nor know who called. A write returns after

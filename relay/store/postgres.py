@@ -66,6 +66,7 @@ class Postgres:
             self._dsn.replace("postgresql://", "postgresql+asyncpg://", 1), pool_size=POOL, max_overflow=2, pool_timeout=CONNECT, hide_parameters=True,
             connect_args={"timeout": CONNECT, "command_timeout": PATIENCE, "server_settings": {"application_name": "relay", "jit": "off"}},
             json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
+        self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")  # one snapshot for all that a function reads, as on SQLite
         event.listen(self._engine.sync_engine, "connect", lambda _raw, record: record.info.update(self._context))
 
     async def start(self, prepare: Callable[[Connection], None] | None) -> None:
@@ -104,7 +105,7 @@ class Postgres:
 
     async def read(self, fn: Callable[..., Any], *args: Any) -> Any:
         try:
-            async with self._engine.connect() as conn:
+            async with self._reading.connect() as conn:
                 return await conn.run_sync(fn, *args)
         except _LOST as error:
             if isinstance(error, SQLAlchemyError) and not fault(error):

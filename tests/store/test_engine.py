@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.util import await_only
 
 from relay.errors import ConfigError, Conflict, Defer, Refuse, StoreError
 from relay.store import engine, projects, writes
@@ -90,6 +91,26 @@ async def test_a_fault_of_ours_is_temporary(store):
     with pytest.raises(StoreError) as raised:
         await store.write_many(broken, 1)
     assert raised.value.reply.transient
+
+
+async def test_a_function_reads_one_snapshot(store):
+    """What is committed while it reads belongs to the next read: an answer of several statements agrees with itself."""
+    loop = asyncio.get_running_loop()
+
+    def meanwhile(key):
+        if store.dialect == "sqlite":  # in a thread
+            asyncio.run_coroutine_threadsafe(store.write(put, key), loop).result()
+        else:
+            await_only(store.write(put, key))
+
+    def twice(conn):
+        before = keys(conn)
+        meanwhile("late")
+        return before, keys(conn)
+
+    await store.write(put, "early")
+    assert await store.read(twice) == ({"early"}, {"early"})
+    assert await store.read(keys) == {"early", "late"}
 
 
 async def test_a_functions_own_error_reaches_its_caller_alone(store):

@@ -24,6 +24,11 @@ def count_without(conn: Connection, number: int, column: str) -> int:
         ledger.c.broadcast_id == number, ledger.c.state == DELIVERED, ledger.c[column].is_(None))) or 0
 
 
+def counted_without(conn: Connection, number: int, column: str, limit: int) -> tuple[int, list[Any]]:
+    """How many they are, and the first of them."""
+    return count_without(conn, number, column), without(conn, number, column, 0, limit)
+
+
 def rows(conn: Connection, number: int, state: str | None, after: int, limit: int) -> list[Any]:
     """Rows of the ledger by contact, with the address where there still is one."""
     query = select(ledger, contacts.c.email).outerjoin(contacts, contacts.c.id == ledger.c.contact_id).where(
