@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import peers
 from tests.support.databases import DATABASES
 from tests.support.served import Served, Tenant
 
@@ -47,7 +48,7 @@ def _chromium(need: Any) -> Iterator[Any]:
     """A browser for the walks of a package, or of a module whose neighbours have an event loop: while it is there, this thread's loop is Playwright's."""
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=need("chromium"), args=FLAGS)
+        running = playwright.chromium.launch(executable_path=peers.find("chromium-headless-shell") or need("chromium"), args=FLAGS)
         yield running
         running.close()
 
