@@ -82,7 +82,7 @@ async def change(visit: Visit) -> Response:
 async def preview(visit: Visit) -> Response:
     """How many contacts the form's rules are true of, and the rules in words: a part of a page."""
     found, error, _ = await told(visit)
-    return HTMLResponse(view.render("segments/told.html", {"told": found, "wrong": error.text if error else ""}))
+    return HTMLResponse(view.render("segments/told.html", {"told": found, "wrong": error.text if error else "", "asks": visit.given("asks")}))
 
 
 async def rule(visit: Visit) -> Response:

@@ -15,10 +15,11 @@ from relay.store.pages import Page
 SEARCH = 200  # characters
 FOUND = 10  # contacts that a search for members shows
 DAYS = 90  # of growth
+LISTED = 1_000  # contacts of which each segment of a list is counted while the page is waited for
 
 
 async def every(visit: Visit) -> Response:
-    if later := await visit.later():
+    if later := await visit.later(LISTED):
         found = await segments.uncounted(visit.here, visit.who, visit.page())
     else:
         found = await segments.list_segments(visit.here, visit.who, visit.page(), audience_id=None)

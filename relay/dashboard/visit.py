@@ -30,6 +30,7 @@ FORM = 1_000_000  # octets of a form
 ROWS = 25  # of a list on a page
 TEXT = 500  # characters of a query parameter
 DEEPEST = 1_000_000  # page number
+LOOKED_AT = 10_000  # contacts among which a page picks or counts some while it is waited for: 30 ms of CPU at most
 
 Act = Callable[["Visit"], Awaitable[Response]]
 
@@ -116,9 +117,9 @@ class Visit:
         query = str(QueryParams(kept))
         return self.request.url.path + (f"?{query}" if query else "")
 
-    async def later(self) -> bool:
-        """Whether what takes long with very many contacts is left to a part that the page fetches (macro `later`), which asks with `whole`."""
-        return not self.asked("whole") and self.who is not None and await self.here.store.read(contacts.many, self.who.project)
+    async def later(self, most: int = LOOKED_AT) -> bool:
+        """Whether what takes long with more than `most` contacts is left to a part that the page fetches (macro `later`), which asks with `whole`."""
+        return not self.asked("whole") and self.who is not None and await self.here.store.read(contacts.many, self.who.project, most)
 
     def show(self, template: str, /, code: int = 200, error: RelayError | None = None, **values: Any) -> HTMLResponse:
         """The page. `error` is said at its top, and its status is the answer's."""

@@ -66,7 +66,7 @@ class Samples:
 
     def __init__(self) -> None:
         self._found: OrderedDict[Hashable, Sample] = OrderedDict()
-        self._large: set[Hashable] = set()
+        self._large: dict[Hashable, int] = {}  # rows of which a list is known to have more
 
     def get(self, name: Hashable) -> Sample | None:
         found = self._found.get(name)
@@ -78,11 +78,11 @@ class Samples:
         while len(self._found) > SAMPLES:
             self._found.popitem(last=False)
 
-    def large(self, conn: Connection, query: Select[Any], name: Hashable) -> bool:
-        """Whether a query over an index has more than MANY rows; one that had them once counts for ever."""
-        if name not in self._large and conn.scalar(query.offset(MANY).limit(1)) is not None:
-            self._large.add(name)
-        return name in self._large
+    def large(self, conn: Connection, query: Select[Any], name: Hashable, most: int = MANY) -> bool:
+        """Whether a query over an index has more than `most` rows; one that had them once counts for ever."""
+        if self._large.get(name, 0) < most and conn.scalar(query.offset(most).limit(1)) is not None:
+            self._large[name] = most
+        return self._large.get(name, 0) >= most
 
     def forget(self) -> None:
         """Rows were deleted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.store.audience import contacts
+from relay.store.pages import MANY
 from tests.support.visitor import visiting, words
 
 
@@ -12,7 +13,7 @@ from tests.support.visitor import visiting, words
 def crowd(tenant):
     """Three contacts of a project that is known to have very many."""
     people = [tenant.post("/contacts", {"email": f"{name}@example.com", "first_name": f"Miss {name.title()}"}, 201) for name in ("ada", "bea", "eve")]
-    tenant.served.call(tenant.served.relay.store.read(lambda conn: conn.info["samples"]._large.add(("contacts", tenant.number))))
+    tenant.served.call(tenant.served.relay.store.read(lambda conn: conn.info["samples"]._large.update({("contacts", tenant.number): MANY})))
     assert tenant.served.call(tenant.served.relay.store.read(contacts.many, tenant.number))
     return people
 

@@ -179,6 +179,32 @@ def test_what_is_typed_while_a_row_comes_anew_stays(page, laptop, furnished):  #
     assert not page.faults
 
 
+def test_what_is_changed_while_a_row_goes_stays(page, laptop, furnished):  # noqa: F811
+    """Rows after the one that is removed have other names when the rule comes back, with the values that were asked for."""
+    sign_in(page, laptop.me.key)
+    page.goto("/dashboard/segments/new")
+    for number, (field, value) in enumerate((("first_name", "Gone"), ("last_name", "L"), ("email", "a@"), ("first_name", "F")), 1):
+        if number > 1:
+            page.get_by_role("button", name="Add a rule", exact=True).click()
+        row = page.get_by_role("group", name=f"Rule {number}", exact=True)
+        renewed(page, row.get_by_label("Field"), field)
+        row.get_by_label("Value").fill(value)
+    held = []
+    page.route("**/segments/rule", lambda route: held.append(route) if len(held) < 2 else route.continue_())  # two slow answers
+    with page.expect_request("**/segments/rule"):
+        page.get_by_role("button", name="Remove rule 1", exact=True).click()
+    page.get_by_role("group", name="Rule 2", exact=True).get_by_label("Value").fill("Lovelace")
+    page.get_by_role("group", name="Rule 4", exact=True).get_by_label("Value").fill("pro")
+    with page.expect_request("**/segments/rule"):
+        page.get_by_role("group", name="Rule 4", exact=True).get_by_label("Field").select_option("last_name")  # its answer will find its row gone
+    for route in held:
+        route.continue_()
+    page.get_by_text("whose last name is Lovelace and whose address is a@ and whose last name is pro.").wait_for()
+    rows = page.locator("#rule .condition")
+    assert [rows.nth(number).get_by_label("Value").input_value() for number in range(rows.count())] == ["Lovelace", "a@", "pro"]
+    assert not page.faults
+
+
 def test_a_whole_segment_is_tagged_in_the_background(page, laptop, furnished):  # noqa: F811
     sign_in(page, laptop.me.key)
     page.goto(furnished("/segments/{static}"))

@@ -143,7 +143,7 @@ def test_rows_of_a_rule_come_and_go_without_javascript(owner, visitor):
     page = LexborHTMLParser(visitor.submit(place, place, do="rule:g").text)
     assert len(page.css("div.condition")) == 2
     owner.person("ann", properties={"plan": "pro"})
-    assert "1 contact is in it now: contacts whose plan is pro." in words(visitor.submit(place, place, do="look").text)
+    assert "It holds for 1 contact now: contacts whose plan is pro." in words(visitor.submit(place, place, do="look").text)
     wrong = visitor.submit(place, place, do="save", **{"g.0.field": "created_at", "g.0.operator": "in_last_days", "g.0.value": "soon", "g.0.raw": ""})
     assert (wrong.status_code, "Rule 1:" in words(wrong.text)) == (422, True)
     assert graph(owner, number)[0]["ask"] == {"rules": PRO}  # nothing is saved by any of it

@@ -200,9 +200,9 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
     return Found([made(row) for row in found.rows], found.total, found.last)
 
 
-def many(conn: Connection, project: int) -> bool:
-    """Whether a project has so many contacts that to pick some of them takes long."""
-    return bool(conn.info["samples"].large(conn, select(contacts.c.id).where(contacts.c.project_id == project), ("contacts", project)))
+def many(conn: Connection, project: int, most: int = pages.MANY) -> bool:
+    """Whether a project has so many contacts, more than `most`, that to pick some of them takes long."""
+    return bool(conn.info["samples"].large(conn, select(contacts.c.id).where(contacts.c.project_id == project), ("contacts", project), most))
 
 
 def suggested(conn: Connection, project: int, text: str, limit: int) -> list[Contact]:
