@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from relay.audience import exports
 from relay.audience.cells import defused
+from relay.store.audience import exports as rows
+from tests.audience.conftest import PROJECT
 
 CELLS = st.text(st.sampled_from("ab,;\"'=+-@ \t\r\n\u00a0\u2028é1"), max_size=6)
 
@@ -41,3 +43,18 @@ def test_tags_in_one_cell(tags, cell):
     row = (1, "ann@example.com", None, None, 1, tags, 0.0, 0.0, None, None, "{}")
     [found] = csv.reader(io.StringIO(exports._rows([])([row]).decode()))
     assert found == ["ann@example.com", "", "", "true", cell, "1970-01-01T00:00:00.000Z", "1970-01-01T00:00:00.000Z", "", "", ""]
+
+
+def test_a_page_of_contacts_is_read_in_the_order_of_the_index(stored):
+    """Also where nothing is known of the table yet, as after an import: PostgreSQL would sort all contacts that are left, for each page."""
+    if stored.store.dialect == "sqlite":
+        pytest.skip("the plan of SQLite does not depend on it")
+    wanted = "EXPLAIN SELECT id, email FROM contacts WHERE project_id = 1 AND id > 0 ORDER BY id LIMIT 1000"
+
+    def plan(conn):
+        rows.people(conn, PROJECT, 0, None)
+        return "\n".join(conn.exec_driver_sql(wanted).scalars())
+
+    told = stored.read(plan)
+    assert "Index Scan" in told
+    assert "Sort" not in told

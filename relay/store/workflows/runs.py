@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, or_, select, union_all, update
 
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -33,6 +33,7 @@ OWN, ELSEWHERE, MAIL = 0, 1, 2  # lanes: steps of our own, requests to elsewhere
 OFTEN = 20  # runs of a contact that a workflow begins within HOUR: two workflows that set each other off come to rest
 HOUR = 3_600.0
 SLICE = 500  # rows of one write
+TOGETHER = 50  # workflows of one question
 EVENT = 16_384  # octets of an event's data that a run keeps
 
 
@@ -293,9 +294,11 @@ def newest(conn: Connection, flows: Sequence[int], contact: int | None, before: 
     which = [column for column in (table.c.contact_id == contact if contact is not None else None, table.c.id < before if before is not None else None,
                                    table.c.started_at >= since if since is not None else None) if column is not None]
     found: list[Run] = []
-    for number in flows:  # as the index workflow_runs_by_workflow has them
-        query = select(*COLUMNS).where(table.c.workflow_id == number, *which).order_by(table.c.id.desc()).limit(limit)
-        found += [Run(*row) for row in conn.execute(query)]
+    for start in range(0, len(flows), TOGETHER):  # each as the index workflow_runs_by_workflow has them
+        some = [select(*COLUMNS).where(table.c.workflow_id == number, *which).order_by(table.c.id.desc()).limit(limit).subquery()
+                for number in flows[start:start + TOGETHER]]
+        them = union_all(*map(select, some)).subquery()
+        found += [Run(*row) for row in conn.execute(select(them).order_by(them.c.id.desc()).limit(limit))]
     return sorted(found, key=lambda run: -run.id)[:limit]
 
 
