@@ -78,8 +78,9 @@ class Samples:
         while len(self._found) > SAMPLES:
             self._found.popitem(last=False)
 
-    def large(self, conn: Connection, query: Select[Any], name: Hashable, most: int = MANY) -> bool:
-        """Whether a query over an index has more than `most` rows; one that had them once counts for ever."""
+    def large(self, conn: Connection, query: Select[Any], name: Hashable, most: int | None = None) -> bool:
+        """Whether a query over an index has more than `most` rows, without it MANY; one that had them once counts for ever."""
+        most = MANY if most is None else most
         if self._large.get(name, 0) < most and conn.scalar(query.offset(most).limit(1)) is not None:
             self._large[name] = most
         return self._large.get(name, 0) >= most

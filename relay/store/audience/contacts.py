@@ -200,8 +200,8 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter) -> Found:
     return Found([made(row) for row in found.rows], found.total, found.last)
 
 
-def many(conn: Connection, project: int, most: int = pages.MANY) -> bool:
-    """Whether a project has so many contacts, more than `most`, that to pick some of them takes long."""
+def many(conn: Connection, project: int, most: int | None = None) -> bool:
+    """Whether a project has so many contacts, more than `most`, without it pages.MANY, that to pick some of them takes long."""
     return bool(conn.info["samples"].large(conn, select(contacts.c.id).where(contacts.c.project_id == project), ("contacts", project), most))
 
 
