@@ -4,6 +4,8 @@ One delivering node keeps every per-site limit true across the cluster without a
 stops: its supervisor starts it again, as one of those that wait. Nodes speak by NOTIFY: `queue` wakes the one that delivers, `forget` names recipients that
 were cancelled or held elsewhere, `site` a site that was suspended or resumed.
 
+What is written of leases goes in the lane of outcomes, which is never refused: a node that has too much to do still delivers.
+
 Each node also takes one of SLOTS numbers, so that the ids made by its processes never meet those of another (relay.mail.ids).
 """
 
@@ -23,7 +25,7 @@ from relay.queue.runner import Runner
 from relay.queue.waiting import Place, Waiting
 from relay.queue.withholding import Withholding
 from relay.store import leases, lock, sites
-from relay.store.engine import JOBS, Store
+from relay.store.engine import JOBS, OUTCOMES, Store
 from relay.store.leases import DOUBT, RENEW
 
 SLOTS = 64  # nodes that may share a database
@@ -50,7 +52,7 @@ class Leader:
             return
         self._node = lock.node(self._store.data_dir)
         for slot in range(SLOTS):
-            if await self._store.write(leases.take, f"node:{slot}", self._node):
+            if await self._store.write(leases.take, f"node:{slot}", self._node, lane=OUTCOMES):
                 self.slot = slot
                 return
         raise ConfigError("store.url", f"{SLOTS} relays use this database already")
@@ -188,7 +190,7 @@ class Leader:
 
     async def _take(self) -> bool:
         try:
-            return await self._store.write(leases.take, "delivery", self._node)
+            return await self._store.write(leases.take, "delivery", self._node, lane=OUTCOMES)
         except StoreError:
             return False
 
@@ -211,7 +213,7 @@ class Leader:
         while self._store.dialect != "sqlite":
             await asyncio.sleep(RENEW)
             try:
-                kept = await self._store.write(leases.take, f"node:{self.slot}", self._node)
+                kept = await self._store.write(leases.take, f"node:{self.slot}", self._node, lane=OUTCOMES)
             except StoreError as error:
                 LOG.warning("node number not renewed", error=error.text)
                 continue
@@ -221,4 +223,4 @@ class Leader:
     async def leave(self) -> None:
         """Give the leases back, so that another node takes over at once."""
         if self._store.dialect != "sqlite":
-            await self._store.write(leases.release_all, self._node)
+            await self._store.write(leases.release_all, self._node, lane=OUTCOMES)

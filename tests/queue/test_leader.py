@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import update
 
 from relay import leader
-from relay.errors import StoreError
+from relay.errors import Defer, StoreError
 from relay.leader import Leader
 from relay.store import leases, sites
 from relay.store.engine import JOBS
@@ -67,6 +67,19 @@ async def test_one_that_another_has_replaced_stops(bench):
         await bench.store.write(lambda conn: conn.execute(update(table).where(table.c.name == "delivery").values(node=OTHER)))
         await ended(task)
         assert bench.runner.stopping
+
+
+async def test_one_whose_store_takes_no_more_mail_keeps_its_lease(bench):
+    async with leading(bench) as (node, task):
+        await until(lambda: node.leading)
+        bench.store._backend._room.bytes += 1 << 62
+        try:
+            with pytest.raises(Defer):
+                await bench.store.write(leases.take, "another", OTHER)
+            assert await node._take()
+            assert not task.done()
+        finally:
+            bench.store._backend._room.bytes -= 1 << 62
 
 
 async def test_one_whose_database_keeps_silent_stops_before_its_lease_ends(bench, postgres_url):

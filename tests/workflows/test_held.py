@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import REGISTRY
 
 from relay.clock import Clock, iso
 from relay.control import queue
+from relay.metrics import REGISTRY
 from relay.store import gauges
 from tests.support.databases import DATABASES
 from tests.support.fixtures import serving
@@ -80,7 +80,8 @@ def test_while_the_store_sheds_load_due_runs_wait_and_each_step_is_taken_once(se
             assert {each["current_node_id"] for each in project.get(f"/workflows/{number}/runs?status=running")["runs"]} == {"wait"}
     finally:
         set_waiting(served, -HUGE)
-    assert {tuple(owner.history(flow, run)) for run in owner.runs(flow, 2)} == {(("wait", "waiting"), ("wait", "waited"), ("mail", "sent"), ("end", "exit"))}
+    taken = [("wait", "waiting"), ("wait", "waited"), ("mail", "sent"), ("end", "exit")]
+    assert [owner.history(flow, run)[1:] for run in owner.runs(flow, 2)] == [taken, taken]
     assert sorted(str(each["subject"]) for each in owner.mail(2)) == ["Welcome Ann", "Welcome Bob"]
     other.runs(theirs)
 
