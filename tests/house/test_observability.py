@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 import re
 import shlex
@@ -30,7 +31,8 @@ EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel.g
 
 
 def promtool(need, *arguments: str) -> str:
-    done = subprocess.run([need("promtool"), *arguments], capture_output=True, text=True, cwd=RULES.parent, check=False)
+    environ = {**os.environ, "GOGC": "800"}  # it holds little and ends soon: a fifth less time
+    done = subprocess.run([need("promtool"), *arguments], capture_output=True, text=True, cwd=RULES.parent, check=False, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -74,11 +76,14 @@ def test_each_alert_fires_on_its_trouble_alone(need):
 
 
 def test_a_proof_can_fail(need, tmp_path):
-    """The tool does compare: with a rule turned round the proofs fail."""
+    """The tool does compare: with a rule turned round the first proof fails, which holds with the rule as it is."""
+    first = "  - name: ".join(PROOFS.read_text().split("  - name: ", 2)[:2])
+    (tmp_path / PROOFS.name).write_text(first)
+    (tmp_path / RULES.name).write_text(RULES.read_text())
+    command = [need("promtool"), "test", "rules", PROOFS.name]
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == 0
     (tmp_path / RULES.name).write_text(RULES.read_text().replace("relay_store_healthy == 0", "relay_store_healthy == 1"))
-    (tmp_path / PROOFS.name).write_text(PROOFS.read_text())
-    done = subprocess.run([need("promtool"), "test", "rules", PROOFS.name], capture_output=True, cwd=tmp_path, check=False)
-    assert done.returncode != 0
+    assert subprocess.run(command, capture_output=True, cwd=tmp_path, check=False).returncode == 1
 
 
 def test_each_alert_says_what_to_run():
