@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from relay.clock import iso
+from relay.queue.loader import CATCH_UP
 from tests.support.served import arrived, email
 
 LATER, EVEN_LATER = "2027-03-25T09:00:00.000Z", "2027-03-26T14:00:00.000Z"
@@ -78,7 +79,7 @@ def test_a_status_sums_up_several_recipients(served, tenant):
 
 
 def test_sending_is_what_is_on_the_wire(served, tenant):
-    served.sink.script.delays["dot"] = 3.0
+    served.sink.script.delays["dot"] = 3_600.0  # until the line is cut below
     try:
         sent = tenant.send()
         tenant.until("/emails?status=sending", lambda got: [(each["id"], each["status"]) for each in got["emails"]] == [(sent["id"], "sending")])
@@ -87,6 +88,7 @@ def test_sending_is_what_is_on_the_wire(served, tenant):
         assert served.tenant().get("/emails", status="sending")["emails"] == []
     finally:
         del served.sink.script.delays["dot"]
+        served.sink.call(served.sink.hang_up())
 
 
 # Scheduling
@@ -104,12 +106,13 @@ def test_scheduled_rescheduled_cancelled(tenant):
     assert tenant.http.patch(f"/emails/{sent['id']}", json={"scheduled_at": LATER}).status_code == 422
 
 
-def test_it_fires_within_a_second_of_its_time(served, tenant):
+def test_it_fires_at_its_time(served, tenant):
     at = served.relay.clock.now() + 1.0
     sent = tenant.send(scheduledAt=iso(at))
-    assert tenant.get(f"/emails/{sent['id']}")["status"] == "scheduled"
+    status = tenant.get(f"/emails/{sent['id']}")["status"]
+    assert status == "scheduled" or served.relay.clock.now() > at
     found = tenant.until(f"/emails/{sent['id']}", lambda got: got["status"] == "delivered")
-    assert iso(at - 0.01) <= found["sent_at"] <= iso(at + 1.0)
+    assert iso(at - 0.01) <= found["sent_at"] <= iso(at + CATCH_UP / 2)  # by a timer of its own, not at the next look; a quiet machine takes milliseconds
     assert [each["type"] for each in found["events"]] == ["scheduled", "sent", "delivered"]
 
 

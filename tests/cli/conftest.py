@@ -45,7 +45,7 @@ class Relay:
     def process(self, *arguments: str, config: bool = True, cwd: Path = ROOT, **environ: str) -> Done:
         command = [sys.executable, "-m", "relay", *arguments, *(["--config", str(self.config)] if config else [])]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-        done = subprocess.run(command, cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), **environ}, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(command, cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), **environ}, capture_output=True, text=True, timeout=150)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def text(self, *arguments: str, **named: Any) -> str:

@@ -133,7 +133,7 @@ def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path, dns):
         os.close(ours)
         told = json.loads(process.stdout.read())
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait(150) == 0
         assert told["imported"] == 2_000
         assert b"importing" in shown
         assert b"2001/2001" in shown

@@ -63,7 +63,7 @@ def sendmail(data_dir) -> Sendmail:
     def run(*arguments: str, octets: bytes = MESSAGE, environ: dict | None = None, **options) -> subprocess.CompletedProcess:
         environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "RELAY_DATA_DIR": str(data_dir), **(environ or {})}
         command = [sys.executable, "-m", "relay.cli.sendmail", *arguments]
-        return subprocess.run(command, input=octets, capture_output=True, env=environ, check=False, timeout=30, **options)
+        return subprocess.run(command, input=octets, capture_output=True, env=environ, check=False, timeout=150, **options)
 
     return run
 
@@ -182,7 +182,7 @@ def test_a_relay_that_dies_before_its_answer_costs_nothing(sendmail, data_dir):
                 line.write(answer + b"\r\n")
             while line.readline() != b".\r\n":
                 pass
-    assert process.wait(20) == 0
+    assert process.wait(150) == 0
     ((told, content),) = dropped(data_dir)
     assert told.recipients == ("a@example.com",)
     assert content.startswith(b"X-Relay-Idempotency-Key: sendmail-")
@@ -271,14 +271,16 @@ def test_options(arguments, expected):
 
 
 def test_it_starts_fast():
-    """The cost of a cron mail: processor time of a whole process, 40 ms here; 100 would be felt."""
-    spent = []
-    for _ in range(3):
+    """The cost of a cron mail: processor time of a whole process, 40 ms here of which Python itself has 15; 100 would be felt."""
+    def spent(code: str) -> float:
         before = os.times()
-        subprocess.run([sys.executable, "-c", "from relay.cli.sendmail import main; raise SystemExit(main(['-q']))"], check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
         after = os.times()
-        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert min(spent) < 0.1
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    own, python = "from relay.cli.sendmail import main; raise SystemExit(main(['-q']))", "pass"
+    ours, bare = (min(spent(code) for _ in range(3)) for code in (own, python))
+    assert ours < max(0.1, 6 * bare)
 
 
 def test_it_imports_nothing_heavy():

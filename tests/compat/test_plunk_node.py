@@ -27,7 +27,7 @@ def package(plunk):
 
     def call(*calls, key=plunk.tenant.key):
         command = [node, str(HERE / "plunk.mjs"), f"{plunk.tenant.served.base}/plunk/v1/", key]
-        done = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=True, timeout=30, env={**os.environ, "PEERS": str(PEERS)})
+        done = subprocess.run(command, input=json.dumps(calls), capture_output=True, text=True, check=True, timeout=99, env={**os.environ, "PEERS": str(PEERS)})
         return json.loads(done.stdout)
 
     return call

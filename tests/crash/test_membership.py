@@ -88,7 +88,7 @@ def test_each_entry_and_exit_is_told_once(tmp_path: Path, url: str) -> None:
                 made = [http.post("/segments", json={"name": name, "rules": rules, "track_membership": True}).json()["id"]
                         for name, rules in (("dynamic", RULES), ("static", None))]
             until_death(http, people, made[1], chance)
-        relay.process.wait(30)
+        relay.process.wait(150)
     relay.start()
     try:
         while not settled(relay):

@@ -64,7 +64,7 @@ def furnished(laptop):
     me = laptop.me
     name = me.send(to=["ada@example.net"], subject="Your receipt for March", html="<h1>Thank you</h1><p>Paid in full.</p>", text="Thank you",
                    tags=["receipt"])["id"]
-    me.send(to=["grace@slow.example"], subject="A reminder", scheduled_at="2027-01-01T09:00:00Z")
+    me.send(to=["grace@slow.example"], subject="A reminder", scheduled_at="2027-08-01T09:00:00Z")
     me.until(f"/emails/{name}", lambda email: email["status"] == "delivered")
     me.post("/suppressions", {"email": "gone@example.org", "note": "asked by phone"}, 201)
     found = {"email": name, "domain": me.post("/domains", {"name": "shop.example"}, 201)["id"],
@@ -174,7 +174,7 @@ def test_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):
 
 
 def test_without_javascript_mail_is_found_and_cancelled(browser, laptop):
-    name = laptop.me.send(to=["late@example.net"], subject="no script needed", scheduled_at="2027-01-01T00:00:00Z")["id"]
+    name = laptop.me.send(to=["late@example.net"], subject="no script needed", scheduled_at="2027-08-01T00:00:00Z")["id"]
     context = browser.new_context(base_url=laptop.base, java_script_enabled=False)
     page = context.new_page()
     sign_in(page, laptop.me.key)

@@ -33,7 +33,7 @@ def message(world: World, to: str) -> bytes:
 
 
 def run(command: list[str], octets: bytes = b"", **environ: str) -> bytes:
-    done = subprocess.run(command, input=octets, capture_output=True, env={**os.environ, **environ}, check=False, timeout=60)
+    done = subprocess.run(command, input=octets, capture_output=True, env={**os.environ, **environ}, check=False, timeout=150)
     assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")
     return done.stdout
 

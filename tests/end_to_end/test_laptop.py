@@ -53,7 +53,7 @@ def test_the_line_that_it_prints_works_and_the_dashboard_shows_the_mail(need, la
     need(tool)
     (line,) = [part for part in re.split(r"\n\n", welcome.replace("\\\n", "")) if re.search(rf"^ *(printf.*)?\b{tool} ", part, re.MULTILINE)]
     before = laptop.get("/dashboard")[1].count("you@example.net")
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     until(lambda: laptop.get("/dashboard")[1].count("you@example.net") > before)
     until(lambda: "delivered" in laptop.text("explain", "you@example.net"))  # what is captured is noted as delivered after that

@@ -66,7 +66,7 @@ def test_term_waits_for_the_message_that_is_being_received(tmp_path, sink, worke
     slow.send(b"more\r\n.\r\n")
     code, words = slow.getreply()
     assert (code, words.split()[-1][:3]) == (250, b"em_")
-    assert relay.process.wait(30) == 0
+    assert relay.process.wait(150) == 0
     relay.start()
     sink.wait(1)
     assert relay.stop() == 0
@@ -322,4 +322,4 @@ def test_ports_of_two_kinds_are_handed_over_by_name(need, tmp_path, sink):
         sink.wait(2)
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(150) == 0

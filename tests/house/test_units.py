@@ -73,4 +73,4 @@ def test_a_socket_of_systemd_reaches_the_process(need, free_port):
     assert b"Listening on" in process.stderr.readline()
     with socket.create_connection(("127.0.0.1", port), 10) as client:
         assert client.recv(100) == b"220 hello"
-    assert process.wait(10) == 0
+    assert process.wait(150) == 0

@@ -37,7 +37,7 @@ def test_a_fault_point_is_that_of_one_process_alone(tmp_path):
     relay = Running(tmp_path, {})
     with pytest.raises(RuntimeError):
         relay.start(RELAY_FAULT="store.committed")
-    assert relay.process.wait(10) == -signal.SIGKILL
+    assert relay.process.wait(150) == -signal.SIGKILL
     with relay:
         assert relay.ready()
 

@@ -46,7 +46,7 @@ def run(installed, tmp_path) -> Run:
     def run(name: str, *arguments: str, **options) -> subprocess.CompletedProcess:
         environ = {"PATH": os.defpath, "HOME": str(tmp_path), "RELAY_DATA_DIR": str(tmp_path / "data")}
         command = [str(installed / "bin" / name), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=tmp_path, check=False, timeout=60, **options)
+        return subprocess.run(command, capture_output=True, text=True, env=environ, cwd=tmp_path, check=False, timeout=150, **options)
 
     return run
 

@@ -105,7 +105,7 @@ asyncio.run(main(sys.argv[1]))
 def run(directory: Path, body: str, check: bool = True) -> list[str]:
     """What a process of its own prints, with `body` run on a store in the directory."""
     script = SCRIPT.format(body=textwrap.indent(textwrap.dedent(body), "    "))
-    done = subprocess.run([sys.executable, "-c", script, str(directory)], capture_output=True, text=True, timeout=50, check=False,
+    done = subprocess.run([sys.executable, "-c", script, str(directory)], capture_output=True, text=True, timeout=150, check=False,
                           cwd=Path(__file__).parents[2])
     if check:
         assert done.returncode == 0, done.stderr

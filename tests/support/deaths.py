@@ -74,7 +74,7 @@ def die(relay: Running, deaths: Sequence[str]) -> None:
     for death in deaths:
         with suppress(RuntimeError):
             relay.start(RELAY_FAULT=death)
-        assert relay.process.wait(60) == -9, death
+        assert relay.process.wait(150) == -9, death
 
 
 def arrived(sink: Sink, count: int) -> int:

@@ -46,5 +46,5 @@ def _holds(message, number, find):
 def mail_dkim(message, records):
     """[(result, algorithm), ...] topmost first; Mail::DKIM of Debian 12 knows RSA only and calls Ed25519 invalid."""
     words = [word for name, value in records.items() for word in (name, value)]
-    done = subprocess.run([need_perl("Mail::DKIM::Verifier"), str(SCRIPT), *words], input=message, capture_output=True, check=True, timeout=30)
+    done = subprocess.run([need_perl("Mail::DKIM::Verifier"), str(SCRIPT), *words], input=message, capture_output=True, check=True, timeout=150)
     return [tuple(line.split()) for line in done.stdout.decode().splitlines()]

@@ -51,7 +51,7 @@ def rspamd(directory: Path, milter: int | None = None):
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(150)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -182,7 +182,7 @@ class Running:
         if not self.cold:
             return warm.run(arguments, self.environ, self.directory, **options)
         command = [sys.executable, "-m", "relay", *arguments]
-        return subprocess.run(command, env=self.environ, capture_output=True, text=True, cwd=self.directory, check=False, timeout=60, **options)
+        return subprocess.run(command, env=self.environ, capture_output=True, text=True, cwd=self.directory, check=False, timeout=150, **options)
 
     def text(self, *arguments: str) -> str:
         """What `relay ARGUMENTS` printed; raises AssertionError with its words when it fails."""

@@ -61,6 +61,10 @@ class Sink(Threaded):
 
     async def shut(self) -> None:
         self._server.close()
+        await self.hang_up()
+
+    async def hang_up(self) -> None:
+        """Cut every connection."""
         for session in list(self._sessions):
             session.transport.abort()
 

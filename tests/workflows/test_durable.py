@@ -80,7 +80,7 @@ def test_a_request_that_a_kill_cut_off_is_made_again_with_its_key(store_url: str
         number = asyncio.run(prepare(endpoint.url))
         mortal = Running(tmp_path, {**OPEN, **SECRET, "RELAY_STORE__URL": store_url, "RELAY_WEBHOOKS__ALLOW_PRIVATE": "true"})
         mortal.start(RELAY_FAULT="workflow.called:1")
-        assert mortal.process.wait(60) == -9
+        assert mortal.process.wait(150) == -9
         with mortal:
             asyncio.run(until(number))
     keys = {fields["Idempotency-Key"] for _, fields, _ in endpoint.asked}
