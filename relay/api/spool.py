@@ -26,7 +26,7 @@ from relay.mail.reply import Reply
 SMALL = 1_000_000  # octets of a request that is handled in memory
 READING = 16  # large requests that are being read
 AT_ONCE = 2  # large requests that are unpacked, built and committed
-PATIENCE = 60.0  # seconds that unpacking one may take; 350 MB take about 4
+PATIENCE = 240.0  # seconds that unpacking one may take; 350 MB take about 4 of the processor, and more than 60 where ten others want it
 
 BUSY = Reply(452, "4.3.1", "too many large requests at once, try again in a moment")
 UNREADABLE = Reply(451, "4.3.0", "a large request could not be read, try again later")

@@ -5,6 +5,8 @@ connection asks for the fate of its transaction id and answers accordingly. Whil
 tried with growing pauses.
 
 What goes aside has a transaction of its own, as another node's would be: mail does not wait for it, and where both want a row, it is the one that gives up.
+So has a large message, one at a time: its hundreds of rows of a megabyte take seconds, for which the mail of others would wait. What others want too, such as
+the counters of its project, it writes last.
 
 Other nodes are woken with NOTIFY; a listener that had to reconnect calls everybody once, because it may have missed something.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import asyncpg
@@ -28,7 +30,8 @@ from relay.errors import StoreError
 from relay.mail.ids import Maker
 from relay.store import faults, gauges
 from relay.store.pages import Samples
-from relay.store.writes import ASIDE, JOBS, LANES, Room, Write, fail, fault, perform
+from relay.store.pieces import LARGE
+from relay.store.writes import ASIDE, JOBS, LANES, MAIL, Room, Write, fail, fault, perform
 
 POOL = 8  # connections that read
 CONNECT = 5.0  # seconds to connect
@@ -37,8 +40,11 @@ ASIDES = 2  # transactions beside that of mail
 YIELDS = 500  # milliseconds for which one of those waits for a row; a deadlock is looked for after 1,000
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)  # seconds between tries to reconnect; the last one repeats
 
+UNAVAILABLE = "the message store is not available, try again later"
+
 LOG = log.get("store")
 
+_STATUS = "SELECT pg_xact_status($1::text::xid8)"
 _LOST = (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncio.TimeoutError)
 
 
@@ -59,7 +65,7 @@ class Postgres:
         self._listening: asyncpg.Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._beside: set[asyncio.Task[None]] = set()
-        self._gate = asyncio.Semaphore(ASIDES)
+        self._gate, self._large = asyncio.Semaphore(ASIDES), asyncio.Semaphore(1)
         self._listener_lost = asyncio.Event()
         self._measuring: asyncio.Task[None] | None = None
         self._engine = create_async_engine(
@@ -122,12 +128,18 @@ class Postgres:
     def enqueue(self, write: Write) -> None:
         if write.lane == LANES[ASIDE]:
             write.taken = True
-            task = asyncio.create_task(self._aside(write), name="store-aside")
-            self._beside.add(task)
-            task.add_done_callback(self._beside.discard)
-            return
-        self._room.enter(write)
-        self._wake.set()
+            self._spawn(self._aside(write), "store-aside")
+        elif write.lane == LANES[MAIL] and write.size >= LARGE:
+            self._room.count_in(write)
+            self._spawn(self._apart(write), "store-large")
+        else:
+            self._room.enter(write)
+            self._wake.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _aside(self, write: Write) -> None:
         """One write in a transaction of its own; what becomes of it when the connection breaks in COMMIT nobody knows, so it is safe to repeat."""
@@ -141,6 +153,33 @@ class Postgres:
         except Exception as error:
             write.error = StoreError() if fault(error) or isinstance(error, asyncpg.InterfaceError) else error
         write.resolve()
+
+    async def _apart(self, write: Write) -> None:
+        """One large write of mail in a transaction of its own, when it is its turn; unless it was withdrawn while it waited."""
+        async with self._large:
+            if write.taken:
+                return
+            write.taken = True
+            xid: list[str] = []
+            try:
+                async with self._engine.connect() as conn, conn.begin():
+                    faults.point("store.begun")
+                    await conn.run_sync(_perform, [write], xid)
+                    faults.point("store.before-commit")
+                faults.point("store.committed")
+            except Exception as error:
+                LOG.error("commit failed", writes=1, error=str(error))
+                gauges.FSYNC_ERRORS.inc()
+                if not (xid and await self._fate(xid[0])):
+                    fail([write], UNAVAILABLE)
+        self._room.leave([write])
+
+    async def _fate(self, xid: str) -> bool:
+        """Whether this transaction is in, asked on a connection of the pool; False where nobody can say."""
+        with contextlib.suppress(*_LOST):
+            async with self._engine.connect() as conn:
+                return (await conn.exec_driver_sql(_STATUS, (xid,))).scalar_one() == "committed"
+        return False
 
     def withdraw(self, write: Write) -> bool:
         return self._room.withdraw(write)
@@ -216,7 +255,7 @@ class Postgres:
             self.healthy = True
             return
         self.healthy = False
-        fail(batch, "the message store is not available, try again later")
+        fail(batch, UNAVAILABLE)
         if not waiting:
             self._retry_at = time.monotonic() + PAUSES[min(self._failures, len(PAUSES) - 1)]
             self._failures += 1
@@ -232,7 +271,7 @@ class Postgres:
         """Whether the transaction is in, asked on a new connection."""
         try:
             self._conn = await self._engine.connect()
-            status = (await self._conn.exec_driver_sql("SELECT pg_xact_status($1::text::xid8)", (xid,))).scalar_one()
+            status = (await self._conn.exec_driver_sql(_STATUS, (xid,))).scalar_one()
             await self._conn.rollback()
         except _LOST:
             await self._disconnect()

@@ -95,12 +95,16 @@ class Room:
 
     def enter(self, write: Write) -> None:
         """Raises Defer when there is no room; outcomes always enter, their number is bounded by who sends them."""
+        self.count_in(write)
+        self._lanes[write.lane].append(write)
+
+    def count_in(self, write: Write) -> None:
+        """As `enter`, of one that goes another way than by a lane."""
         if write.lane and (self.count >= WAITING or self.bytes + write.size > WAITING_BYTES):
             gauges.SHED.labels("store").set(1)
             raise Defer(BUSY)
         self.count += write.count
         self.bytes += write.size
-        self._lanes[write.lane].append(write)
 
     @property
     def aside_next(self) -> bool:

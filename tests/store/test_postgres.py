@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 from sqlalchemy.util import await_only
 
-from relay.errors import StoreError
-from relay.store import messages
+from relay.errors import NotFound, StoreError
+from relay.store import messages, pieces, projects
 from relay.store.engine import ASIDE, Store
 from tests.store.conftest import made
 from tests.store.test_engine import keys, put
@@ -27,9 +27,9 @@ async def store(postgres_url, tmp_path):
 
 
 async def kill_connections(url: str) -> None:
-    """End every connection to the database but our own."""
+    """End every connection to the database but our own; they have ended."""
     connection = await asyncpg.connect(url)
-    await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    await connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
     await connection.close()
 
 
@@ -107,6 +107,92 @@ async def test_what_goes_aside_gives_up_where_others_want_the_same(store, postgr
     await store.write(put, "aside", lane=ASIDE)
     assert await store.read(keys) == {"row", "aside"}
     assert store.healthy
+
+
+class Held:
+    """A write that is under way until it is let go on."""
+
+    def __init__(self):
+        self.begun, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    def __call__(self, conn, key):
+        put(conn, key)
+        self.begun.set()
+        await_only(self.goes_on.wait())
+
+
+@pytest.mark.limit(400)
+async def test_mail_does_not_wait_for_a_large_message_of_another_project(store):
+    large, held = made("ann@example.net", body=bytes(pieces.LARGE), project=1), Held()
+
+    def accept(conn, submission):
+        answers = messages.accept_many(conn, [submission])
+        held(conn, "large")
+        return answers
+
+    for project in (1, 2):
+        await store.write(projects.add, projects.Project(project, f"p{project}", {}, 0.0))
+    writing = store.begin(accept, ((large,),), many=False, size=large.size)
+    await held.begun.wait()
+    small = made("bob@example.net", project=2)
+    assert await store.write_many(messages.accept_many, (small,), size=small.size) == small.id
+    with pytest.raises(NotFound):
+        await store.read(messages.load, large.id)
+    held.goes_on.set()
+    assert await writing.future == [large.id]
+    assert (await store.read(messages.load, large.id)).body == large.body
+    assert store._backend._room.count == 0
+
+
+@pytest.mark.limit(400)
+async def test_a_large_message_may_be_taken_back_until_it_is_its_turn(store):
+    first, second = Held(), Held()
+    under_way = store.begin(first, ("first",), many=False, size=pieces.LARGE)
+    await first.begun.wait()
+    waiting = store.begin(second, ("second",), many=False, size=pieces.LARGE)
+    assert not store.withdraw(under_way)
+    assert store.withdraw(waiting)
+    first.goes_on.set()
+    await under_way.future
+    await store.close()  # awaits what is still on its way
+    assert waiting.future.cancelled()
+    assert not second.begun.is_set()
+    assert store._backend._room.count == 0
+
+
+async def test_a_large_message_whose_commit_was_answered_to_nobody_is_asked_for(store):
+    dialect = store._backend._engine.sync_engine.dialect
+    original = dialect.do_commit
+    wanted = Held()
+    wanted.goes_on.set()
+
+    def commit_and_lose(raw):
+        original(raw)
+        if wanted.begun.is_set():
+            dialect.do_commit = original
+            raise asyncpg.InterfaceError("connection is closed")
+
+    dialect.do_commit = commit_and_lose
+    try:
+        await store.begin(wanted, ("in doubt",), many=False, size=pieces.LARGE).future
+    finally:
+        dialect.do_commit = original
+    assert await store.read(keys) == {"in doubt"}
+
+
+async def test_a_large_message_whose_connection_breaks_is_refused_for_now_and_not_kept(store, postgres_url):
+    held = Held()
+    writing = store.begin(held, ("lost",), many=False, size=pieces.LARGE)
+    await held.begun.wait()
+    await kill_connections(postgres_url)
+    held.goes_on.set()
+    with pytest.raises(StoreError) as refused:
+        await writing.future
+    assert refused.value.reply.transient
+    await until_it_works(store, "after")
+    connection = await asyncpg.connect(postgres_url)
+    assert [row["key"] for row in await connection.fetch("SELECT key FROM meta WHERE key IN ('lost', 'after')")] == ["after"]
+    await connection.close()
 
 
 async def test_a_server_that_goes_away_and_comes_back(tmp_path):
