@@ -116,9 +116,9 @@ async def send(door: Door, who: Principal, letter: Letter, recipient: Recipient,
     return await door.keep((message,))
 
 
-def recipient(number: int, address: str) -> Recipient:
-    """The envelope's recipient of this id; raises Invalid for an address that is none."""
-    box = mime.mailboxes(address, "to")[0]
+def recipient(number: int, address: str, field: str = "to") -> Recipient:
+    """The envelope's recipient of this id; raises Invalid, naming the field, for an address that is none."""
+    box = mime.mailboxes(address, field)[0]
     return Recipient(number, box.address, box.key, box.domain)
 
 

@@ -42,6 +42,21 @@ def private(text: str) -> bool:
     return not address.is_global or address.is_multicast
 
 
+def local(host: str) -> bool:
+    """Whether this is a private address as it stands, in any form that resolvers read, or this machine's own name (RFC 6761 §6.3)."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return private(name)
+    except ValueError:
+        pass
+    try:
+        return private(socket.inet_ntoa(socket.inet_aton(name)))  # 127.1, 0x7f000001, 2130706433
+    except (OSError, UnicodeError):
+        return False
+
+
 class Fetch:
     """A client with its own connections; `close` ends them. Build and use it on one event loop."""
 

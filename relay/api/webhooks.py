@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +13,7 @@ from relay import events, webhooks
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, whole
 from relay.clock import iso
 from relay.errors import Invalid
-from relay.fetch import private
+from relay.fetch import local
 from relay.mail import ids
 from relay.store import webhooks as stored
 from relay.store.webhooks import Delivery, Webhook
@@ -72,24 +71,9 @@ def _url(here: Relay, text: str) -> str:
         good = False
     if not good:
         raise Invalid("url", "url is an http or https URL")
-    if not here.settings.webhooks.allow_private and _local(str(parts.hostname)):
+    if not here.settings.webhooks.allow_private and local(str(parts.hostname)):
         raise Invalid("url", f"{parts.hostname} is not a public address; name a host of the internet, or let the operator set [webhooks] allow_private = true")
     return text
-
-
-def _local(host: str) -> bool:
-    """Whether this is a private address as it stands, in any form that resolvers read, or this machine's own name (RFC 6761 §6.3)."""
-    name = host.rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return private(name)
-    except ValueError:
-        pass
-    try:
-        return private(socket.inet_ntoa(socket.inet_aton(name)))  # 127.1, 0x7f000001, 2130706433
-    except (OSError, UnicodeError):
-        return False
 
 
 def shown(webhook: Webhook) -> dict[str, Any]:

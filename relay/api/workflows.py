@@ -48,7 +48,7 @@ def number_of(text: str) -> int:
 
 
 def acts(here: Relay) -> Acts:
-    return Acts(here.store, here.door, here.clock, here.maker, here.occurred)
+    return Acts(here.store, here.door, here.clock, here.maker, here.occurred, here.settings.webhooks.allow_private)
 
 
 @router.post("/workflows", status_code=201)

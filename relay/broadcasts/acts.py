@@ -124,7 +124,7 @@ class Acts:
         chosen = versions[variant]
         start.sound(chosen.texts)
         said = start.letter(found, replace(chosen, subject=f"[Test] {chosen.subject}"))
-        recipient = copies.recipient(self.maker.next(), to)
+        recipient = copies.recipient(self.maker.next(), to, "email")
         contact = await self.store.read(contacts.by_key, who.project, mail_address.key(recipient.address))
         variables = {"email": recipient.address} if contact is None else copies.values(contact)
         return await copies.send(self.door, who, replace_tags(said), recipient, variables, "broadcast")

@@ -84,7 +84,7 @@ async def stop(control: Control, number: str, project: str = projects.DEFAULT) -
 def _acts(control: Control) -> Acts:
     """The acts of those that need no door."""
     door: Any = control.door() if control.door is not None else None
-    return Acts(control.store, door, control.clock, control.maker, lambda: None)
+    return Acts(control.store, door, control.clock, control.maker, lambda: None, control.settings.webhooks.allow_private)
 
 
 async def _found(control: Control, number: str, project: str) -> tuple[Principal, Workflow]:

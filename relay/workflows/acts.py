@@ -50,6 +50,7 @@ class Acts:
     clock: Clock
     maker: Maker
     occurred: Callable[[], None]
+    private: bool = False  # requests of steps may go to private addresses
 
     # As a draft.
 
@@ -88,7 +89,7 @@ class Acts:
     async def findings(self, who: Principal, number: int, graph: Graph | None = None) -> Findings:
         """All that is wrong with it, or would be with another graph."""
         found = await self.store.read(workflows.get, who.project, number)
-        return await check.findings(self.store, self.door, replace(found, origin=_origin(who)), self.maker.next(), graph)
+        return await check.findings(self.store, self.door, replace(found, origin=_origin(who)), self.maker.next(), graph, private=self.private)
 
     async def duplicate(self, who: Principal, number: int) -> Workflow:
         """A new draft with the same trigger and graph."""
@@ -124,7 +125,7 @@ class Acts:
         return await self.store.write(workflows.move, who.project, number, (ACTIVE,), PAUSED, values)
 
     async def _sound(self, flow: Workflow, graph: Graph | None) -> None:
-        found = (await check.findings(self.store, self.door, flow, self.maker.next(), graph)).errors
+        found = (await check.findings(self.store, self.door, flow, self.maker.next(), graph, private=self.private)).errors
         if found:
             raise Wrong(found)
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from relay import copies
 from relay.errors import Defer, Invalid, NotFound, Refuse, RelayError
+from relay.fetch import local
 from relay.mail import ids
 from relay.store import templates
 from relay.store.audience import segments, topics
@@ -25,11 +27,14 @@ from relay.workflows import graph as graphs
 from relay.workflows import letters, steps, triggers
 from relay.workflows.graph import Fault, Graph
 from relay.workflows.plan import graph_of
-from relay.workflows.steps import Change, Email
+from relay.workflows.steps import Call, Change, Email
 from relay.workflows.triggers import Wanted
 
 if TYPE_CHECKING:
     from relay.submission import Door
+
+
+PRIVATE = "url_private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,16 @@ class _Letter:
     template: Template | None
 
 
-async def findings(store: Store, door: Door | None, flow: Workflow, number: int, graph: Graph | None = None) -> Findings:
+async def findings(store: Store, door: Door | None, flow: Workflow, number: int, graph: Graph | None = None, *, private: bool = False) -> Findings:
     """What is wrong with a workflow; with another graph than its own, if one is given.
 
-    door    None: without the look at its emails
-    number  an id for the recipient of the check
+    door     None: without the look at its emails
+    number   an id for the recipient of the check
+    private  requests may go to private addresses
     """
     found, warnings, mail = await store.read(_looked, flow, graph)
+    if private:
+        found = [fault for fault in found if fault.code != PRIVATE]
     if door is not None:
         for each in mail:
             if (fault := await _judged(door, flow, each, number)) is not None:
@@ -77,6 +85,8 @@ def _looked(conn: Any, flow: Workflow, graph: Graph | None) -> tuple[list[Fault]
     for name, step in read.items():
         if name not in bad:
             errors += _named(conn, flow.project_id, name, step)
+            if isinstance(step, Call):
+                errors += _called(name, step)
             if isinstance(step, Email):
                 errors += _letter(conn, flow, name, step, mail)
     return [*shape, *begins, *errors], list(graphs.unreached(graph)), mail
@@ -107,6 +117,17 @@ def _named(conn: Any, project: int, node: str, step: Any) -> Iterator[Fault]:
     for number in numbers:
         if not _offers(conn, project, number):
             yield Fault("topic_missing", f"there is no topic {ids.public('top', number)}", node, "topic_id")
+
+
+def _called(node: str, step: Call) -> Iterator[Fault]:
+    """What is wrong with the host of a request as it is written; one that variables name is looked at when it is called."""
+    try:
+        host = urlsplit(step.url).hostname or ""
+    except ValueError:  # with variables it may be no URL yet
+        host = ""
+    if host and "{{" not in host and local(host):
+        text = f"{host} is not a public address; name a host of the internet, or let the operator set [webhooks] allow_private = true"
+        yield Fault(PRIVATE, text, node, "url")
 
 
 def _offers(conn: Any, project: int, topic: int) -> bool:

@@ -122,6 +122,7 @@ def test_a_test_copy_goes_to_one_address_and_is_not_in_the_ledger(tenant):
     stranger = f"boss@{tenant.domain}"
     tenant.post(f"/broadcasts/{number}/test", {"email": stranger})
     assert [str(m["to"]) for m in tenant.mail(2)] == [contact.email, stranger]
+    assert tenant.post(f"/broadcasts/{number}/test", {"email": "nobody"}, 422)["field"] == "email"
 
 
 def test_a_duplicate_is_a_new_draft(tenant):

@@ -11,7 +11,8 @@ from relay.workflows import graph as graphs
 from relay.workflows import steps
 from relay.workflows.graph import read
 from tests.compat.hostile import faults
-from tests.workflows.flowing import line, node
+from tests.support.served import Served
+from tests.workflows.flowing import Flows, line, node
 
 T = node("t", "trigger")
 X = node("x", "exit")
@@ -69,6 +70,21 @@ def test_all_that_is_in_the_way_is_named_with_its_node(owner):
     refused = owner.post(f"/workflows/{number}/activate", status=422)
     assert (refused["code"], len(refused["errors"])) == ("workflow_invalid", 7)
     assert owner.get(f"/workflows/{number}")["status"] == "draft"
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["refused", "allowed"])
+def test_a_request_to_a_private_address_is_named_unless_it_is_allowed(tmp_path, allowed):
+    """As it is written; what variables or a name lead to is looked at when it is called."""
+    urls = {"loopback": "http://127.0.0.1:1/x", "six": "http://[::1]/", "decimal": "http://2130706433/", "name": "http://localhost/{{ id }}",
+            "public": "https://example.com/", "variable": "https://{{ properties.host }}/", "path": "https://example.com/127.0.0.1"}
+    with Served(tmp_path, "", RELAY_WEBHOOKS__ALLOW_PRIVATE=str(allowed).lower()) as relay:
+        owner = Flows(relay.tenant())
+        number = owner.draft("manual", [node(name, "webhook", url=url) for name, url in urls.items()], line(*urls))
+        errors = owner.post(f"/workflows/{number}/validate").get("errors", [])
+        wanted = [] if allowed else ["decimal", "loopback", "name", "six"]
+        assert sorted(each["node"] for each in errors) == wanted
+        assert {(each["code"], each["field"]) for each in errors} == ({("url_private", "url")} if wanted else set())
+        assert owner.http.post(f"/workflows/{number}/activate").status_code == (200 if allowed else 422)
 
 
 def test_an_untracked_segment_begins_nothing(owner):
