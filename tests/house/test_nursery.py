@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import smtplib
@@ -50,8 +51,11 @@ def alive(pid: int) -> bool:
 
 
 def sockets(pid: int) -> set[str]:
-    """Its sockets, by inode."""
-    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+    """Its sockets, by inode; one that is closed meanwhile is none."""
+    links = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(each))
     return {link.removeprefix("socket:[").removesuffix("]") for link in links if link.startswith("socket:")}
 
 
