@@ -25,14 +25,13 @@ from typing import Any
 
 import httpx2 as httpx
 
-from bench.imports import mail
+from bench.imports import database, mail
 from bench.load import cpu, fsync_latency
 from relay.mail.ids import Maker
 from relay.store import bulk, projects
 from relay.store.audience.schema import activity, contacts
 from relay.store.engine import JOBS, Store
 from relay.store.schema import suppressions
-from tests.support import postgres
 from tests.support.running import OPEN, TRUSTING, Running, routed
 from tests.support.sink import Script, Sink
 
@@ -158,12 +157,12 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-audience-")))
         print(f"flush of 4 kB: {fsync_latency(folder) * 1e3:.2f} ms median; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
         sink = stack.enter_context(Sink(Script(keep=False)))
-        for database in asked.databases.split(","):
-            url = asyncio.run(stack.enter_context(postgres.server()).create()) if database == "postgresql" else ""
+        for kind in asked.databases.split(","):
+            url = stack.enter_context(database()) if kind == "postgresql" else ""
             settings = {**OPEN, **TRUSTING, **routed(sink.address), "RELAY_STORE__URL": url, "RELAY_SECRET_KEY": "audience" * 5}
-            where = Running(folder / database, settings, cold=True)
+            where = Running(folder / kind, settings, cold=True)
             asyncio.run(fill(where, asked.contacts, asked.suppressed))
-            print(f"{database}: {asked.contacts} contacts, {asked.suppressed} suppressions", flush=True)
+            print(f"{kind}: {asked.contacts} contacts, {asked.suppressed} suppressions", flush=True)
             with where:
                 run(where, asked.idle)
 
