@@ -15,7 +15,7 @@ from relay.errors import RelayError
 from relay.workflows import editing
 from relay.workflows.graph import Node
 
-WIDE, HIGH = 220, 58  # of a box
+WIDE, HIGH = 244, 58  # of a box
 ACROSS, DOWN = 28, 46  # between boxes
 SHORT = 30  # characters of a line in a box
 BRANCHES = {"match": "yes", "no_match": "no"}
