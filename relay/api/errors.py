@@ -76,7 +76,7 @@ def invalid(error: ValidationError | RequestValidationError, places: Sequence[st
     field = ""
     for part in path:
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else str(part)
-    text = first["msg"].removeprefix("Value error, ")
+    text = first["msg"].removeprefix("Value error, ").replace(" after validation", "")  # the library's words for its own work
     return Invalid(field or "body", f"{field or 'body'}: {text[0].lower()}{text[1:]}")
 
 

@@ -252,14 +252,14 @@ def custom(fields: Mapping[str, str]) -> list[Field]:
 def _custom(fields: tuple[tuple[str, str], ...]) -> tuple[Field, ...]:
     out = []
     for name, value in fields:
-        lower = name.lower()
+        lower, field = name.lower(), f"headers.{name}" if name else "headers"
         if lower in FORBIDDEN or lower.startswith(FORBIDDEN_PREFIXES):
-            raise Invalid(f"headers.{name}", f"the header {name} may not be set")
+            raise Invalid(field, f"the header {name} may not be set")
         try:
             header.make(name, value)  # refuses line breaks inside encoded words too
             out.append(words.unstructured(name, value))
         except Invalid as error:
-            raise Invalid(f"headers.{name}", error.text) from None
+            raise Invalid(field, error.text) from None
     return tuple(out)
 
 

@@ -74,6 +74,7 @@ REFUSED = [
     pytest.param({"attachments": [{"filename": "a"}]}, "attachments[0].content", id="no content"),
     pytest.param({"headers": {"DKIM-Signature": "x"}}, "headers.DKIM-Signature", id="a header that would break the message"),
     pytest.param({"headers": {"X-A": "b\r\nc"}}, "headers.X-A", id="a header with a line break"),
+    pytest.param({"headers": {"": "b"}}, "headers", id="a header without a name"),
     pytest.param({"scheduled_at": "tomorrow"}, "scheduled_at", id="a time in words"),
     pytest.param({"scheduled_at": "2999-01-01T00:00:00Z"}, "scheduled_at", id="too far ahead"),
     pytest.param({"idempotency_key": "x" * 65}, "idempotency_key", id="a key of 65 characters"),
@@ -89,6 +90,7 @@ def test_what_is_invalid_is_named(tenant, given, field):
     body = answer.json()
     assert (body["field"], body["code"]) == (field, "validation_error")
     assert body["error"]
+    assert "validation" not in body["error"]
     assert answer.headers["x-request-id"]
 
 
