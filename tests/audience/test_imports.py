@@ -86,11 +86,13 @@ def test_a_slice_that_had_to_give_up_is_in_before_the_one_after_it(town):
         holder = asyncio.create_task(stored.store.read(lock))
         await locked.wait()
         work = await started(mine, project)
-        while not (first := await waiting()):
-            assert not work.task.done()
-        while await waiting() & first:
-            assert not work.task.done()
-        goes_on.set()
+        try:
+            while not (first := await waiting()):
+                assert not work.task.done()
+            while await waiting() & first:
+                assert not work.task.done()
+        finally:
+            goes_on.set()
         await asyncio.gather(holder, work.task)
         return work
 
