@@ -153,8 +153,13 @@ def database(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
     if not cluster.exists():
         cluster.mkdir()
         postgres.make(cluster)
-    with postgres.serving(cluster, free_port(), fsync="off", max_wal_size="8GB", shared_buffers="256MB") as server:
+    with postgres.serving(cluster, free_port(), fsync="off", max_wal_size="4GB", shared_buffers="256MB") as server:
         yield f"{server.url}/postgres", int((cluster / "data" / "postmaster.pid").read_text().split()[0])
+
+
+async def brought(url: str, folder: Path) -> None:
+    """Bring a store that an earlier Relay filled to this one's schema."""
+    await (await Store.open(url, folder, accept_old_sqlite=True, migrate=True)).close()
 
 
 def run(kind: str, folder: Path, asked: argparse.Namespace) -> None:
@@ -168,6 +173,8 @@ def run(kind: str, folder: Path, asked: argparse.Namespace) -> None:
             began, spent = time.monotonic(), cpu(server)
             memory.write_bytes(orjson.dumps(asdict(make(folder, url, asked.emails, asked.contacts))))
             print(f"  written in {time.monotonic() - began:.0f} s, {cpu(server) - spent:.0f} s of CPU", flush=True)
+        else:
+            asyncio.run(brought(url, folder))
         filled = Filled(**orjson.loads(memory.read_bytes()))
         print(f"{kind}: {filled.emails:,} emails and {filled.contacts:,} contacts", flush=True)
         with Served(folder, url) as served:

@@ -173,6 +173,45 @@ def test_a_phone_needs_no_sideways_scrolling(page, laptop, furnished):
     assert not wide
 
 
+FOCUSED = "() => { const at = document.activeElement; return at.getAttribute('aria-label') || at.labels?.[0]?.innerText || at.innerText || '' }"
+
+
+def reached(page, name):
+    """Press Tab until what has this name has the focus."""
+    seen = []
+    while not seen or seen[-1] != name:
+        assert len(seen) < 80, f"Tab leads to {seen}"
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate(FOCUSED).strip())
+
+
+def test_with_the_keyboard_alone_on_a_phone_a_message_is_found_and_cancelled(page, laptop):
+    name = laptop.me.send(to=["night@example.net"], subject="at three in the morning", scheduled_at="2027-01-01T00:00:00Z")["id"]
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto("/dashboard/sign-in")
+    reached(page, "Password or API key")
+    page.keyboard.type(laptop.me.key)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/mail")
+    reached(page, "Queue")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/queue")
+    reached(page, "Mail")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/mail")  # its scripts are there: they know the key
+    page.keyboard.press("/")
+    page.keyboard.type("night@example.net")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/dashboard/mail?*")
+    reached(page, "at three in the morning")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="at three in the morning").wait_for()
+    reached(page, "Cancel")
+    page.keyboard.press("Enter")
+    page.get_by_text("Cancelled: nobody").wait_for()
+    assert laptop.me.get(f"/emails/{name}")["status"] == "cancelled"
+
+
 def test_without_javascript_mail_is_found_and_cancelled(browser, laptop):
     name = laptop.me.send(to=["late@example.net"], subject="no script needed", scheduled_at="2027-08-01T00:00:00Z")["id"]
     context = browser.new_context(base_url=laptop.base, java_script_enabled=False)
