@@ -6,7 +6,7 @@ from __future__ import annotations
 
 COPIED = 3  # slices, of 35 pages each, after which the WAL is copied
 LATELY = 1.0  # seconds after mail in which pauses are made
-PAUSE = 0.5  # of the time that the last turn took
+PAUSE = 0.25  # of the time that the last turn took: one of 4 ms leaves an import of 100 rows a slice 13,000 rows a second
 LONGEST = 0.1  # seconds as which a longer turn counts
 
 
