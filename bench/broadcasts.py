@@ -3,8 +3,9 @@
     python -m bench.broadcasts [CONTACTS]             figures: queued with room everywhere, then delivered to a sink, each without and with a DKIM key
     python -m bench.broadcasts endurance [CONTACTS]   five pauses, three kill -9 and a changed segment in the middle; then the books
 
-Copies have 4 kB of HTML and text with six variables. "Queued" is ledger, message, body and queue row on the disk. Memory is what the process has of its own
-(RssAnon), halfway and at the end. The client of `endurance` is this process; the relay is one as users run it.
+Copies have 4 kB of HTML and text with six variables. "Queued" is ledger, message, body and queue row on the disk, durable; the feeder, the door and the store
+are a relay's, what would take the copies away stands still, and the log says errors only (by default a relay writes a line for each copy). Memory is what the
+process has of its own (RssAnon), halfway and at the end. The client of `endurance` is this process; the relay is one as users run it.
 """
 
 from __future__ import annotations
