@@ -16,7 +16,7 @@ GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 def scored(tmp_path_factory):
     with rspamd(tmp_path_factory.mktemp("rspamd")) as (url, _process):
         directory = tmp_path_factory.mktemp("scored")
-        with Served(directory, f"sqlite:///{directory / 'relay.db'}", RELAY_RSPAMD__URL=url, RELAY_RSPAMD__TIMEOUT="10s") as relay:
+        with Served(directory, f"sqlite:///{directory / 'relay.db'}", RELAY_RSPAMD__URL=url, RELAY_RSPAMD__TIMEOUT="60s") as relay:
             yield relay
 
 

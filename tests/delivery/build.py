@@ -17,7 +17,7 @@ from relay.settings import Delivery, RouteRule, Settings, load
 from relay.smtp.client import Timeouts
 
 CONTENT = b"From: app@example.com\r\nSubject: hello\r\n\r\nhello\r\n"
-QUICK = Timeouts(connect=5, tls=5)
+QUICK = Timeouts(connect=30, tls=30)
 MX = {"x.test": {"MX": ["10 mx1.x.test.", "20 mx2.x.test."]}, "mx1.x.test": {"A": "127.0.0.1"}, "mx2.x.test": {"A": "127.0.0.2"}}
 
 
@@ -43,7 +43,7 @@ async def to_domain(dns, port: int, domain: str = "x.test", timeouts: Timeouts =
     return await Connector(given, resolver, timeouts=timeouts, own=own).connect(await Router(given, resolver).route(domain), exclude)
 
 
-async def until(true: Callable[[], object], patience: float = 10.0) -> None:
+async def until(true: Callable[[], object], patience: float = 60.0) -> None:
     """Until the condition holds; raises TimeoutError."""
     async with asyncio.timeout(patience):
         while not true():

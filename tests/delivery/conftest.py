@@ -47,7 +47,7 @@ def two(sinks) -> Callable[[Script, Script], tuple[Sink, Sink]]:
 
 @pytest.fixture
 def connector() -> Connector:
-    return Connector(settings(), Resolver(NOWHERE), timeouts=Timeouts(connect=5, tls=5))
+    return Connector(settings(), Resolver(NOWHERE), timeouts=Timeouts(connect=30, tls=30))
 
 
 @pytest.fixture

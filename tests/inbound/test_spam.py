@@ -21,7 +21,7 @@ def filtering(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def scored(request, tmp_path_factory, filtering):
-    with receiving(request, tmp_path_factory.mktemp("scored"), RELAY_RSPAMD__URL=filtering, RELAY_RSPAMD__TIMEOUT="10s") as relay:
+    with receiving(request, tmp_path_factory.mktemp("scored"), RELAY_RSPAMD__URL=filtering, RELAY_RSPAMD__TIMEOUT="60s") as relay:
         yield relay
 
 

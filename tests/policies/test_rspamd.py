@@ -37,7 +37,7 @@ async def fetch():
     await client.close()
 
 
-def built(url, fetch, kept=None, timeout=20.0, **rules):
+def built(url, fetch, kept=None, timeout=60.0, **rules):
     """With a patience that a busy machine does not exhaust, except where the test is about it."""
     return policy_module.make({}, services(kept, fetch, rspamd={"url": url, "timeout": timeout, **rules}))
 
@@ -147,7 +147,7 @@ async def test_an_answer_in_between_starts_the_count_anew(fetch):
 
 async def test_the_real_one_stopped_and_gone(tmp_path, fetch):
     with running(tmp_path / "rspamd") as (url, process):
-        policy, hurried = built(url, fetch, timeout=20.0), built(url, fetch, timeout=0.3)
+        policy, hurried = built(url, fetch, timeout=60.0), built(url, fetch, timeout=0.3)
         workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)
