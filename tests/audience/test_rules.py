@@ -151,9 +151,9 @@ def operands_of(name, shape):
     return [(each, 0.0) for each in (*filter(bool, TEXTS), *([True, False, *(Number(float(n), str(n)) for n in NUMBERS)] if name == "same" else []))]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def everything(stored):
-    """A contact for each value that a property may have, and names that are texts."""
+    """A contact for each value that a property may have, and names that are texts; anew for each test, since others of this file fill the same store."""
     folk = [Person(Contact(MAKER.next(), PROJECT, f"{number}@example.com", f"{number}@example.com", value if isinstance(value, str) and value else None, None,
                            {"plan": value, "a": {"plan": value}}, [], False, None, None, NOW, NOW)) for number, value in enumerate(EVERYTHING)]
     stored.write(fill, folk)
