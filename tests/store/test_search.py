@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 
@@ -39,15 +40,16 @@ def from_domain(message, domain):
 async def ledger(store):
     """60 emails of one project and 10 of another, and what a plain list of them says: (id, project, domain, tags, at, states by address)."""
     await store.write(projects.add, projects.Project(OTHER, "other", {}, NOW))
-    picked, written, states = random.Random(7), [], {}
+    picked, mail, written, states = random.Random(7), [], [], {}
     for number in range(70):
         people = picked.sample(PEOPLE, picked.choice((1, 1, 2)))
         domain = picked.choice(("shop.example", "mail.shop.example", "news.example"))
         message = from_domain(made(*people, now=NOW + number, tags=TAGS[number % 4], project=PROJECT if number < 60 else OTHER), domain)
-        await store.write_many(messages.add_many, message)
+        mail.append(message)
         each = {r.key: picked.choice(STATES) for r in message.recipients}
         states |= {r.id: each[r.key] for r in message.recipients}
         written.append((message.id, message.principal.project, domain, set(message.wishes.tags), message.received_at, each))
+    await asyncio.gather(*(store.write_many(messages.add_many, message) for message in mail))
     await store.write(settled, states)
     return list(reversed(written))
 
