@@ -10,10 +10,12 @@
     choose, on the preference page                  the two above, topic by topic
     leave_everything, on the preference page        unsubscribe, all (or          unsubscribed     email.unsubscribed, contact.unsubscribed
                                                     marketing, by [suppress])
+    snooze, on the preference page                  snooze, marketing, for a time as it was        -
+    wake, on the preference page                    lifts that                    as it was        -
     come_back, on the preference page               lifts unsubscribe, all and    subscribed       contact.subscribed
                                                     marketing
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
-    join                                            lifts that                    subscribed       contact.subscribed
+    join                                            lifts that, and a snooze                    subscribed       contact.subscribed
     confirmed, by the link in a letter              lifts that                    subscribed       contact.subscribed
     leave_topic                                     the same for topic:<id>       topic opted out  -
     join_topic                                      lifts that                    topic opted in   contact.subscribed
@@ -50,7 +52,7 @@ from relay.store.events import Event
 from relay.store.recipients import Addressee
 from relay.store.suppressions import ALL, Suppression
 
-LEFT, BOUNCED, WORN, COMPLAINED = "unsubscribe", "hard_bounce", "soft_bounce", "complaint"
+LEFT, SNOOZED, BOUNCED, WORN, COMPLAINED = "unsubscribe", "snooze", "hard_bounce", "soft_bounce", "complaint"
 TAKEN, BROKEN, EXPIRED = ("delivered", "complained"), "bounced", "failed"  # states in which a recipient ended
 SLICE = 1_000  # queue rows that one act ends before it goes on with the next ones
 
@@ -228,7 +230,7 @@ def unsubscribed(conn: Any, number: int, native: str) -> bool:
     """Whether the recipient of this id gets no more of it already; raises NotFound."""
     addressee = recipients.get(conn, number)
     wide = scope(addressee, native)
-    return any(entry.scope in (wide, ALL) for entry in suppressions.of(conn, addressee.project_id, addressee.key))
+    return any(entry.scope in (wide, ALL) and entry.reason != SNOOZED for entry in suppressions.of(conn, addressee.project_id, addressee.key))
 
 
 # What the preference page shows and does; the address need not be a contact's.
@@ -236,12 +238,16 @@ def unsubscribed(conn: Any, number: int, native: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a person gets: `out` when they left everything, `blocked` when something stops all mail that they cannot lift; topics with whether they get them."""
+    """What a person gets: `out` when they left everything, `blocked` when something stops all mail that they cannot lift; topics with whether they get them.
+
+    asleep  UTC seconds until which they want no marketing mail, or None
+    """
 
     addressee: Addressee
     out: bool
     blocked: bool
     topics: tuple[tuple[topics.Topic, bool], ...]
+    asleep: float | None = None
 
 
 def choices(conn: Any, number: int) -> Choices:
@@ -254,7 +260,8 @@ def choices(conn: Any, number: int) -> Choices:
     out = not left.isdisjoint((ALL, MARKETING)) or (contact is not None and contact.unsubscribed)
     blocked = any(entry.reason != LEFT and entry.scope == ALL for entry in entries)
     offered = topics.every(conn, addressee.project_id)
-    return Choices(addressee, out, blocked, tuple((each, topics.scope(each.id) not in left and each.id not in refused) for each in offered))
+    asleep = next((entry.expires_at for entry in entries if entry.reason == SNOOZED), None)
+    return Choices(addressee, out, blocked, tuple((each, topics.scope(each.id) not in left and each.id not in refused) for each in offered), asleep)
 
 
 def choose(conn: Any, number: int, wanted: Mapping[str, bool], act: Act, maker: Maker) -> tuple[int, ...]:
@@ -277,6 +284,36 @@ def choose(conn: Any, number: int, wanted: Mapping[str, bool], act: Act, maker: 
 def leave_everything(conn: Any, number: int, native: str, act: Act, maker: Maker) -> tuple[int, ...]:
     """The recipient of this id wants no more mail, of whatever topic; otherwise as `choose`."""
     return _gone_from(conn, recipients.get(conn, number), native, act, maker).stopped
+
+
+def snooze(conn: Any, number: int, until: float, act: Act, maker: Maker) -> tuple[int, ...]:
+    """The recipient of this id wants no marketing mail before `until` (UTC seconds), in place of what they said of this before; otherwise as `choose`."""
+    addressee = recipients.get(conn, number)
+    _woken(conn, addressee.project_id, addressee.key)
+    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
+    suppressions.add(conn, Suppression(
+        maker.next(), addressee.project_id, addressee.key, addressee.address, SNOOZED, MARKETING, evidence, act.at, until))
+    _note(conn, addressee, "snoozed", act, {**evidence, "until": until})
+    return _stop(conn, addressee.project_id, addressee.key, MARKETING, act.at, "wants no marketing mail for a while")
+
+
+def wake(conn: Any, number: int, act: Act) -> None:
+    """The recipient of this id takes a snooze back. Raises NotFound."""
+    addressee = recipients.get(conn, number)
+    if _woken(conn, addressee.project_id, addressee.key):
+        _note(conn, addressee, "snooze_ended", act, _evidence(act))
+
+
+def _woken(conn: Any, project: int, key: str) -> bool:
+    """Whether a snooze stood there and is lifted."""
+    standing = any(entry.reason == SNOOZED for entry in suppressions.of(conn, project, key))
+    return standing and bool(suppressions.remove(conn, project, key, MARKETING))
+
+
+def _note(conn: Any, addressee: Addressee, what: str, act: Act, evidence: dict[str, Any]) -> None:
+    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
+    if contact is not None:
+        history.append(conn, [Entry(contact.id, act.at, what, act.source, evidence)])
 
 
 def come_back(conn: Any, number: int, act: Act) -> None:
@@ -309,7 +346,8 @@ def _leave(conn: Any, contact: Contact, wide: str, act: Act, maker: Maker) -> tu
 
 
 def join(conn: Any, contact: Contact, act: Act) -> None:
-    """The contact wants marketing mail: their unsubscribe is lifted, of whatever width; bounces, complaints and manual entries stay."""
+    """The contact wants marketing mail: their unsubscribe is lifted, of whatever width, and a snooze; bounces, complaints and manual entries stay."""
+    _woken(conn, contact.project_id, contact.key)
     for entry in suppressions.of(conn, contact.project_id, contact.key):
         if entry.reason == LEFT and entry.scope in (ALL, MARKETING):
             suppressions.remove(conn, contact.project_id, contact.key, entry.scope)

@@ -45,7 +45,7 @@ DEPART = ("policies.suppress", "policies.dkim")
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """Why an address gets no mail: reason hard_bounce | complaint | manual | unsubscribe | rule; scope all | marketing | topic:<id>. `rule` is its name."""
+    """Why an address gets no mail: reason of relay.store.suppressions or "rule", whose name is `rule`; scope all | marketing | topic:<id>."""
 
     reason: str
     scope: str

@@ -17,7 +17,7 @@ from relay.cli.times import since as moment
 
 SLICE = 1000  # rows sent at once; mail gets its turn between two slices
 REASONS = click.Choice(["manual", "unsubscribe", "hard_bounce", "complaint"])
-FOUND = click.Choice([*REASONS.choices, "soft_bounce"])  # which relay alone gives
+FOUND = click.Choice([*REASONS.choices, "soft_bounce", "snooze"])  # which relay alone gives
 
 
 @relay.group()

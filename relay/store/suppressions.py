@@ -2,7 +2,7 @@
 
     scope          stops                                    reasons
     all            everything                               hard_bounce, soft_bounce, complaint, manual, unsubscribe
-    marketing      mail of the marketing stream             unsubscribe
+    marketing      mail of the marketing stream             unsubscribe, snooze
     topic:<id>     mail of that topic                       unsubscribe
 
 One entry per project, address (its normal form) and scope. A second report for the same keeps the more serious reason. An entry with `expires_at` goes by
@@ -30,8 +30,9 @@ from relay.store.schema import suppressions as table
 from relay.store.upsert import insert
 
 ALL, MARKETING = "all", "marketing"
-SEVERITY = {"soft_bounce": 0, "unsubscribe": 1, "manual": 2, "hard_bounce": 3, "complaint": 4}  # a graver reason replaces a lighter one, never the reverse
-REASONS = ("unsubscribe", "manual", "hard_bounce", "complaint")  # that people may give; soft_bounce is ours alone, because it ends by itself
+# A graver reason replaces a lighter one, never the reverse.
+SEVERITY = {"soft_bounce": 0, "snooze": 0, "unsubscribe": 1, "manual": 2, "hard_bounce": 3, "complaint": 4}
+REASONS = ("unsubscribe", "manual", "hard_bounce", "complaint")  # that projects may give; the others end by themselves
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,16 @@
 """/p/TOKEN: what somebody gets, topic by topic. The token is that of the unsubscribe link, /u/TOKEN, which leads here.
 
     GET  /p/TOKEN   200 the topics of the project and whether they get each; never acts
-    POST /p/TOKEN   200 done, and the page as it is now; `act` is save | leave | return
+    POST /p/TOKEN   200 done, and the page as it is now; `act` is save | leave | return | snooze | wake
 
-A form says which topics it showed (`shown`) and which are ticked (`topic`); one that was made in between is not touched. All that one POST changes is one
-transaction of relay.consent. 410 expired, 404 not ours.
+A form says which topics it showed (`shown`) and which are ticked (`topic`); one that was made in between is not touched. A snooze says for how long (`for`, of
+LENGTHS). All that one POST changes is one transaction of relay.consent. 410 expired, 404 not ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 
 from starlette.requests import Request
@@ -18,12 +19,14 @@ from starlette.routing import Route
 
 from relay import consent
 from relay.consent import Choices
+from relay.schedule import DAY
 from relay.store.audience.topics import Topic
 from relay.web import pages, people
 from relay.web.people import People
 
 SOURCE = "preferences"
-SAVE, LEAVE, RETURN = "save", "leave", "return"
+SAVE, LEAVE, RETURN, SNOOZE, WAKE = "save", "leave", "return", "snooze", "wake"
+LENGTHS = {"2w": 14 * DAY, "1m": 30 * DAY, "6m": 182 * DAY, "1y": 365 * DAY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Preferences:
         content = await people.body(request)
         given = people.fields(content or b"")
         wanted = given.get("act", [""])[0]
-        if content is None or wanted not in (SAVE, LEAVE, RETURN):
+        if content is None or wanted not in (SAVE, LEAVE, RETURN, SNOOZE, WAKE) or (wanted == SNOOZE and _length(given) is None):
             return people.sorry(request, "later", 400)
         await self._done(request, number, wanted, given)
         return await self._page(request, await self.people.store.read(consent.choices, number), "saved")
@@ -53,6 +56,10 @@ class Preferences:
         stopped: tuple[int, ...] = ()
         if wanted == RETURN:
             await store.write(consent.come_back, number, act)
+        elif wanted == WAKE:
+            await store.write(consent.wake, number, act)
+        elif wanted == SNOOZE:
+            stopped = await store.write(consent.snooze, number, act.at + (_length(given) or 0.0), act, maker)
         elif wanted == LEAVE:
             stopped = await store.write(consent.leave_everything, number, self.people.native, act, maker)
         else:
@@ -71,12 +78,28 @@ class Preferences:
         else:
             if now.topics:
                 body += pages.form(path, said["save"], fields=_hidden("act", SAVE) + _topics(said["which"].format(address=address), now))
-            body += pages.form(path, said["everything"], quiet=bool(now.topics), fields=_hidden("act", LEAVE))
+            body += pages.form(path, said["everything"], quiet=bool(now.topics), fields=_hidden("act", LEAVE)) + _rest(path, said, now)
         return pages.page(sender.language, said["preferences"], body, pages.footer(sender))
 
 
 def _hidden(name: str, value: str) -> str:
     return f'<input type="hidden" name="{name}" value="{escape(value)}">'
+
+
+def _length(given: people.Fields) -> float | None:
+    """Seconds that a snooze is to last."""
+    return LENGTHS.get(given.get("for", [""])[0])
+
+
+def _rest(path: str, said: dict[str, str], now: Choices) -> str:
+    """To get nothing for a while, or the end of that."""
+    if now.asleep is not None:
+        until = datetime.fromtimestamp(now.asleep, UTC).date().isoformat()
+        return pages.paragraph(said["snoozed"].format(address=now.addressee.address, date=until)) + pages.form(
+            path, said["wake"], quiet=True, fields=_hidden("act", WAKE))
+    lengths = "".join(f'<option value="{name}">{escape(said[name])}</option>' for name in LENGTHS)
+    asked = f'<label>{escape(said["snooze_for"])}<select name="for">{lengths}</select></label>'
+    return pages.form(path, said["snooze"], quiet=True, fields=_hidden("act", SNOOZE) + asked)
 
 
 def _topics(question: str, now: Choices) -> str:

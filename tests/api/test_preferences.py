@@ -1,10 +1,13 @@
 """The preference page, fresh links for old ones, and the contact's own language; from a send over HTTP to what the next send may do."""
 
 import re
+import time
+from datetime import datetime
 
 import httpx2 as httpx
 import pytest
 
+from relay.clock import iso
 from relay.mail.tokens import UNSUBSCRIBE, Tokens, pack, unpack
 from relay.web import fresh
 from relay.words import WORDS
@@ -30,6 +33,10 @@ def mail(served, tenant, **given):
     return token(message)
 
 
+def seconds(moment):
+    return datetime.fromisoformat(moment).timestamp()
+
+
 def ticked(page):
     return re.findall(r'name="topic" value="(top_\w+)" checked', page.text)
 
@@ -47,7 +54,8 @@ def test_the_page_shows_every_topic_and_never_acts(served, tenant, visitor, topi
     assert "set-cookie" not in page.headers
     assert "<script" not in page.text
     assert "About &lt;News&gt;" in page.text
-    assert page.text.count("<label") == page.text.count('type="checkbox"') == 2
+    assert page.text.count('class="beside"') == page.text.count('type="checkbox"') == 2
+    assert page.text.count("<label") == page.text.count('type="checkbox"') + page.text.count("<select")
     assert tenant.get("/suppressions")["suppressions"] == []
 
 
@@ -87,6 +95,53 @@ def test_everything_is_left_at_once_and_taken_back(served, tenant, visitor, topi
     tenant.send()
 
 
+@pytest.mark.parametrize(("length", "days"), [("2w", 14), ("1m", 30), ("6m", 182), ("1y", 365)])
+def test_marketing_mail_pauses_for_a_while(served, tenant, visitor, length, days):
+    made, link = tenant.post("/contacts", {"email": "user@example.com"}, 201), mail(served, tenant)
+    marketing = {"stream": "marketing", "unsubscribe": True}
+    waiting = tenant.send(scheduled_at=iso(time.time() + 86_400), **marketing)
+    page = visitor.post(f"/p/{link}", data={"act": "snooze", "for": length})
+    (entry,) = tenant.get("/suppressions")["suppressions"]
+    assert (entry["reason"], entry["scope"], entry["evidence"]["source"]) == ("snooze", "marketing", "preferences")
+    assert seconds(entry["expires_at"]) - seconds(entry["created_at"]) == days * 86_400
+    assert entry["expires_at"][:10] in page.text
+    assert WORDS["en"]["wake"] in page.text
+    assert tenant.get(f"/emails/{waiting['id']}")["status"] == "suppressed"
+    assert tenant.http.post("/emails", json=email(**marketing)).json()["code"] == "recipient_suppressed"
+    tenant.send()  # what is no marketing comes as before
+    assert tenant.get(f"/contacts/{made['id']}")["unsubscribed"] is False
+    assert WORDS["en"]["snooze"] in visitor.post(f"/p/{link}", data={"act": "wake"}).text
+    assert tenant.get("/suppressions")["suppressions"] == []
+    tenant.send(**marketing)
+    assert [each["type"] for each in tenant.get(f"/contacts/{made['id']}/history")["history"]][:2] == ["snooze_ended", "snoozed"]
+
+
+def test_a_pause_may_be_changed_and_gives_way_to_what_is_graver(served, tenant, visitor):
+    other = served.tenant()
+    link = mail(served, tenant)
+    ends = []
+    for length in ("1y", "2w"):
+        visitor.post(f"/p/{link}", data={"act": "snooze", "for": length})
+        (entry,) = tenant.get("/suppressions")["suppressions"]
+        ends.append(seconds(entry["expires_at"]))
+    assert ends[1] < ends[0]
+    page = visitor.get(f"/u/{link}")
+    assert WORDS["en"]["act"] in page.text, "who pauses has not unsubscribed"
+    tenant.post("/suppressions", {"email": "user@example.com", "reason": "unsubscribe", "scope": "marketing"}, 201)
+    visitor.post(f"/p/{link}", data={"act": "snooze", "for": "2w"})
+    (entry,) = tenant.get("/suppressions")["suppressions"]
+    assert (entry["reason"], entry["expires_at"]) == ("unsubscribe", None)
+    assert other.get("/suppressions")["suppressions"] == []
+
+
+def test_who_signs_up_anew_has_ended_the_pause(served, tenant, visitor):
+    tenant.post("/contacts", {"email": "user@example.com"}, 201)
+    link = mail(served, tenant)
+    visitor.post(f"/p/{link}", data={"act": "snooze", "for": "1y"})
+    visitor.post(f"/p/{link}", data={"act": "return"})
+    assert tenant.get("/suppressions")["suppressions"] == []
+
+
 def test_a_complaint_is_said_and_not_lifted(served, tenant, visitor):
     link = mail(served, tenant)
     tenant.post("/suppressions", {"email": "user@example.com", "reason": "complaint"}, 201)
@@ -104,8 +159,9 @@ def test_topics_of_another_project_are_neither_shown_nor_touched(served, tenant,
     assert other.get("/suppressions")["suppressions"] == tenant.get("/suppressions")["suppressions"] == []
 
 
-@pytest.mark.parametrize("content", [b"", b"act=other", b"act=save&" * 5_000, b"act=leave&x=" + b"x" * 70_000, b"\xff\x00"],
-                         ids=["empty", "unknown", "many fields", "large", "octets"])
+@pytest.mark.parametrize("content", [b"", b"act=other", b"act=save&" * 5_000, b"act=snooze", b"act=snooze&for=9y",
+                                     b"act=leave&x=" + b"x" * 70_000, b"\xff\x00"],
+                         ids=["empty", "unknown", "many fields", "no length", "no such length", "large", "octets"])
 def test_what_is_no_form_of_ours_changes_nothing(served, tenant, visitor, topics, content):
     link = mail(served, tenant)
     assert visitor.post(f"/p/{link}", content=content, headers={"Content-Type": "application/x-www-form-urlencoded"}).status_code == 400

@@ -22,7 +22,13 @@ from relay.store.upsert import insert
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`act` created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed; `at` UTC seconds. The id is given by the store."""
+    """A change of consent.
+
+    act  created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed | snoozed | snooze_ended
+    at   UTC seconds
+
+    The id is given by the store.
+    """
 
     contact_id: int
     at: float

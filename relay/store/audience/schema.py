@@ -49,7 +49,7 @@ contact_properties = Table(
 contact_history = Table(
     "contact_history", metadata, _id(), _contact(),
     Column("at", Float, nullable=False),
-    Column("act", String(32), nullable=False),  # created | subscribed | unsubscribed | topic_subscribed | topic_unsubscribed
+    Column("act", String(32), nullable=False),  # relay.store.audience.history.Entry
     Column("source", String(32), nullable=False),  # api | import | form | one-click | page | preferences | mailto | bounce | complaint | earlier
     Column("evidence", Json, nullable=False),
     Index("contact_history_by_contact", "contact_id", "id"),

@@ -20,7 +20,7 @@ WORDS: dict[str, dict[str, str]] = {  # native words that the SDK's enumerations
     "email status": {"scheduled": "queued", "suppressed": "failed", "cancelled": "failed"},
     "email event": {"scheduled": "queued", "suppressed": "failed", "cancelled": "failed"},
     "dns purpose": {"dkim_rotation": "dkim", "tracking": "return_path", "tls_reports": "dmarc"},
-    "suppression reason": {"soft_bounce": "hard_bounce"},
+    "suppression reason": {"soft_bounce": "hard_bounce", "snooze": "unsubscribe"},
     "insight severity": {"high": "warning", "medium": "warning", "low": "info"},
     "broadcast status": {"scheduled": "queued", "paused": "sending", "failed": "cancelled", "testing": "sending"},
     "workflow trigger": {"contact.updated": "custom", "property.changed": "custom", "segment.entry": "custom", "segment.exit": "custom",
