@@ -4,7 +4,7 @@
     POST /p/TOKEN   200 done, and the page as it is now; `act` is save | leave | return | snooze | wake
 
 A form says which topics it showed (`shown`) and which are ticked (`topic`); one that was made in between is not touched. A snooze says for how long (`for`, of
-LENGTHS). All that one POST changes is one transaction of relay.consent. 410 expired, 404 not ours.
+LENGTHS). All that one POST changes is one transaction of relay.consent.choices. 410 expired, 404 not ours.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from relay import consent
-from relay.consent import Choices
+from relay.consent import choices
+from relay.consent.choices import Choices
 from relay.schedule import DAY
 from relay.store.audience.topics import Topic
 from relay.web import pages, people
@@ -40,7 +40,7 @@ class Preferences:
                 Route("/p/{token}", self.people.guarded(self.post), methods=["POST"])]
 
     async def show(self, request: Request, number: int) -> Response:
-        return await self._page(request, await self.people.store.read(consent.choices, number))
+        return await self._page(request, await self.people.store.read(choices.current, number))
 
     async def post(self, request: Request, number: int) -> Response:
         content = await people.body(request)
@@ -49,22 +49,22 @@ class Preferences:
         if content is None or wanted not in (SAVE, LEAVE, RETURN, SNOOZE, WAKE) or (wanted == SNOOZE and _length(given) is None):
             return people.sorry(request, "later", 400)
         await self._done(request, number, wanted, given)
-        return await self._page(request, await self.people.store.read(consent.choices, number), "saved")
+        return await self._page(request, await self.people.store.read(choices.current, number), "saved")
 
     async def _done(self, request: Request, number: int, wanted: str, given: people.Fields) -> None:
         act, store, maker = self.people.act(request, SOURCE), self.people.store, self.people.maker
         stopped: tuple[int, ...] = ()
         if wanted == RETURN:
-            await store.write(consent.come_back, number, act)
+            await store.write(choices.come_back, number, act)
         elif wanted == WAKE:
-            await store.write(consent.wake, number, act)
+            await store.write(choices.wake, number, act)
         elif wanted == SNOOZE:
-            stopped = await store.write(consent.snooze, number, act.at + (_length(given) or 0.0), act, maker)
+            stopped = await store.write(choices.snooze, number, act.at + (_length(given) or 0.0), act, maker)
         elif wanted == LEAVE:
-            stopped = await store.write(consent.leave_everything, number, self.people.native, act, maker)
+            stopped = await store.write(choices.leave_everything, number, self.people.native, act, maker)
         else:
             ticked = set(given.get("topic", ()))
-            stopped = await store.write(consent.choose, number, {name: name in ticked for name in given.get("shown", ())}, act, maker)
+            stopped = await store.write(choices.choose, number, {name: name in ticked for name in given.get("shown", ())}, act, maker)
         self.people.acted(stopped)
 
     async def _page(self, request: Request, now: Choices, news: str = "") -> Response:

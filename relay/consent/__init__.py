@@ -7,15 +7,15 @@
                                                     marketing, by [suppress])
     unsubscribe, other marketing mail               unsubscribe, marketing        unsubscribed     email.unsubscribed, contact.unsubscribed
     resubscribe                                     lifts what unsubscribe wrote  as it was        contact.subscribed
-    choose, on the preference page                  the two above, topic by topic
+    choose, on the preference page (.choices)       the two above, topic by topic
     leave_everything, on the preference page        unsubscribe, all (or          unsubscribed     email.unsubscribed, contact.unsubscribed
                                                     marketing, by [suppress])
     snooze, on the preference page                  snooze, marketing, for a time as it was        -
     wake, on the preference page                    lifts that                    as it was        -
     come_back, on the preference page               lifts unsubscribe, all and    subscribed       contact.subscribed
-                                                    marketing
+                                                    marketing, and a snooze
     leave, of a contact                             unsubscribe, marketing        unsubscribed     contact.unsubscribed
-    join                                            lifts that, and a snooze                    subscribed       contact.subscribed
+    join                                            lifts that, and a snooze      subscribed       contact.subscribed
     confirmed, by the link in a letter              lifts that                    subscribed       contact.subscribed
     leave_topic                                     the same for topic:<id>       topic opted out  -
     join_topic                                      lifts that                    topic opted in   contact.subscribed
@@ -91,10 +91,11 @@ def scope(addressee: Addressee, native: str) -> str:
 def unsubscribe(conn: Any, number: int, native: str, act: Act, maker: Maker) -> Done:
     """The recipient of this id wants no more of it; a second time changes nothing. Raises NotFound."""
     addressee = recipients.get(conn, number)
-    return _gone_from(conn, addressee, scope(addressee, native), act, maker)
+    return gone_from(conn, addressee, scope(addressee, native), act, maker)
 
 
-def _gone_from(conn: Any, addressee: Addressee, wide: str, act: Act, maker: Maker) -> Done:
+def gone_from(conn: Any, addressee: Addressee, wide: str, act: Act, maker: Maker) -> Done:
+    """They want no more of what this scope names."""
     evidence = {"source": act.source, "client": act.client, "agent": act.agent[:200], "message_id": addressee.message_id, "recipient_id": addressee.id,
                 **act.more}
     entry = Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, LEFT, wide,
@@ -106,7 +107,7 @@ def _gone_from(conn: Any, addressee: Addressee, wide: str, act: Act, maker: Make
     contact = contacts.by_key(conn, addressee.project_id, addressee.key)
     if contact is not None:
         _refused(conn, contact, wide, act, entry.evidence)
-    return Done(addressee, wide, new, _stop(conn, addressee.project_id, addressee.key, wide, act.at))
+    return Done(addressee, wide, new, stop(conn, addressee.project_id, addressee.key, wide, act.at))
 
 
 # What is reported of an address.
@@ -133,7 +134,7 @@ def bounced(conn: Any, addressee: Addressee, act: Act, terms: Terms, maker: Make
         told = {**_told(contact, act), "rule": act.more.get("rule", "")}
         events.append(conn, [Event(addressee.project_id, "contact.bounced", act.at, addressee.message_id, addressee.id, contact.id, told)])
         _refused(conn, contact, ALL, act, entry.evidence, "bounce")
-    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "does not exist: mail to it has bounced"))
+    return Done(addressee, ALL, new, stop(conn, addressee.project_id, addressee.key, ALL, act.at, "does not exist: mail to it has bounced"))
 
 
 def bounced_softly(conn: Any, addressee: Addressee, act: Act, rules: Rules, terms: Terms, maker: Maker) -> Done:
@@ -141,7 +142,7 @@ def bounced_softly(conn: Any, addressee: Addressee, act: Act, rules: Rules, term
     if not terms.soft or not rules.worn(_ends(conn, addressee, act.at), act.at):
         return Done(addressee, ALL, False)
     new = suppressions.add(conn, _entry(addressee, WORN, act, terms.soft, maker))
-    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has taken no mail for days"))
+    return Done(addressee, ALL, new, stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has taken no mail for days"))
 
 
 def _ends(conn: Any, addressee: Addressee, now: float) -> list[End]:
@@ -159,11 +160,11 @@ def complained(conn: Any, addressee: Addressee, act: Act, maker: Maker) -> Done:
     events.append(conn, [Event(addressee.project_id, "email.complained", act.at, addressee.message_id, addressee.id, number, told)])
     if contact is not None:
         _refused(conn, contact, ALL, act, entry.evidence, "complaint")
-    return Done(addressee, ALL, new, _stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has reported mail as spam"))
+    return Done(addressee, ALL, new, stop(conn, addressee.project_id, addressee.key, ALL, act.at, "has reported mail as spam"))
 
 
 def _entry(addressee: Addressee, reason: str, act: Act, lasts: float, maker: Maker) -> Suppression:
-    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
+    evidence = evidence_of(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
     return Suppression(maker.next(), addressee.project_id, addressee.key, addressee.address, reason, ALL, evidence, act.at, act.at + lasts if lasts else None)
 
 
@@ -195,7 +196,7 @@ def _by_this(last: Entry | None, entry: Suppression) -> bool:
     return last is not None and last.act == "unsubscribed" and last.evidence.get("recipient_id") == entry.evidence.get("recipient_id") is not None
 
 
-def _stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "has unsubscribed") -> tuple[int, ...]:
+def stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "has unsubscribed") -> tuple[int, ...]:
     """End the queued copies to this address that the scope stops."""
     wanted = queue.Filter(
         project=project, address=key, topic=wide.removeprefix("topic:") if wide.startswith("topic:") else None,
@@ -209,10 +210,11 @@ def _stop(conn: Any, project: int, key: str, wide: str, now: float, why: str = "
 def resubscribe(conn: Any, number: int, native: str, act: Act) -> Done:
     """The recipient of this id takes an unsubscribe back; bounces and complaints stay. Raises NotFound."""
     addressee = recipients.get(conn, number)
-    return _back_to(conn, addressee, scope(addressee, native), act)
+    return back_to(conn, addressee, scope(addressee, native), act)
 
 
-def _back_to(conn: Any, addressee: Addressee, wide: str, act: Act) -> Done:
+def back_to(conn: Any, addressee: Addressee, wide: str, act: Act) -> Done:
+    """They take that back."""
     standing = [entry for entry in suppressions.of(conn, addressee.project_id, addressee.key) if entry.scope == wide and entry.reason == LEFT]
     if not standing:
         return Done(addressee, wide, False)
@@ -233,98 +235,6 @@ def unsubscribed(conn: Any, number: int, native: str) -> bool:
     return any(entry.scope in (wide, ALL) and entry.reason != SNOOZED for entry in suppressions.of(conn, addressee.project_id, addressee.key))
 
 
-# What the preference page shows and does; the address need not be a contact's.
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What a person gets: `out` when they left everything, `blocked` when something stops all mail that they cannot lift; topics with whether they get them.
-
-    asleep  UTC seconds until which they want no marketing mail, or None
-    """
-
-    addressee: Addressee
-    out: bool
-    blocked: bool
-    topics: tuple[tuple[topics.Topic, bool], ...]
-    asleep: float | None = None
-
-
-def choices(conn: Any, number: int) -> Choices:
-    """Of the recipient of this id; raises NotFound."""
-    addressee = recipients.get(conn, number)
-    entries = suppressions.of(conn, addressee.project_id, addressee.key)
-    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
-    left = {entry.scope for entry in entries if entry.reason == LEFT}
-    refused = {each.topic.id for each in topics.of_contact(conn, contact) if not each.subscribed} if contact else set()
-    out = not left.isdisjoint((ALL, MARKETING)) or (contact is not None and contact.unsubscribed)
-    blocked = any(entry.reason != LEFT and entry.scope == ALL for entry in entries)
-    offered = topics.every(conn, addressee.project_id)
-    asleep = next((entry.expires_at for entry in entries if entry.reason == SNOOZED), None)
-    return Choices(addressee, out, blocked, tuple((each, topics.scope(each.id) not in left and each.id not in refused) for each in offered), asleep)
-
-
-def choose(conn: Any, number: int, wanted: Mapping[str, bool], act: Act, maker: Maker) -> tuple[int, ...]:
-    """The recipient of this id says of topics, by their top_ ids, whether they want them; topics not named, or none of the project's, stay as they are.
-
-    Gives the recipients whose copies no longer wait. Raises NotFound.
-    """
-    now = choices(conn, number)
-    contact = contacts.by_key(conn, now.addressee.project_id, now.addressee.key)
-    stopped: tuple[int, ...] = ()
-    for topic, subscribed in now.topics:
-        wide, want = topics.scope(topic.id), wanted.get(topic.public_id, subscribed)
-        if subscribed and not want:
-            stopped += _gone_from(conn, now.addressee, wide, act, maker).stopped
-        elif want and not subscribed and not _back_to(conn, now.addressee, wide, act).new and contact is not None:
-            _opted_in(conn, contact, wide, act)
-    return stopped
-
-
-def leave_everything(conn: Any, number: int, native: str, act: Act, maker: Maker) -> tuple[int, ...]:
-    """The recipient of this id wants no more mail, of whatever topic; otherwise as `choose`."""
-    return _gone_from(conn, recipients.get(conn, number), native, act, maker).stopped
-
-
-def snooze(conn: Any, number: int, until: float, act: Act, maker: Maker) -> tuple[int, ...]:
-    """The recipient of this id wants no marketing mail before `until` (UTC seconds), in place of what they said of this before; otherwise as `choose`."""
-    addressee = recipients.get(conn, number)
-    _woken(conn, addressee.project_id, addressee.key)
-    evidence = _evidence(act) | {"message_id": addressee.message_id, "recipient_id": addressee.id}
-    suppressions.add(conn, Suppression(
-        maker.next(), addressee.project_id, addressee.key, addressee.address, SNOOZED, MARKETING, evidence, act.at, until))
-    _note(conn, addressee, "snoozed", act, {**evidence, "until": until})
-    return _stop(conn, addressee.project_id, addressee.key, MARKETING, act.at, "wants no marketing mail for a while")
-
-
-def wake(conn: Any, number: int, act: Act) -> None:
-    """The recipient of this id takes a snooze back. Raises NotFound."""
-    addressee = recipients.get(conn, number)
-    if _woken(conn, addressee.project_id, addressee.key):
-        _note(conn, addressee, "snooze_ended", act, _evidence(act))
-
-
-def _woken(conn: Any, project: int, key: str) -> bool:
-    """Whether a snooze stood there and is lifted."""
-    standing = any(entry.reason == SNOOZED for entry in suppressions.of(conn, project, key))
-    return standing and bool(suppressions.remove(conn, project, key, MARKETING))
-
-
-def _note(conn: Any, addressee: Addressee, what: str, act: Act, evidence: dict[str, Any]) -> None:
-    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
-    if contact is not None:
-        history.append(conn, [Entry(contact.id, act.at, what, act.source, evidence)])
-
-
-def come_back(conn: Any, number: int, act: Act) -> None:
-    """The recipient of this id takes back that they left everything; what they said of single topics stays, and so do bounces and complaints."""
-    addressee = recipients.get(conn, number)
-    lifted = [_back_to(conn, addressee, wide, act).new for wide in (ALL, MARKETING)]
-    contact = contacts.by_key(conn, addressee.project_id, addressee.key)
-    if not any(lifted) and contact is not None:
-        join(conn, contact, act)
-
-
 # Acts on a contact, by its own project or by the person.
 
 
@@ -339,15 +249,15 @@ def leave_topic(conn: Any, contact: Contact, topic: int, act: Act, maker: Maker)
 
 
 def _leave(conn: Any, contact: Contact, wide: str, act: Act, maker: Maker) -> tuple[int, ...]:
-    evidence = _evidence(act)
+    evidence = evidence_of(act)
     suppressions.add(conn, Suppression(maker.next(), contact.project_id, contact.key, contact.email, LEFT, wide, evidence, act.at))
     _refused(conn, contact, wide, act, evidence)
-    return _stop(conn, contact.project_id, contact.key, wide, act.at)
+    return stop(conn, contact.project_id, contact.key, wide, act.at)
 
 
 def join(conn: Any, contact: Contact, act: Act) -> None:
     """The contact wants marketing mail: their unsubscribe is lifted, of whatever width, and a snooze; bounces, complaints and manual entries stay."""
-    _woken(conn, contact.project_id, contact.key)
+    woken(conn, contact.project_id, contact.key)
     for entry in suppressions.of(conn, contact.project_id, contact.key):
         if entry.reason == LEFT and entry.scope in (ALL, MARKETING):
             suppressions.remove(conn, contact.project_id, contact.key, entry.scope)
@@ -360,7 +270,7 @@ def confirmed(conn: Any, contact: Contact, topic: int | None, act: Act) -> None:
     known = not contact.unsubscribed
     join(conn, contact, act)
     if known:
-        history.append(conn, [Entry(contact.id, act.at, "subscribed", act.source, _evidence(act))])
+        history.append(conn, [Entry(contact.id, act.at, "subscribed", act.source, evidence_of(act))])
     if topic is not None:
         join_topic(conn, contact, topic, act)
 
@@ -370,10 +280,16 @@ def join_topic(conn: Any, contact: Contact, topic: int, act: Act) -> None:
     wide = topics.scope(topic)
     if any(entry.reason == LEFT for entry in suppressions.of(conn, contact.project_id, contact.key) if entry.scope == wide):
         suppressions.remove(conn, contact.project_id, contact.key, wide)
-    _opted_in(conn, contact, wide, act)
+    opted_in(conn, contact, wide, act)
 
 
-def _opted_in(conn: Any, contact: Contact, wide: str, act: Act) -> None:
+def woken(conn: Any, project: int, key: str) -> bool:
+    """Whether a snooze stood there and is lifted."""
+    standing = any(entry.reason == SNOOZED for entry in suppressions.of(conn, project, key))
+    return standing and bool(suppressions.remove(conn, project, key, MARKETING))
+
+
+def opted_in(conn: Any, contact: Contact, wide: str, act: Act) -> None:
     """The contact wants what this scope names, a topic; told if that is new."""
     if _agreed(conn, contact, wide, act):
         told = {**_told(contact, act), "scope": wide}
@@ -398,12 +314,13 @@ def _agreed(conn: Any, contact: Contact, wide: str, act: Act) -> bool:
     flip = topic is None and contacts.set_unsubscribed(conn, contact.id, False, act.at)
     new = flip or (topic is not None and topics.set_state(conn, contact, topic, True, act.at))
     if new:
-        evidence = _evidence(act) | ({} if topic is None else {"topic_id": topics.public(topic)})
+        evidence = evidence_of(act) | ({} if topic is None else {"topic_id": topics.public(topic)})
         history.append(conn, [Entry(contact.id, act.at, "subscribed" if topic is None else "topic_subscribed", act.source, evidence)])
     return new
 
 
-def _evidence(act: Act) -> dict[str, Any]:
+def evidence_of(act: Act) -> dict[str, Any]:
+    """Who did it and how, as the entry and the history keep it."""
     return {name: value for name, value in {"source": act.source, "client": act.client, "agent": act.agent[:200], **act.more}.items() if value}
 
 
