@@ -17,7 +17,7 @@ PEOPLE = "Wer,Stufe\nada@example.com,pro\nbob@example.com,free\nnobody,\n"
 def tab(browser, laptop):  # noqa: F811
     """A signed-in tab that runs no scripts, and the project's key."""
     context = browser.new_context(base_url=laptop.base, java_script_enabled=False)
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     sign_in(page, laptop.me.key)
     yield page

@@ -40,7 +40,7 @@ def tab(chromium, served):
     if not AXE.exists():
         pytest.skip("missing peer: axe-core") if "CI" not in os.environ else pytest.fail("missing peer: axe-core")
     context = chromium.new_context(base_url=served.public, viewport={"width": 360, "height": 640})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
 
