@@ -60,7 +60,8 @@ class Intake:
         if refusal is not None:
             raise Defer(refusal)
         size = sum([message.size for messages in submissions for message in messages])
-        write = self._store.begin(noun.accept_many, submissions, many=True, size=size, each=True)
+        rows = sum(map(len, submissions))
+        write = self._store.begin(noun.accept_many, submissions, many=True, size=size, rows=rows, each=True)
         self._waiting.append((self._clock.elapsed(), write))
         write.future.add_done_callback(partial(self._each_committed, submissions))
         try:

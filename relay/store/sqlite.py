@@ -43,7 +43,7 @@ from relay.store.turns import Turns
 from relay.store.writes import JOBS, LANES, Room, Write, fail, fault, perform
 
 READERS = 4  # threads that read
-QUICK = 64  # rows of a batch whose statements run on the event loop: 6 ms at most
+QUICK = 128  # rows of a batch whose statements run on the event loop: 6 ms at most
 QUICK_BYTES = 4_000_000  # octets of mail in it
 QUIET = 1.0  # seconds without a write after which the WAL is emptied
 
