@@ -103,6 +103,7 @@ def test_a_broadcast_to_a_segment_from_the_first_word_to_its_results(page, lapto
     page.get_by_text("Spam score").wait_for()
     page.get_by_role("button", name="Send to 2 people now").click()
     page.get_by_text("2 of 2 are done").wait_for()  # by itself
+    page.get_by_role("button", name="Make a draft").wait_for()  # as soon as the broadcast is over, which is told a moment later
     assert asked == ["Send it to 2 people now?"]
     assert segment == me.get("/broadcasts")["broadcasts"][0]["segment_id"]
     page.get_by_role("link", name="Who got it").click()
