@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,7 +100,7 @@ def _change(conn: Any, number: int, given: Mapping[str, Any], by: By) -> Changed
         if new.properties != old.properties:
             told["properties"] = contacts.differing(old.properties, new.properties)
         events.append(conn, [Event(by.project, "contact.updated", by.act.at, contact_id=number, data=told)])
-    stopped = _remembered(conn, new, by) if new.key != old.key else ()
+    stopped = _remembered(conn, new, by, _refused(conn, old)) if new.key != old.key else ()
     wanted = given.get("unsubscribed")
     if wanted is True:
         stopped += consent.leave(conn, new, by.act, by.maker)
@@ -131,9 +131,14 @@ def _applied(contact: Contact, given: Mapping[str, Any], definitions: Mapping[st
     return replace(contact, **new)
 
 
-def _remembered(conn: Any, contact: Contact, by: By) -> tuple[int, ...]:
-    """Write down again what the person behind this address opted out of before; nothing of it is news to anybody."""
-    scopes = {scope for found in history.remembered(conn, by.project, by.hashes(contact.key)).values() for scope in found}
+def _refused(conn: Any, contact: Contact) -> set[str]:
+    """The scopes that the contact has opted out of, by what is written on itself."""
+    return {topics.scope(each.topic.id) for each in topics.of_contact(conn, contact) if not each.subscribed} | ({MARKETING} if contact.unsubscribed else set())
+
+
+def _remembered(conn: Any, contact: Contact, by: By, more: Collection[str] = ()) -> tuple[int, ...]:
+    """Write down again what the person behind this address opted out of before, and `more` scopes; nothing of it is news to anybody."""
+    scopes = {*more} | {scope for found in history.remembered(conn, by.project, by.hashes(contact.key)).values() for scope in found}
     scopes |= {entry.scope for entry in suppressions.of(conn, by.project, contact.key) if entry.reason == consent.LEFT}
     earlier, stopped = replace(by.act, source="earlier"), ()
     for scope in sorted(scopes):
@@ -149,16 +154,13 @@ def erase(conn: Any, numbers: Sequence[int], by: By) -> int:
     """How many of these contacts of the project went, with all that hung on them; their opt-outs stay, as hashes, and suppressions as they are."""
     found = contacts.by_ids(conn, by.project, numbers)
     for contact in found:
-        scopes = [entry.scope for entry in suppressions.of(conn, by.project, contact.key) if entry.reason == consent.LEFT]
-        if contact.unsubscribed:
-            scopes.append(MARKETING)
-        scopes += [topics.scope(each.topic.id) for each in topics.of_contact(conn, contact) if not each.subscribed]
-        history.forget(conn, by.project, by.hashes(contact.key)[0], sorted({MARKETING if scope == ALL else scope for scope in scopes}), by.act.at)
+        scopes = _refused(conn, contact) | {entry.scope for entry in suppressions.of(conn, by.project, contact.key) if entry.reason == consent.LEFT}
+        history.forget(conn, by.project, by.hashes(contact.key), sorted({MARKETING if scope == ALL else scope for scope in scopes}), by.act.at)
     gone = [contact.id for contact in found]
-    membership.erased(conn, gone, by.act.at)
-    growth.erased(conn, gone, by.act.at)
     webhooks.forget(conn, gone)
     events.forget_contacts(conn, gone)
+    membership.erased(conn, gone, by.act.at)
+    growth.erased(conn, gone, by.act.at)
     contacts.erase(conn, gone)
     events.append(conn, [Event(by.project, "contact.deleted", by.act.at, contact_id=contact.id) for contact in found])
     return len(found)

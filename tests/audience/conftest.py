@@ -36,3 +36,10 @@ def stored(request, tmp_path_factory, empty_store):
     directory = tmp_path_factory.mktemp(f"audience-{request.param}")
     with empty_store(request.param, directory) as url, Stored(url, directory) as opened:
         yield opened
+
+
+@pytest.fixture
+def town(stored):
+    from tests.audience.town import Town  # which needs this file
+
+    return Town(stored)

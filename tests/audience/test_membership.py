@@ -12,17 +12,13 @@ from sqlalchemy.util import await_only
 from relay import consent
 from relay.audience import audiences as audience_acts
 from relay.audience import contacts as acts
-from relay.audience import removing, sizes
+from relay.audience import removing
 from relay.audience import segments as segment_acts
-from relay.audience.contacts import By
-from relay.audience.following import Following
-from relay.clock import Clock
 from relay.consent import Act
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
-from relay.mail.ids import Maker
-from relay.store import events, projects, suppressions
-from relay.store.audience import activity, audiences, changes, contacts, growth, memberships, merging, segments, topics
+from relay.store import events, suppressions
+from relay.store.audience import audiences, changes, contacts, memberships, merging, segments, topics
 from relay.store.audience.audiences import Audience
 from relay.store.audience.rules import DAY
 from relay.store.audience.segments import Segment
@@ -30,70 +26,7 @@ from relay.store.audience.topics import Topic
 from relay.store.engine import ASIDE
 from relay.store.events import Event
 from tests.audience.conftest import NOW
-
-MAKER = Maker(6)
-PRO = [{"field": "plan", "operator": "equals", "value": "pro"}]
-SECRETS = ("a secret of thirty-two characters",)
-
-
-class Town:
-    """A project of its own with its people; `said` are the entries and exits told so far, as ("entry", "ann")."""
-
-    def __init__(self, stored):
-        self.stored, self.now, self.names = stored, NOW, {}
-        self.project = MAKER.next()
-        stored.write(projects.add, projects.Project(self.project, f"town-{self.project}", {}, NOW))
-        self.following = Following(stored.store, Clock(now=lambda: self.now), lambda: None)
-
-    def by(self):
-        return By(self.project, Act("api", at=self.now), MAKER, SECRETS)
-
-    def join(self, name, **properties):
-        """A contact, by the API."""
-        made = self.stored.write(acts.create, {"email": f"{name}@{self.project}.example", "properties": properties}, self.by()).contact
-        self.names[made.id] = name
-        return made.id
-
-    def change(self, number, **properties):
-        self.stored.write(acts.change, number, {"properties": properties}, self.by())
-
-    def segment(self, rules, name="Trial Users", audience=None, tracked=True):
-        made = Segment(MAKER.next(), self.project, name, "", rules, audience, tracked, self.now, self.now)
-        return self.stored.write(segment_acts.create, made)
-
-    def turn(self):
-        """What the task does at its next look."""
-        self.stored.call(self.following.turn(), 60)
-
-    def minute(self, seconds=60.0):
-        self.now += seconds
-        self.stored.call(self.following.membership.pass_time(), 60)
-
-    def happened(self):
-        found, cursor = [], events.START
-        while True:
-            some, cursor = self.stored.read(lambda conn, after: events.since(conn, after, project=self.project), cursor)
-            found += some
-            if not some:
-                return [event for event in found if event.type.startswith("segment.")]
-
-    @property
-    def said(self):
-        return [(event.type.rpartition(".")[2], self.names[event.contact_id]) for event in self.happened()]
-
-    def held(self, segment):
-        def names(conn):
-            return {self.names[each] for each in conn.scalars(
-                memberships.memberships.select().with_only_columns(memberships.memberships.c.contact_id)
-                .where(memberships.memberships.c.segment_id == segment.id))}
-
-        return self.stored.read(names)
-
-
-@pytest.fixture
-def town(stored):
-    return Town(stored)
-
+from tests.audience.town import MAKER, PRO, Town
 
 # What makes somebody come and go.
 
@@ -194,6 +127,7 @@ def test_who_is_deleted_leaves(town):
     town.stored.write(acts.erase, [ann], town.by())
     assert town.said == [("entry", "ann"), ("exit", "ann")]
     assert all("email" not in event.data for event in town.happened())
+    assert town.happened()[-1].data == {"segment_id": segment.public_id, "segment_name": "Trial Users"}
     assert town.held(segment) == set()
 
 
@@ -337,76 +271,6 @@ def test_two_projects_hear_nothing_of_each_other(stored):
     here.join("ann", plan="pro")
     here.turn()
     assert (here.said, there.said) == ([("entry", "ann")], [])
-
-
-def test_a_segment_that_is_not_tracked_is_counted_once_a_day(town):
-    """Contract §6 has no figures for these; an uncounted day is left out, a second look on a day changes nothing, and a year later it is forgotten."""
-    plain, _tracked, _static = town.segment(PRO, tracked=False), town.segment(PRO), town.segment(None, "static")
-    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) is None
-    for days, names in ((-3, ("ann",)), (-1, ("bob", "cid")), (-1, ("dan",))):
-        town.now = NOW + days * DAY
-        for name in names:
-            town.join(name, plan="pro")
-        town.stored.call(sizes.count(town.stored.store, town.now))
-    town.now = NOW
-    today = NOW // DAY * DAY
-    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(today - 3 * DAY, 1), (today - DAY, 3)]
-    assert town.stored.read(segments.daily, town.project, plain.id, 2, town.now) == [(today - DAY, 3)]
-    assert town.stored.read(growth.latest, [plain.id, 1]) == {plain.id: 3}
-    town.stored.call(sizes.count(town.stored.store, NOW + 500 * DAY))
-    assert town.stored.read(segments.daily, town.project, plain.id, 30, town.now) == [(NOW // DAY * DAY + 500 * DAY, 4)]
-
-
-def test_growth_outlives_people(town):
-    segment, static = town.segment(PRO), town.segment(None, "static")
-    town.now = NOW - 2 * DAY
-    ann, bob = town.join("ann", plan="pro"), town.join("bob", plan="pro")
-    town.stored.write(segment_acts.put, town.project, static.id, [ann, bob], town.now)
-    town.now = NOW - DAY
-    town.change(ann, plan="free")
-    town.stored.write(segment_acts.take, town.project, static.id, [ann], town.now)
-    town.now = NOW
-    town.change(ann, plan="pro")
-    town.stored.write(acts.erase, [bob], town.by())
-    for each, wanted in ((segment, [0, 2, 1, 1]), (static, [0, 2, 1, 0])):
-        assert [members for _, members in town.stored.read(segments.daily, town.project, each.id, 4, NOW)] == wanted
-
-
-# Activity.
-
-
-def test_each_event_counts_once(town):
-    ann = town.join("ann")
-    told = [Event(town.project, "signed up", NOW - DAY, contact_id=ann), Event(town.project, "signed up", NOW, contact_id=ann),
-            Event(town.project, "signed up", NOW - 5, contact_id=ann)]
-    town.stored.write(events.append, told)
-    town.turn()
-    town.turn()
-
-    def rows(conn):
-        found = conn.execute(activity.table.select().where(activity.table.c.contact_id == ann).order_by(activity.table.c.day)).all()
-        return [(row.name, row.count, row.first_at, row.last_at) for row in found], contacts.get(conn, town.project, ann).last_active_at
-
-    assert town.stored.read(rows) == ([("signed up", 1, NOW - DAY, NOW - DAY), ("signed up", 2, NOW - 5, NOW)], NOW)
-
-
-def test_a_second_reader_of_the_log_adds_nothing(town):
-    ann = town.join("ann")
-    town.stored.write(events.append, [Event(town.project, "bought", NOW, contact_id=ann)])
-    before = town.stored.read(activity.cursor)
-    heard, after = town.stored.read(activity.heard, before or events.START, (), ())
-    assert town.stored.write(activity.record, heard, before, after) is True
-    assert town.stored.write(activity.record, heard, before, after) is False
-
-
-def test_a_contact_holds_so_much(town, monkeypatch):
-    monkeypatch.setattr(activity, "ROWS", 3)
-    ann = town.join("ann")
-    for turn in range(3):
-        town.stored.write(events.append, [Event(town.project, f"name {turn} {number}", NOW, contact_id=ann) for number in range(2)])
-        town.turn()
-    count = town.stored.read(lambda conn: len(conn.execute(activity.table.select().where(activity.table.c.contact_id == ann)).all()))
-    assert count == 4
 
 
 # Whatever is done in whatever order: events alternate, and end where the rules say.

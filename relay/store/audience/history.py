@@ -69,10 +69,11 @@ def hashed(key: str, secret: bytes) -> str:
     return hmac.digest(secret, key.encode(), "sha256").hex()
 
 
-def forget(conn: Connection, project: int, hash_: str, scopes: Sequence[str], at: float) -> None:
-    """Remember that whoever this hash stands for had opted out of these scopes."""
+def forget(conn: Connection, project: int, hashes: Sequence[str], scopes: Sequence[str], at: float) -> None:
+    """Remember that whoever these hashes stand for, by the newest secret first, had opted out of these scopes, and of no others that were known before."""
+    conn.execute(delete(optouts).where(optouts.c.project_id == project, optouts.c.hash.in_(list(hashes)), optouts.c.scope.not_in(list(scopes))))
     for scope in scopes:
-        row = insert(conn, optouts).values(project_id=project, hash=hash_, scope=scope, at=at)
+        row = insert(conn, optouts).values(project_id=project, hash=hashes[0], scope=scope, at=at)
         conn.execute(row.on_conflict_do_nothing(index_elements=["project_id", "hash", "scope"]))
 
 

@@ -1,0 +1,43 @@
+"""What contacts did is taken from the event log once, a bounded lot of it, and kept by the day."""
+
+from __future__ import annotations
+
+from relay.store import events
+from relay.store.audience import activity, contacts
+from relay.store.audience.rules import DAY
+from relay.store.events import Event
+from tests.audience.conftest import NOW
+
+
+def test_each_event_counts_once(town):
+    ann = town.join("ann")
+    told = [Event(town.project, "signed up", NOW - DAY, contact_id=ann), Event(town.project, "signed up", NOW, contact_id=ann),
+            Event(town.project, "signed up", NOW - 5, contact_id=ann)]
+    town.stored.write(events.append, told)
+    town.turn()
+    town.turn()
+
+    def rows(conn):
+        found = conn.execute(activity.table.select().where(activity.table.c.contact_id == ann).order_by(activity.table.c.day)).all()
+        return [(row.name, row.count, row.first_at, row.last_at) for row in found], contacts.get(conn, town.project, ann).last_active_at
+
+    assert town.stored.read(rows) == ([("signed up", 1, NOW - DAY, NOW - DAY), ("signed up", 2, NOW - 5, NOW)], NOW)
+
+
+def test_a_second_reader_of_the_log_adds_nothing(town):
+    ann = town.join("ann")
+    town.stored.write(events.append, [Event(town.project, "bought", NOW, contact_id=ann)])
+    before = town.stored.read(activity.cursor)
+    heard, after = town.stored.read(activity.heard, before or events.START, (), ())
+    assert town.stored.write(activity.record, heard, before, after) is True
+    assert town.stored.write(activity.record, heard, before, after) is False
+
+
+def test_a_contact_holds_so_much(town, monkeypatch):
+    monkeypatch.setattr(activity, "ROWS", 3)
+    ann = town.join("ann")
+    for turn in range(3):
+        town.stored.write(events.append, [Event(town.project, f"name {turn} {number}", NOW, contact_id=ann) for number in range(2)])
+        town.turn()
+    count = town.stored.read(lambda conn: len(conn.execute(activity.table.select().where(activity.table.c.contact_id == ann)).all()))
+    assert count == 4
