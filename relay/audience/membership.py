@@ -64,7 +64,7 @@ def rebase(conn: Any, project: int, numbers: Iterable[int], now: float, gone: tu
 
 def erased(conn: Any, numbers: Sequence[int], now: float) -> None:
     """Tell that these contacts, which are about to go, leave their segments."""
-    gone = [told(segment, EXIT, contact, now) for segment, contact in memberships.erased(conn, numbers)]
+    gone = [told(segment, EXIT, contact, now) for segment, them in memberships.erased(conn, numbers, now) for contact in them]
     events.append(conn, gone)
     MOVED.labels(EXIT).inc(len(gone))
 

@@ -14,6 +14,7 @@ from relay.audience import audiences as audience_acts
 from relay.audience import contacts as acts
 from relay.audience import removing
 from relay.audience import segments as segment_acts
+from relay.audience.membership import settle
 from relay.consent import Act
 from relay.errors import Conflict, NotFound
 from relay.mail import ids
@@ -353,3 +354,44 @@ def test_a_segment_begins_with_those_of_an_import_that_is_under_way(stored):
 
     stored.call(race())
     assert stored.read(segments.size, made) == 1
+
+
+_BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@pytest.mark.parametrize("plan", ["pro", "free"])
+def test_two_nodes_that_see_the_same_move_tell_it_once(stored, plan):
+    """What time changes has no note that one of them takes away, so the row of the membership itself decides."""
+    if stored.store.dialect == "sqlite":
+        pytest.skip("there is one transaction at a time")
+    town = Town(stored)
+    segment = town.segment(PRO)
+    ann = town.join("ann", plan="free" if plan == "pro" else "pro")
+    before = len(town.said)
+
+    def changed(conn):  # as time would: nobody notes it
+        contacts.save(conn, acts.replace(contacts.get(conn, town.project, ann), properties={"plan": plan}))
+        changes.done(conn, changes.of(conn, [ann]))
+
+    stored.write(changed)
+
+    async def race():
+        begun, goes_on = asyncio.Event(), asyncio.Event()
+
+        def slow(conn):
+            made = settle(conn, (), [ann], NOW)
+            begun.set()
+            await_only(goes_on.wait())
+            return made
+
+        one = asyncio.create_task(stored.store.write(slow, lane=ASIDE))
+        await begun.wait()
+        other = asyncio.create_task(stored.store.write(settle, (), [ann], NOW))
+        while not await stored.store.read(lambda conn: conn.exec_driver_sql(_BLOCKED).first()):
+            assert not other.done()
+        goes_on.set()
+        return await asyncio.gather(one, other)
+
+    assert stored.call(race()) == [1, 0]
+    assert town.said[before:] == [("entry" if plan == "pro" else "exit", "ann")]
+    assert town.held(segment) == ({"ann"} if plan == "pro" else set())

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, Text, cast, delete, exists, func, not_, select
 
 from relay.store.audience.rules import DAY
-from relay.store.audience.schema import memberships, segment_days, segment_members, segment_sizes, segments
+from relay.store.audience.schema import segment_days, segment_members, segment_sizes, segments
 from relay.store.upsert import insert
 
 KEPT = 400  # days: a year and something, as far as anybody may ask
@@ -27,14 +27,10 @@ def count(conn: Connection, number: int, came: int, went: int, at: float) -> Non
 
 
 def erased(conn: Connection, contact_ids: Sequence[int], at: float) -> None:
-    """These contacts are about to go, from every segment that they are in."""
+    """These contacts are about to go, from every list that they are on."""
     listed = select(segment_members.c.segment_id, func.count()).where(segment_members.c.contact_id.in_(list(contact_ids)))
-    followed = select(memberships.c.segment_id, func.count()).where(memberships.c.contact_id.in_(list(contact_ids)))
-    for number, went in conn.execute(listed.group_by(segment_members.c.segment_id)).all():
+    for number, went in conn.execute(listed.group_by(segment_members.c.segment_id).order_by(segment_members.c.segment_id)).all():
         count(conn, number, 0, went, at)
-    for number, went in conn.execute(followed.group_by(memberships.c.segment_id)).all():
-        if conn.scalar(select(segments.c.rules).where(segments.c.id == number)) is not None:  # a static one is counted by its list
-            count(conn, number, 0, went, at)
 
 
 def daily(conn: Connection, number: int, members: int, days: int, now: float) -> list[tuple[float, int]]:

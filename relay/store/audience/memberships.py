@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, literal_column, not_, select, update
+from sqlalchemy import Connection, delete, exists, func, literal, literal_column, not_, select, update
 
 from relay.errors import Conflict
-from relay.store import bulk
 from relay.store.audience import growth, segments
 from relay.store.audience.schema import contacts, memberships
 from relay.store.audience.schema import segments as table
 from relay.store.audience.segments import Read, Segment
 from relay.store.hot import Hot
+from relay.store.upsert import insert
 
 MOST = 50  # tracked segments of a project: each change of a contact is held against all of them
 SMALL = 2_000  # contacts of a project whose memberships are settled in the transaction that asks for it
@@ -99,16 +99,31 @@ def moved(conn: Connection, among: Sequence[Segment], numbers: Sequence[int], no
 
 
 def settle(conn: Connection, among: Sequence[Segment], numbers: Sequence[int], now: float, read: Read) -> list[tuple[Segment, Moved]]:
-    """As `moved`, and their memberships are now as the rules say."""
+    """As `moved`, and their memberships are now as the rules say. Where nodes settle the same at once, a contact moved for the one whose row it was."""
     found = moved(conn, among, numbers, now, read)
-    given = [(segment, found[segment.id]) for segment in among if segment.id in found]
+    given = [(segment, Moved(_put(conn, segment.id, each.came, now), _taken(conn, segment.id, each.went)))
+             for segment in among if (each := found.get(segment.id)) is not None]
     for segment, each in given:
-        bulk.insert(conn, memberships, [(segment.id, contact, now) for contact in each.came])
-        if each.went:
-            conn.execute(delete(memberships).where(memberships.c.segment_id == segment.id, memberships.c.contact_id.in_(list(each.went))))
         if segment.rules is not None:
             growth.count(conn, segment.id, len(each.came), len(each.went), now)
     return given
+
+
+def _put(conn: Connection, number: int, contact_ids: Sequence[int], now: float) -> list[int]:
+    """Which of these contacts, of those that there are, had no membership and have one now."""
+    if not contact_ids:
+        return []
+    some = select(literal(number), contacts.c.id, literal(now)).where(contacts.c.id.in_(list(contact_ids)))
+    row = insert(conn, memberships).from_select(["segment_id", "contact_id", "since"], some).on_conflict_do_nothing(index_elements=["segment_id", "contact_id"])
+    return sorted(conn.scalars(row.returning(memberships.c.contact_id)))
+
+
+def _taken(conn: Connection, number: int, contact_ids: Sequence[int]) -> list[int]:
+    """Which of these contacts had a membership and have none now."""
+    if not contact_ids:
+        return []
+    off = delete(memberships).where(memberships.c.segment_id == number, memberships.c.contact_id.in_(list(contact_ids)))
+    return sorted(conn.scalars(off.returning(memberships.c.contact_id)))
 
 
 def begin(conn: Connection, segment: Segment, now: float, read: Read) -> None:
@@ -131,11 +146,18 @@ def end(conn: Connection, segment: Segment) -> bool:
     return conn.execute(same.values(settled=True)).rowcount == 1
 
 
-def erased(conn: Connection, contact_ids: Sequence[int]) -> list[tuple[Segment, int]]:
-    """The settled segments that some contacts, which are about to go, are in: (segment, contact)."""
-    query = select(*segments.COLUMNS, memberships.c.contact_id).join(memberships, memberships.c.segment_id == table.c.id).where(
-        memberships.c.contact_id.in_(list(contact_ids)), table.c.tracked, table.c.settled)
-    return [(Segment(*row[:-1]), row[-1]) for row in conn.execute(query)]
+def erased(conn: Connection, contact_ids: Sequence[int], now: float) -> list[tuple[Segment, list[int]]]:
+    """Take the memberships of contacts that are about to go; the settled segments that they were in, and who was in each."""
+    held = exists().where(memberships.c.segment_id == table.c.id, memberships.c.contact_id.in_(list(contact_ids)))
+    found = []
+    for row in conn.execute(select(*segments.COLUMNS).where(table.c.tracked, held).order_by(table.c.id)).all():
+        segment = Segment(*row)
+        gone = _taken(conn, segment.id, contact_ids)
+        if segment.rules is not None:
+            growth.count(conn, segment.id, 0, len(gone), now)
+        if segment.settled:
+            found.append((segment, gone))
+    return found
 
 
 def sweep(conn: Connection) -> int:
