@@ -8,6 +8,8 @@ What goes aside has a transaction of its own, as another node's would be: mail d
 So has a large message, one at a time: its hundreds of rows of a megabyte take seconds, for which the mail of others would wait. What others want too, such as
 the counters of its project, it writes last.
 
+A read of one statement is its own snapshot and costs one round trip; what asks for more gets a transaction, which costs two further ones.
+
 Other nodes are woken with NOTIFY; a listener that had to reconnect calls everybody once, because it may have missed something.
 """
 
@@ -21,9 +23,10 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from relay import log
 from relay.errors import StoreError
@@ -73,6 +76,9 @@ class Postgres:
             connect_args={"timeout": CONNECT, "command_timeout": PATIENCE, "server_settings": {"application_name": "relay", "jit": "off"}},
             json_serializer=lambda value: orjson.dumps(value).decode(), json_deserializer=orjson.loads)
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")  # one snapshot for all that a function reads, as on SQLite
+        self._single = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._longer: set[Any] = set()  # code of functions that have been seen to read more than one statement
+        event.listen(self._single.sync_engine, "before_cursor_execute", _first_only)
         event.listen(self._engine.sync_engine, "connect", lambda _raw, record: record.info.update(self._context))
 
     async def start(self, prepare: Callable[[Connection], None] | None) -> None:
@@ -110,9 +116,18 @@ class Postgres:
         return False
 
     async def read(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """fn(conn, *args), all of it from one snapshot: tried as a read of one statement, and asked anew in a transaction when it wants a second one."""
+        code = getattr(fn, "__code__", fn)
+        if code not in self._longer:
+            try:
+                return await self._read(self._single, fn, *args)
+            except _Longer:
+                self._longer.add(code)
+        return await self._read(self._reading, fn, *args)
+
+    async def _read(self, engine: AsyncEngine, fn: Callable[..., Any], *args: Any) -> Any:
         try:
-            async with self._reading.connect() as conn:
-                return await conn.run_sync(fn, *args)
+            return await greenlet_spawn(_asked, engine.sync_engine, fn, *args)
         except _LOST as error:
             if isinstance(error, SQLAlchemyError) and not fault(error):
                 raise
@@ -317,6 +332,23 @@ class Postgres:
     def _heard(self, _conn: Any, _pid: int, channel: str, payload: str) -> None:
         for callback in self._listeners.get(channel, ()):
             callback(payload)
+
+
+class _Longer(Exception):
+    """A function that reads a second statement, which would be of another snapshot."""
+
+
+def _asked(engine: Engine, fn: Callable[..., Any], *args: Any) -> Any:
+    """From checkout to return in one go: an AsyncConnection would take a task to close itself."""
+    with engine.connect() as conn:
+        conn.info["asked"] = False
+        return fn(conn, *args)
+
+
+def _first_only(conn: Connection, *_statement: Any) -> None:
+    if conn.info["asked"]:
+        raise _Longer
+    conn.info["asked"] = True
 
 
 def _perform(conn: Connection, batch: list[Write], xid: list[str]) -> None:

@@ -59,6 +59,23 @@ async def test_a_broken_connection_is_replaced(store, postgres_url):
                 continue
 
 
+async def test_one_statement_is_read_alone_and_more_in_a_transaction(store):
+    """A function is asked anew when it wants a second statement, once; from then on it begins in a transaction."""
+    calls = []
+
+    def level(conn):
+        return conn.exec_driver_sql("SHOW transaction_isolation").scalar_one()
+
+    def twice(conn):
+        calls.append("twice")
+        return [level(conn), level(conn)]
+
+    assert await store.read(level) == "read committed"
+    assert await store.read(twice) == await store.read(twice) == ["repeatable read", "repeatable read"]
+    assert len(calls) == 3
+    assert await store.read(level) == "read committed"
+
+
 async def test_a_commit_whose_answer_is_lost_is_asked_for(store, postgres_url):
     """The connection ends after the server has committed and before we hear so: the writes are in, and their callers hear that they are."""
     await store.write(put, "before")
