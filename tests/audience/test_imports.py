@@ -16,9 +16,11 @@ from relay.clock import Clock
 from relay.delivery.dns import Resolver
 from relay.mail.ids import Maker
 from relay.store import projects
-from relay.store.audience import contacts
+from relay.store.audience import contacts, merging
 from relay.store.audience.contacts import Filter
+from relay.store.audience.imports import Import
 from relay.store.audience.taking import Plan
+from relay.store.engine import ASIDE, JOBS, Store
 from tests.audience.conftest import NOW
 
 MAKER = Maker(78)
@@ -27,6 +29,7 @@ PEOPLE = orjson.dumps([{"email": f"u{n}@example.com", "unsubscribed": n % 7 == 0
 FIGURES = {"total": ROWS + 1, "imported": ROWS, "updated": 0, "skipped": 0, "errors": 1, "duplicates": 0, "suppressed": 0}
 
 _WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO contacts%'"
+_QUEUED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT 1 FROM imports%'"
 
 
 @pytest.fixture
@@ -100,3 +103,54 @@ def test_a_slice_that_had_to_give_up_is_in_before_the_one_after_it(town):
         return set(await stored.store.read(lambda conn: conn.exec_driver_sql(_WAITING).scalars().all()))
 
     assert taken(stored, project, stored.call(run())) == ("completed", FIGURES, ROWS)
+
+
+def test_a_slice_waits_for_the_one_before_it(town):
+    """It would else be loaded for nothing, and once more when its turn comes."""
+    stored, _, project, _ = town
+    if stored.store.dialect == "sqlite":
+        pytest.skip("one transaction at a time")
+    job = Import(MAKER.next(), project, imports.imports.RUNNING, {}, NOW)
+
+    async def run():
+        began, goes_on = asyncio.Event(), asyncio.Event()
+
+        def first(conn):
+            found = reach(conn, 0, 4)
+            began.set()
+            await_only(goes_on.wait())
+            return found
+
+        await stored.store.write(imports.imports.add, job)
+        before = asyncio.create_task(stored.store.write(first, lane=ASIDE))
+        await began.wait()
+        after = asyncio.create_task(stored.store.write(reach, 4, 8, lane=JOBS))
+        try:
+            while not await stored.store.read(lambda conn: conn.exec_driver_sql(_QUEUED).scalars().all()):
+                assert not after.done()
+        finally:
+            goes_on.set()
+        return await asyncio.gather(before, after)
+
+    def reach(conn, before, through):
+        return merging.reach(conn, {"project": project, "import": job.id, "before": before, "through": through})
+
+    assert None not in stored.call(run())
+    assert stored.read(imports.imports.get, project, job.id).reached == 8
+
+
+@pytest.mark.parametrize("statement", ["SUPPRESSED", "LEFT_BEFORE"])
+async def test_suppressions_are_found_by_address_however_few_there_were_when_the_plan_was_made(postgres_url, tmp_path, statement):
+    """Each connection keeps its plans, and there may be a hundred thousand a minute later."""
+    store = await Store.open(postgres_url, tmp_path, min_free=0, reserve=0)
+
+    def explain(conn):
+        merging.load(conn, [])
+        values = {"project": 1, "now": NOW}
+        return "\n".join(merging.run(conn, f"EXPLAIN {getattr(merging, statement)}", values).scalars())
+
+    try:
+        plan = await store.write(explain, lane=JOBS)
+    finally:
+        await store.close()
+    assert "(project_id = '1'::bigint) AND ((key)::text = " in plan

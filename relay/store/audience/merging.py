@@ -1,7 +1,8 @@
 """The statements of a slice of an import, in the spellings of both databases; relay.store.audience.taking runs them.
 
 A slice is small and the tables are large, whatever they were when a plan was made and kept: PostgreSQL is told to look rows up by index (_NARROW), and
-SQLite takes tables of a CROSS JOIN in the order in which they stand: the few rows of the slice first, then an index of the large tables.
+suppressions by address, in a subquery that it cannot make a join of: one by project alone seems to cost as little while there are few. SQLite takes tables
+of a CROSS JOIN in the order in which they stand: the few rows of the slice first, then an index of the large tables.
 
 `:name` is a parameter, also where PostgreSQL numbers them; what the two spell differently stands in braces and is a row of _SPELLED.
 """
@@ -33,6 +34,7 @@ _SPELLED = {
                   "SELECT value FROM json_each(c.tags) UNION ALL "
                   "SELECT value FROM json_each(r.tags) WHERE value NOT IN (SELECT value FROM json_each(c.tags)))) END",
         "length": "json_array_length(tags)", "empty": "'{{}}'", "none": "'[]'", "hashes": "json_each(r.hashes) AS h", "scratch": "",
+        "stops": "suppressions AS s",
         "before": "json_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', json(c.properties), 'tags', json(c.tags), "
                   "'updated_at', c.updated_at)",
         "evidence": ":evidence", "at": "r.evidence ->> 'at'",
@@ -46,6 +48,7 @@ _SPELLED = {
                   "SELECT coalesce(jsonb_agg(t), '[]') FROM jsonb_array_elements(r.tags) AS t WHERE NOT c.tags @> jsonb_build_array(t)) END",
         "length": "jsonb_array_length(tags)", "empty": "CAST('{{}}' AS jsonb)", "none": "CAST('[]' AS jsonb)",
         "hashes": "LATERAL jsonb_array_elements_text(r.hashes) AS h(value)", "scratch": " ON COMMIT DELETE ROWS",
+        "stops": "LATERAL (SELECT key, scope, reason, project_id FROM suppressions WHERE project_id = :project AND key = r.key OFFSET 0) AS s",
         "before": "jsonb_build_object('first_name', c.first_name, 'last_name', c.last_name, 'properties', c.properties, 'tags', c.tags, "
                   "'updated_at', c.updated_at)",
         "evidence": "CAST(:evidence AS jsonb)", "at": "CAST(r.evidence ->> 'at' AS DOUBLE PRECISION)",
@@ -60,6 +63,7 @@ _EMPTY = "DELETE FROM import_rows"
 _NARROW = "PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 _READY = {"sqlite": (_TABLE, _EMPTY), "postgresql": (f"DO $$ BEGIN {_NARROW}; {_TABLE}; {_EMPTY}; END $$",)}
 _KEEP = "SELECT pg_advisory_xact_lock_shared(:project)"
+_WAIT = "SELECT 1 FROM imports WHERE id = :import FOR UPDATE"
 _REACH = """UPDATE imports SET reached = :through WHERE id = :import AND reached = :before AND state = 'running' RETURNING
     figures, EXISTS (SELECT 1 FROM optouts WHERE project_id = :project), EXISTS (SELECT 1 FROM segments WHERE project_id = :project AND tracked)"""
 
@@ -70,8 +74,8 @@ _LOAD = f"INSERT INTO import_rows ({', '.join(_NAMES)}) "
 _UNNEST = (f"{_LOAD} SELECT {', '.join(f'CAST({name} AS jsonb)' if name in JSON else name for name in _NAMES)} FROM unnest("  # noqa: S608
            + ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(_TYPES, 1)) + f") AS given({', '.join(_NAMES)})")
 
-SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE cleaned_at IS NULL AND EXISTS (
-    SELECT 1 FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key AND s.scope = 'all')"""
+SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE cleaned_at IS NULL AND (
+    SELECT s.id FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key AND s.scope = 'all') IS NOT NULL"""
 MAKE = """INSERT INTO contacts (id, project_id, key, email, first_name, last_name, properties, tags, unsubscribed, search, last_active_at, import_id,
     created_at, updated_at) SELECT id, CAST(:project AS BIGINT), key, email, first_name, last_name,
     coalesce(properties, {empty}), coalesce(tags, {none}), false, search,
@@ -102,7 +106,7 @@ CHANGING = f"SELECT c.id, c.email, c.properties, r.properties FROM import_rows A
 _WHO = "r.contact_id, r.key, r.email, r.evidence, c.unsubscribed, coalesce(r.updated_at, CAST(:now AS DOUBLE PRECISION)) AS updated"
 LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS r CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND r.left_at IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
-LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r CROSS JOIN suppressions AS s CROSS JOIN contacts AS c
+LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r CROSS JOIN {{stops}} CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND s.project_id = :project AND s.key = r.key
     AND r.fresh AND r.out = '' AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
 REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r CROSS JOIN {{hashes}} CROSS JOIN optouts AS o CROSS JOIN contacts AS c
@@ -141,6 +145,7 @@ def reach(conn: Connection, values: dict[str, Any]) -> Any:
     before the end of the transaction; None where the import is not at the row :before, or is over. A slice that is under way is waited for."""
     if conn.dialect.name == "postgresql":  # relay.store.audience.memberships waits for it before it counts whom a segment has
         run(conn, _KEEP, values)
+        run(conn, _WAIT, values)
     return run(conn, _REACH, values).one_or_none()
 
 
