@@ -3,8 +3,8 @@
     kind            a row
     --------------  ----------------------------------------------------------------------------------------------------------------
     contacts        a contact: its fields, a column for each property, and `properties`, JSON of what a column alone would not give back
-    audiences       a member: audience, description, email; an audience of nobody has one row without email
-    segments        a definition: id, name, description, audience, tracked, rules (JSON; none = its members are a list)
+    audiences       a member: id and audience, description, email; an audience of nobody has one row without email
+    segments        a definition: id, name, description, audience, tracked, rules (JSON; none = its members are a list); after those that it asks about
     members         a member of a segment that is a list: segment, email
     subscriptions   what a contact said of a topic: email, topic, subscribed, updated_at
     history         what a contact agreed to or took back: email, at, act, source, evidence (JSON)
@@ -21,6 +21,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from relay.audience.columns import PROPERTIES, named
 from relay.audience.grammars import read
 from relay.mail import ids
 from relay.store.audience import exports as store
+from relay.store.audience.rules import segments
 from relay.store.engine import Store
 from relay.store.suppressions import said
 
@@ -222,12 +224,30 @@ def _nested(outer: Callable[..., list[Any]], inner: Callable[..., list[Any]], sh
     return pages
 
 
+async def _definitions(opened: Store, export: Export, start: tuple[int, int]) -> Pages:
+    """All segments at once, of which a project has a thousand at most, so that whoever makes them again finds those that the rules name."""
+    rows: list[Any] = []
+    while some := await opened.read(store.of_segments, export.project, rows[-1][0] if rows else start[1]):
+        rows += some
+    if rows:
+        yield (0, rows[-1][0]), [(ids.public("seg", row[0]), row[1], row[2], row[3], bool(row[4]), row[5]) for row in _in_order(rows)]
+
+
+def _in_order(rows: Sequence[Any]) -> list[Any]:
+    """Definitions, each after those that it asks about."""
+    by_number = {row[0]: row for row in rows}
+    asked = {number: set() if row[5] is None else segments(read(row[5])) & by_number.keys() for number, row in by_number.items()}
+    try:
+        return [by_number[number] for number in TopologicalSorter(asked).static_order()]
+    except CycleError:  # two nodes may have made one at the same moment; such rules have no members
+        return list(rows)
+
+
 KINDS: dict[str, Kind] = {
     CONTACTS: Kind(store.CONTACT, _people),
-    "audiences": Kind(("audience", "description", "email"), _nested(
-        store.of_audiences, store.in_audience, lambda audience, one: (audience[1], audience[2], one[1] if one else None))),
-    "segments": Kind(("id", "name", "description", "audience", "tracked", "rules"), _flat(
-        store.of_segments, lambda row: (ids.public("seg", row[0]), row[1], row[2], row[3], bool(row[4]), row[5]))),
+    "audiences": Kind(("id", "audience", "description", "email"), _nested(
+        store.of_audiences, store.in_audience, lambda each, one: (ids.public("aud", each[0]), each[1], each[2], one[1] if one else None))),
+    "segments": Kind(("id", "name", "description", "audience", "tracked", "rules"), _definitions),
     "members": Kind(("segment", "email"), _nested(
         store.of_segments, store.in_segment, lambda segment, one: (ids.public("seg", segment[0]), one[1]) if one else None, lambda row: row[5] is None)),
     "topics": Kind(("id", "name", "description"), _flat(store.of_topics, lambda row: (ids.public("top", row[0]), row[1], row[2]))),

@@ -22,7 +22,7 @@ from relay.metrics import counter
 from relay.store import events, pages
 from relay.store.audience import changes, contacts, memberships, segments
 from relay.store.audience.changes import Change
-from relay.store.audience.rules import All, conditions, timed
+from relay.store.audience.rules import conditions, timed
 from relay.store.audience.segments import Segment
 from relay.store.engine import JOBS, Store
 from relay.store.events import Event
@@ -55,9 +55,9 @@ def rebase(conn: Any, project: int, numbers: Iterable[int], now: float, gone: tu
     """
     wanted = {*(("segment", number) for number in numbers), gone}
     for segment in memberships.tracked(conn, [project]):
-        rule = read(segment.rules) if segment.rules is not None else All(())
-        needed = segments.needed(conn, project, rule, read)
-        asked = {(each.subject.kind, *each.subject.path) for every in (rule, *needed.values()) if every is not None for each in conditions(every)}
+        rule = segments.whole(segment, read)
+        rules = rule, *segments.needed(conn, project, rule, read).values()
+        asked = {(each.subject.kind, *each.subject.path) for every in rules for each in conditions(every)}
         if ("segment", segment.id) in wanted or wanted & asked:
             memberships.begin(conn, segment, now, read)
 
@@ -115,7 +115,7 @@ def _events(conn: Any, segment: Segment, moved: memberships.Moved, hushed: set[i
 def on_time(conn: Any, project: int, rules: Any) -> bool:
     """Whether time alone changes who these rules are true of."""
     rule = read(rules)
-    return timed(rule) or any(timed(each) for each in segments.needed(conn, project, rule, read).values() if each is not None)
+    return timed(rule) or any(map(timed, segments.needed(conn, project, rule, read).values()))
 
 
 def _walked(conn: Any, find: Callable[..., list[int]], segment: Segment, after: int, now: float) -> list[int]:

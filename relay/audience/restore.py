@@ -1,7 +1,7 @@
 """What an export of a project is made into again: a few rows of one kind at a time, each a plain function of a Connection.
 
 Contacts come in as an import. Everything else is found again by its name or address; ids of the old project in rules and scopes are put into those of the
-new one, which `put` gives for segments and topics.
+new one, which `put` gives for audiences, segments and topics.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 
 
 def put(conn: Any, project: int, kind: str, rows: Sequence[Row], known: Mapping[str, str], maker: Maker, now: float) -> dict[str, str]:
-    """Old ids of segments and topics among the rows, and what they are now. Raises Invalid for rows that no export has.
+    """Old ids of segments, audiences and topics among the rows, and what they are now. Raises Invalid for rows that no export has.
 
     known  what was given so far
     """
@@ -62,7 +62,7 @@ def _topics(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str], 
     return found
 
 
-def _audiences(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str], maker: Maker, now: float) -> None:
+def _audiences(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str], maker: Maker, now: float) -> dict[str, str]:
     there: dict[str, int] = {}
     for name, description in dict.fromkeys((row["audience"], row["description"] or "") for row in rows):
         there[name] = _audience(conn, project, name) or audiences.add(conn, Audience(maker.next(), project, name, description, now, now)).id
@@ -70,10 +70,11 @@ def _audiences(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str
     for name, number in there.items():
         audiences.put(conn, number, [people[key] for row in rows if row["audience"] == name and row["email"]
                                      and (key := address.key(row["email"])) in people], now)
+    return {row["id"]: ids.public("aud", there[row["audience"]]) for row in rows if row.get("id")}
 
 
 def _segments(conn: Any, project: int, rows: Sequence[Row], known: Mapping[str, str], maker: Maker, now: float) -> dict[str, str]:
-    """Every segment is new: two of one name may differ. Rules that ask about a segment of the same slice come after it in any export we write."""
+    """Every segment is new: two of one name may differ. One comes after those that it asks about in any export we write."""
     found: dict[str, str] = {}
     for row in rows:
         rules = _json(_translated(row["rules"], {**known, **found}))

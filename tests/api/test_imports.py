@@ -203,7 +203,7 @@ def test_exports_of_all_kinds(stocked):
     assert stocked.get("/segments/export")[0]["rules"] == segment["rules"]
     audience = stocked.post("/audiences", {"name": "all"}, 201)
     stocked.post(f"/audiences/{audience['id']}/contacts", {"emails": ["bob@example.com"]})
-    assert stocked.get("/audiences/export") == [{"audience": "all", "description": "", "email": "bob@example.com"}]
+    assert stocked.get("/audiences/export") == [{"id": audience["id"], "audience": "all", "description": "", "email": "bob@example.com"}]
     assert [row["email"] for row in table(stocked.http.get(f"/audiences/{audience['id']}/export"))] == ["bob@example.com"]
     topic = stocked.post("/subscription-topics", {"name": "news"}, 201)
     ann = stocked.get("/contacts/by-email/ann@example.com")["id"]

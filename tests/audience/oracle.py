@@ -60,8 +60,9 @@ def _test(test: Condition, person: Person, now: float, segments: dict[int, Any])
         return number not in person.left
     if kind == "audience":
         return number in person.audiences
-    rule = segments.get(number, MISSING)
-    return rule is not MISSING and (number in person.segments if rule is None else holds(rule, person, now, segments))
+    if kind == "listed":
+        return number in person.segments
+    return number in segments and holds(segments[number], person, now, segments)
 
 
 def _at(value: Any, path: tuple[Any, ...]) -> Any:

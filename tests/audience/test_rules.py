@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relay.audience.grammars import read
 from relay.mail.ids import Maker
 from relay.store import bulk, suppressions
 from relay.store.audience import contacts, segments
@@ -63,7 +64,7 @@ def people(draw):
 def subjects(shape):
     names = [kind for kind, its in SHAPES.items() if its == shape]
     parts = {"property": paths, "activity": st.sampled_from([("email.opened",), ("signed up",), ("never",)]), "audience": st.just((AUDIENCE,)),
-             "topic": st.just((TOPIC,)), "segment": st.sampled_from([(LISTED,), (ASKED,), (ABSENT,)])}
+             "topic": st.just((TOPIC,)), "segment": st.sampled_from([(LISTED,), (ASKED,), (ABSENT,)]), "listed": st.just((LISTED,))}
     return st.sampled_from(names).flatmap(lambda kind: st.builds(Subject, st.just(kind), parts.get(kind, st.just(()))))
 
 
@@ -126,7 +127,7 @@ def members(conn, folk, asked, others):
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture])
 @given(folk=people(), asked=st.lists(rules, min_size=10, max_size=30), other=conditions())
 def test_sql_has_the_members_that_python_gives(stored, folk, asked, other):
-    others = {LISTED: None, ASKED: other}
+    others = {LISTED: Condition(Subject("listed", (LISTED,)), "member"), ASKED: other}
     if other.subject.kind == "segment" and other.subject.path == (ASKED,):
         others[ASKED] = Not(Condition(Subject("unsubscribed"), "is", True))
     found = stored.write(members, folk, asked, others)
@@ -175,6 +176,72 @@ def test_every_operator_on_every_value(stored, everything, name, shape):
         assert here == there, rule
     assert any(wanted)
     assert not all(len(each) == len(everything) for each in wanted)
+
+
+EDGES = [NOW, NOW - 0.5, NOW - DAY, NOW - DAY - 0.5, NOW - 2 * DAY, NOW - 40 * DAY, NOW + DAY]
+OPERANDS = {  # of the operators on what is neither text nor value
+    "time": [(Moment.read(text), 0.0) for text in ("2026-09-21", "2026-09-20", "2026-09-20T22:00:00Z", "2026-09-21T13:46:40", "2027-01-01")],
+    "flag": [(True, 0.0), (False, 0.0)], "tags": [(tag, 0.0) for tag in ("vip", "VIP", "Vip", "a,b", "nobody's")],
+    "activity": [(decimal(str(number)), span) for number in range(7) for span in (DAY, 2 * DAY, 300 * DAY)], "member": [(None, 0.0)],
+}
+KINDS = [(operator.name, kind) for operator in OPERATORS for kind, shape in SHAPES.items() if shape in operator.shapes and shape in OPERANDS]
+
+
+@pytest.fixture
+def everybody(stored):
+    """Somebody for each edge of a window, with and without everything that one can have, do or belong to; anew for each test."""
+    folk = []
+    for number, at in enumerate([*EDGES, None]):
+        odd, when = number % 2 == 1, NOW if at is None else at
+        tags_ = [["vip"], [], ["VIP", "a,b"]][number % 3]
+        contact = Contact(MAKER.next(), PROJECT, f"{number}@example.com", f"{number}@example.com", None, None, {}, tags_, odd, None, at, when, when - number)
+        did = () if at is None else (("email.opened", floor(at / DAY), number + 1, at), ("signed up", floor(at / DAY), 1, at))
+        some = [frozenset([each]) if number % 2 == turn else frozenset() for each, turn in ((LISTED, 0), (AUDIENCE, 1), (TOPIC, 0))]
+        folk.append(Person(contact, did, *some, number % 3 == 0))
+    stored.write(fill, folk)
+    return folk
+
+
+@pytest.mark.parametrize(("name", "kind"), [pytest.param(name, kind, id=f"{name}-{kind}") for name, kind in KINDS])
+def test_every_operator_on_every_kind_of_subject(stored, everybody, name, kind):
+    paths_ = {"activity": [("email.opened",), ("signed up",), ("never",)], "audience": [(AUDIENCE,)], "topic": [(TOPIC,)], "listed": [(LISTED,)],
+              "segment": [(LISTED,), (ASKED,), (ABSENT,)]}.get(kind, [()])
+    given_ = [(None, seconds) for seconds in WINDOWS] if name in ("within", "older") else [(None, 0.0)] if name == "set" else OPERANDS[SHAPES[kind]]
+    asked = [Condition(Subject(kind, path), name, value, seconds) for path in paths_ for value, seconds in given_]
+    others = {LISTED: Condition(Subject("listed", (LISTED,)), "member"), ASKED: Not(Condition(Subject("unsubscribed"), "is", True))}
+
+    def found(conn):
+        compiler = Compiler(conn.dialect.name == "postgresql", NOW, others)
+        return [{each.id for each in contacts.after(conn, PROJECT, 0, contacts.Filter(rule=compiled(rule, compiler)), 100)} for rule in asked]
+
+    wanted = [{each.contact.id for each in everybody if holds(rule, each, NOW, others)} for rule in asked]
+    for rule, here, there in zip(asked, stored.read(found), wanted, strict=True):
+        assert here == there, rule
+    assert any(wanted)
+    assert not all(len(each) == len(everybody) for each in wanted) or (name, kind) in (("set", "created_at"), ("set", "updated_at"))
+
+
+def test_the_table_is_tested_as_a_whole():
+    """A new row, or a new kind of subject, is in one of the two tables above."""
+    assert {(each.name, kind) for each in OPERATORS for kind, shape in SHAPES.items() if shape in each.shapes} == {
+        *KINDS, *((each.name, kind) for each in OPERATORS for kind, shape in SHAPES.items() if shape in each.shapes and shape in ("text", "value"))}
+
+
+def test_a_segment_in_an_audience_has_only_its_members_when_another_asks_about_it(stored, everybody):
+    """Of a list and of rules alike."""
+    def act(conn):
+        listed = segments.Segment(MAKER.next(), PROJECT, "l", "", None, AUDIENCE, False, NOW, NOW)
+        ruled = segments.Segment(MAKER.next(), PROJECT, "r", "", [{"field": "tags", "operator": "is_set"}], AUDIENCE, False, NOW, NOW)
+        for each in (listed, ruled):
+            segments.add(conn, each)
+        segments.put(conn, listed.id, [each.contact.id for each in everybody], NOW)
+        return [({each.id for each in segments.members_after(conn, PROJECT, of.id, 0, 100, NOW, read)}, {each.id for each in contacts.after(
+            conn, PROJECT, 0, contacts.Filter(rule=segments.where(conn, PROJECT, Condition(Subject("segment", (of.id,)), "member"), NOW, read)), 100)})
+            for of in (listed, ruled)]
+
+    inside = {each.contact.id for each in everybody if each.audiences}
+    tagged = {each.contact.id for each in everybody if each.contact.tags}
+    assert stored.write(act) == [(inside, inside), (inside & tagged, inside & tagged)]
 
 
 def test_a_left_member_is_none(stored):

@@ -25,7 +25,8 @@ from relay.store.schema import suppressions
 
 TEXT, VALUE, TIME, FLAG, TAGS, ACTIVITY, MEMBER = "text", "value", "time", "flag", "tags", "activity", "member"
 SHAPES = {"email": TEXT, "first_name": TEXT, "last_name": TEXT, "property": VALUE, "created_at": TIME, "updated_at": TIME, "last_active": TIME,
-          "unsubscribed": FLAG, "suppressed": FLAG, "tags": TAGS, "activity": ACTIVITY, "segment": MEMBER, "audience": MEMBER, "topic": MEMBER}
+          "unsubscribed": FLAG, "suppressed": FLAG, "tags": TAGS, "activity": ACTIVITY, "segment": MEMBER, "listed": MEMBER, "audience": MEMBER,
+          "topic": MEMBER}
 COSTS = {FLAG: 0, TIME: 0, TEXT: 1, TAGS: 2, VALUE: 3, ACTIVITY: 4, MEMBER: 5}
 DIGITS = 15  # of a decimal number in a text; both databases read as many exactly
 NESTED = 10  # segments that ask about segments
@@ -39,12 +40,12 @@ class Compiler:
 
     postgres   the dialect, else SQLite
     now        UTC seconds, where windows end
-    segments   rules of the segments that rules may ask about; None for a static one; one that is not there has no members
+    segments   rules of the segments that rules may ask about; one that is not there has no members
     """
 
     postgres: bool
     now: float
-    segments: dict[int, Rule | None]
+    segments: dict[int, Rule]
     depth: int = 0
 
 
@@ -358,17 +359,11 @@ def _member(compiler: Compiler, test: Condition) -> Sql:
         return exists().where(audience_members.c.audience_id == number, audience_members.c.contact_id == contacts.c.id)
     if test.subject.kind == "topic":
         return not_(exists().where(subscriptions.c.topic_id == number, subscriptions.c.contact_id == contacts.c.id, subscriptions.c.subscribed.is_(False)))
+    if test.subject.kind == "listed":
+        return exists().where(segment_members.c.segment_id == number, segment_members.c.contact_id == contacts.c.id)
     if number not in compiler.segments or compiler.depth >= NESTED:
         return false()
-    rule = compiler.segments[number]  # type: ignore[index]
-    if rule is None:
-        return listed(number)
-    return compiled(rule, Compiler(compiler.postgres, compiler.now, compiler.segments, compiler.depth + 1))
-
-
-def listed(number: Any) -> Sql:
-    """Whether a contact is on the list of a static segment."""
-    return exists().where(segment_members.c.segment_id == number, segment_members.c.contact_id == contacts.c.id)
+    return compiled(compiler.segments[number], Compiler(compiler.postgres, compiler.now, compiler.segments, compiler.depth + 1))  # type: ignore[index]
 
 
 OPERATORS = (

@@ -9,7 +9,7 @@ missing says so with All(is set, Not(is x)).
     Subject("first_name")        also last_name                         Subject("created_at")               also updated_at, last_active
     Subject("unsubscribed")      the flag                               Subject("suppressed")               no mail at all goes there
     Subject("tags")              the set of tags                        Subject("activity", ("email.opened",))   what the person did, also custom events
-    Subject("segment", (7,))     also audience, topic: by number
+    Subject("segment", (7,))     also audience, topic: by number            Subject("listed", (7,))             on the list of a static segment
 """
 
 from __future__ import annotations

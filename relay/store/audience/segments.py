@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, literal, select, true, update
+from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func, literal, select, update
 
 from relay.errors import NotFound
 from relay.mail import ids
@@ -18,10 +18,10 @@ from relay.store import pages
 from relay.store.audience import changes, growth
 from relay.store.audience import contacts as people
 from relay.store.audience.contacts import Contact, Filter
-from relay.store.audience.operators import NESTED, Compiler, compiled, listed
-from relay.store.audience.rules import Rule
+from relay.store.audience.operators import NESTED, Compiler, compiled
+from relay.store.audience.rules import All, Condition, Rule, Subject
 from relay.store.audience.rules import segments as asked
-from relay.store.audience.schema import audience_members, contacts, memberships
+from relay.store.audience.schema import contacts, memberships
 from relay.store.audience.schema import segment_members as members
 from relay.store.audience.schema import segments as table
 from relay.store.pages import Found, Page
@@ -126,12 +126,17 @@ def remove(conn: Connection, project: int, number: int) -> None:
 
 def condition(conn: Connection, segment: Segment, now: float, read: Read) -> ColumnElement[bool]:
     """The members of a segment, as a condition on contacts."""
-    within = true()
-    if segment.audience_id is not None:
-        within = select(1).where(audience_members.c.audience_id == segment.audience_id, audience_members.c.contact_id == contacts.c.id).exists()
-    if segment.rules is None:
-        return and_(within, listed(segment.id))
-    return and_(within, where(conn, segment.project_id, read(segment.rules), now, read))
+    return where(conn, segment.project_id, whole(segment, read), now, read)
+
+
+def whole(segment: Segment, read: Read) -> Rule:
+    """What is true of the members of a segment: its rules, or that they are on its list; and that they are in the audience that it lives in."""
+    return _whole(segment.id, segment.rules, segment.audience_id, read)
+
+
+def _whole(number: int, rules: Any, audience: int | None, read: Read) -> Rule:
+    rule = Condition(Subject("listed", (number,)), "member") if rules is None else read(rules)
+    return rule if audience is None else All((Condition(Subject("audience", (audience,)), "member"), rule))
 
 
 def where(conn: Connection, project: int, rule: Rule, now: float, read: Read) -> ColumnElement[bool]:
@@ -139,17 +144,17 @@ def where(conn: Connection, project: int, rule: Rule, now: float, read: Read) ->
     return compiled(rule, Compiler(conn.dialect.name == "postgresql", now, needed(conn, project, rule, read)))
 
 
-def needed(conn: Connection, project: int, rule: Rule, read: Read) -> dict[int, Rule | None]:
-    """The rules of all segments that a rule asks about, and of those that these ask about; None for a static one."""
-    found: dict[int, Rule | None] = {}
+def needed(conn: Connection, project: int, rule: Rule, read: Read) -> dict[int, Rule]:
+    """What is true of the members of all segments that a rule asks about, and of those that these ask about."""
+    found: dict[int, Rule] = {}
     wanted = asked(rule)
     for _ in range(NESTED):
         if not wanted:
             break
-        rows = conn.execute(select(table.c.id, table.c.rules).where(table.c.project_id == project, table.c.id.in_(sorted(wanted)))).all()
-        news = {row.id: None if row.rules is None else read(row.rules) for row in rows}
+        rows = conn.execute(select(table.c.id, table.c.rules, table.c.audience_id).where(table.c.project_id == project, table.c.id.in_(sorted(wanted)))).all()
+        news = {row.id: _whole(row.id, row.rules, row.audience_id, read) for row in rows}
         found |= news
-        wanted = {each for rule_ in news.values() if rule_ is not None for each in asked(rule_)} - found.keys()
+        wanted = {each for its in news.values() for each in asked(its)} - found.keys()
     return found
 
 
