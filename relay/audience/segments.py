@@ -35,6 +35,8 @@ def change(conn: Any, project: int, number: int, changes: dict[str, Any]) -> Seg
     new = segments.change(conn, project, number, changes)
     if (old.rules is None) != (new.rules is None):
         growth.forget(conn, number)
+    elif old.tracked and not new.tracked and new.rules is not None:
+        growth.fix(conn, number, segments.size(conn, old), new.updated_at)
     if any(getattr(old, name) != getattr(new, name) for name in DEFINED):
         return _tracked(conn, new, new.updated_at)
     return new

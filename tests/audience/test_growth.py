@@ -42,3 +42,33 @@ def test_growth_outlives_people(town):
     town.stored.write(acts.erase, [bob], town.by())
     for each, wanted in ((segment, [0, 2, 1, 1]), (static, [0, 2, 1, 0])):
         assert [members for _, members in town.stored.read(segments.daily, town.project, each.id, 4, NOW)] == wanted
+
+
+def test_tracking_that_begins_and_ends_loses_no_day(town):
+    """Untracked, tracked, untracked, and tracked again: each day has what it had, none of them less than nothing."""
+    segment = town.segment(PRO, tracked=False)
+
+    def on(day, tracked=None):
+        town.now = NOW + day * DAY
+        if tracked is not None:
+            town.stored.write(segment_acts.change, town.project, segment.id, {"tracked": tracked, "updated_at": town.now})
+        town.stored.call(sizes.count(town.stored.store, town.now))
+
+    def grown(days):
+        return [members for _, members in town.stored.read(segments.daily, town.project, segment.id, days, town.now)]
+
+    on(-5)
+    town.join("ann", plan="pro")
+    on(-4)
+    town.now += 60
+    bob = town.join("bob", plan="pro")
+    on(-3, tracked=True)
+    town.join("cid", plan="pro")
+    on(-2)
+    town.change(bob, plan="free")
+    assert grown(4) == [0, 1, 3, 2]
+    on(-1, tracked=False)
+    town.minute()
+    assert grown(5) == [0, 1, 3, 2, 2]
+    on(0, tracked=True)
+    assert grown(7) == [0, 0, 1, 3, 2, 2, 2]

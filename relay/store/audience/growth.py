@@ -1,7 +1,7 @@
 """The growth of segments, kept apart from who is in them, so that it outlives people.
 
 Of lists and tracked segments each coming and going is counted on its day. A segment that is asked anew each time and not tracked is counted once a day, by a
-chore: `uncounted` are those whose turn it is, `note` keeps the figure.
+chore: `uncounted` are those whose turn it is, `note` keeps the figure. When tracking ends, `fix` makes such figures of what was counted.
 """
 
 from __future__ import annotations
@@ -43,6 +43,15 @@ def daily(conn: Connection, number: int, members: int, days: int, now: float) ->
         found.append((day * DAY, members))
         members -= change.get(day, 0)
     return found[::-1]
+
+
+def fix(conn: Connection, number: int, members: int, now: float) -> None:
+    """Nobody follows the segment any more, which has so many members now: what came and went each day is kept as what it had on each."""
+    first = conn.scalar(select(func.min(segment_days.c.day)).where(segment_days.c.segment_id == number))
+    if first is not None:
+        for at, size in daily(conn, number, members, min(KEPT, math.floor(now / DAY) - first + 1), now):
+            note(conn, number, size, at)
+        conn.execute(delete(segment_days).where(segment_days.c.segment_id == number))
 
 
 def uncounted(conn: Connection, now: float, limit: int) -> list[tuple[int, int]]:

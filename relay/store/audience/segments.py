@@ -219,6 +219,8 @@ def size(conn: Connection, segment: Segment) -> int:
 def daily(conn: Connection, project: int, number: int, days: int, now: float) -> list[tuple[float, int]] | None:
     """The growth of a segment as relay.store.audience.growth tells it, None for a dynamic one that was not counted yet; raises NotFound."""
     segment = get(conn, project, number)
+    counted = growth.sizes(conn, number, days, now)
     if segment.rules is not None and not segment.tracked:
-        return growth.sizes(conn, number, days, now) or None
-    return growth.daily(conn, number, size(conn, segment), days, now)
+        return counted or None
+    followed, before = growth.daily(conn, number, size(conn, segment), days, now), dict(counted)
+    return [*((at, before.get(at, members)) for at, members in followed[:-1]), followed[-1]]
