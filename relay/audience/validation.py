@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from disposable_email_domains import blocklist
 
-from relay.audience.domains import TYPOS
+from relay.audience.domains import FREE, meant
 from relay.delivery.dns import Resolver
 from relay.delivery.mx import exchangers
 from relay.errors import Invalid, NoRoute
@@ -20,19 +20,11 @@ from relay.mail import address
 
 DELIVERABLE, UNDELIVERABLE, RISKY, UNKNOWN = "deliverable", "undeliverable", "risky", "unknown"
 
-_FREE = """
-    gmail.com googlemail.com outlook.com hotmail.com hotmail.co.uk hotmail.fr hotmail.de live.com live.co.uk msn.com yahoo.com yahoo.co.uk yahoo.fr yahoo.de
-    yahoo.co.jp yahoo.co.in ymail.com rocketmail.com aol.com icloud.com me.com mac.com proton.me protonmail.com pm.me gmx.de gmx.net gmx.com gmx.at gmx.ch
-    web.de t-online.de freenet.de mail.com mail.ru yandex.ru yandex.com qq.com 163.com 126.com sina.com naver.com daum.net orange.fr wanadoo.fr free.fr sfr.fr
-    laposte.net libero.it virgilio.it tin.it zoho.com fastmail.com tutanota.com tuta.com hey.com comcast.net verizon.net att.net sbcglobal.net cox.net
-    bluewin.ch terra.com.br uol.com.br bol.com.br rediffmail.com seznam.cz wp.pl o2.pl onet.pl interia.pl
-"""
 _ROLES = """
     abuse accounts admin administrator billing careers contact dev devnull dns enquiries feedback finance ftp hello help helpdesk hostmaster hr info inquiries
     it jobs legal list listserv mail mailer-daemon marketing media news newsletter no-reply nobody noc noreply office orders postmaster press privacy purchasing
     recruitment registrar root sales security service shop spam staff subscribe support sysadmin tech unsubscribe usenet uucp webmaster www
 """
-FREE = frozenset(_FREE.split())  # providers where anybody gets a mailbox
 ROLES = frozenset(_ROLES.split())  # local parts that are a task, not a person (RFC 2142 and use)
 
 
@@ -76,21 +68,21 @@ async def validate(resolver: Resolver, email: str) -> Validation:
     except Invalid as error:
         return Validation(email, False, reasons=(error.text,))
     local, _, domain = key.rpartition("@")
-    typo = TYPOS.get(domain)
+    mx, exists, unknown, why = await _mail(resolver, domain)
+    typo = meant(domain, dead=not mx and not unknown)
     known = {"disposable": not typo and _disposable(domain), "role": local.partition("+")[0].lower() in ROLES, "free": domain in FREE, "plus": "+" in local,
              "suggestion": f"{local}@{typo}" if typo else None}
     reasons = [text for text, said in (
         (f"{domain} gives throw-away addresses", known["disposable"]), (f"did they mean {known['suggestion']}?", typo),
         ("the address belongs to a task, not to a person", known["role"])) if said]
-    if domain.startswith("["):
-        return Validation(email, True, True, True, reasons=tuple(reasons), **known)
-    mx, exists, unknown, why = await _mail(resolver, domain)
-    website = exists and (await resolver.lookup(domain, "A")).found
+    website = exists and not domain.startswith("[") and (await resolver.lookup(domain, "A")).found
     return Validation(email, True, mx, exists, website, unknown=unknown, reasons=(*([why] if why else []), *reasons), **known)
 
 
 async def _mail(resolver: Resolver, domain: str) -> tuple[bool, bool, bool, str]:
-    """Whether the domain takes mail, exists, nobody knows; and why it does not."""
+    """Whether the domain takes mail, exists, nobody knows; and why it does not. A literal needs no DNS."""
+    if domain.startswith("["):
+        return True, True, False, ""
     answer = await resolver.lookup(domain, "MX")
     try:
         found = exchangers(domain, answer)
