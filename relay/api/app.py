@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.alias_generators import to_snake
 from starlette.routing import BaseRoute
 
 from relay.api import (
@@ -82,12 +83,22 @@ def application(relay: Relay, others: Sequence[BaseRoute] = ()) -> FastAPI:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = described()
+            _spell(document)
             _add_sending(document)
             document["paths"]["/signup-forms/{form_id}/submit"] = {"post": forms.SUBMIT}
         return app.openapi_schema  # type: ignore[return-value]
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _spell(document: dict[str, Any]) -> None:
+    """Name fields in the document as answers do, snake_case; that requests may spell them in camelCase too needs no second entry."""
+    for schema in document["components"]["schemas"].values():
+        found = schema.get("properties", {})
+        schema["properties"] = {to_snake(name): {**each, "title": to_snake(name)} if name != to_snake(name) else each for name, each in found.items()}
+        if "required" in schema:
+            schema["required"] = [to_snake(name) for name in schema["required"]]
 
 
 def _add_sending(document: dict[str, Any]) -> None:

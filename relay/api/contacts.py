@@ -99,13 +99,15 @@ async def list_contacts(
     search: Annotated[str | None, Query(max_length=200, description="Part of the address or of the names")] = None,
     segment_id: Annotated[str | None, Query(description="Members of this segment; one that does not exist is ignored")] = None,
     audience_id: Annotated[str | None, Query(description="Members of this audience")] = None,
+    tag: Annotated[str | None, Query(min_length=1, max_length=values.TAG, description="Those with this tag, in exactly this case")] = None,
     unsubscribed: bool | None = None,
     engagement_segment: Annotated[Engagement | None, Query(description="Active in the last 30 days, in the last 90 (at_risk), longer ago or never")] = None,
 ) -> Any:
     """List contacts, newest first."""
     wanted = Filter(search, unsubscribed, known("aud", audience_id, "Audience") if audience_id else None)
-    rules = [{"field": "engagement_segment", "operator": "equals", "value": engagement_segment}] if engagement_segment else None
-    found = await here.store.read(segments.paged, who.project, page, wanted, ids.internal(segment_id or "", "seg"), here.clock.now(), read, rules)
+    asked = (("engagement_segment", "equals", engagement_segment), ("tags", "contains", tag))
+    rules = [{"field": field, "operator": operator, "value": value} for field, operator, value in asked if value]
+    found = await here.store.read(segments.paged, who.project, page, wanted, ids.internal(segment_id or "", "seg"), here.clock.now(), read, rules or None)
     return listed("contacts", found, page, brief)
 
 

@@ -31,6 +31,8 @@ LIMITED = "rate_limit_exceeded"
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 NAMES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 
+NO_OBJECT = ("missing", "model_attributes_type", "model_type", "dict_type")  # how the library calls a body that is none, text or a form among them
+
 LOG = log.get("api")
 
 STATUS: tuple[tuple[type[RelayError], int], ...] = (
@@ -70,6 +72,8 @@ def answer(error: RelayError) -> Json:
 def invalid(error: ValidationError | RequestValidationError, places: Sequence[str] = ("body", "query", "path", "header")) -> Invalid:
     """The first thing wrong with some input, as the Invalid that names it: `attachments[0].content`, `per_page`."""
     first = error.errors()[0]
+    if tuple(first["loc"]) == ("body",) and first["type"] in NO_OBJECT:
+        return Invalid("body", "body: send a JSON object, with the header Content-Type: application/json")
     path = [part for part in first["loc"] if part not in places] if len(first["loc"]) > 1 else list(first["loc"])
     if first["type"] == "missing" and path and isinstance(path[-1], str):
         path[-1] = to_snake(path[-1])  # nobody has spelled it yet, so it is named as the document names it

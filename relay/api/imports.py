@@ -23,7 +23,7 @@ from relay.audience import columns, values
 from relay.audience.imports import Imports, Order, Work
 from relay.audience.reading import FILE, JSON
 from relay.clock import iso
-from relay.errors import Conflict, Defer, Invalid
+from relay.errors import Conflict, Defer, Invalid, Malformed
 from relay.mail.message import Principal
 from relay.mail.reply import Reply
 from relay.store.audience import audiences, imports, segments
@@ -34,6 +34,7 @@ router = APIRouter(tags=["Contacts"])
 
 ERRORS = 1_000  # rows of a page of errors
 
+NO_JSON = "the body is not JSON; a file goes into the field file of a form (multipart/form-data)"
 FULL = Reply(452, "4.3.1", "the file could not be kept on disk, try again later")
 
 
@@ -59,8 +60,11 @@ async def _import(here: Relay, who: Principal, request: Request, preview: bool) 
     async with _received(mine, request, form) as (file, name, given):
         order = Order(who.project, file.name, name, form)
         order = replace(order, mapping=_mapping(given))
-        async with mine.opened(order) as source:  # what cannot be read at all is told at once
-            given = given or source.given
+        try:
+            async with mine.opened(order) as source:  # what cannot be read at all is told at once
+                given = given or source.given
+        except Malformed:
+            raise Malformed(NO_JSON) from None
         order = await ordered(here, who, request, order, given)
         if preview:
             return await mine.preview(order)

@@ -14,7 +14,7 @@ from relay.api.contacts import brief, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
 from relay.audience import removing, values
 from relay.audience import segments as acts
-from relay.audience.grammars import read
+from relay.audience.grammars import PLAIN, read
 from relay.audience.words import Names, phrase
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
@@ -33,13 +33,28 @@ COUNTING = 5.0  # seconds for the numbers of members in a list of segments; the 
 FIRST = 100  # contacts that a segment shows with itself
 
 
+RULES = f"""A list of `{{field, operator, value}}` that must all hold, or `{{operator: and|or, conditions: [...]}}`, nested, or Plunk's `{{logic, groups}}`.
+
+Fields: email, first_name, last_name, tags, subscribed, unsubscribed, suppressed, created_at, updated_at, last_active, engagement_segment (active, at_risk,
+dormant); segment, audience, topic (equals an id); what people did, `event.NAME` and `email.opened`, clicked, delivered, bounced, complained, sent (is_set,
+in_last_days, or how often: a number with `window_days`, 30); emails_opened, emails_clicked and so on, the same counted; `properties.NAME`. Any other name is a
+property.
+
+Operators: {', '.join(PLAIN)}. A date is 2026-03-23, or a time with its zone."""
+EXAMPLES: list[Any] = [
+    [{"field": "plan", "operator": "equals", "value": "trial"}, {"field": "event.signed_up", "operator": "in_last_days", "value": 14}],
+    {"operator": "or", "conditions": [{"field": "tags", "operator": "contains", "value": "vip"},
+                                      {"field": "emails_clicked", "operator": "greater_than", "value": 2, "window_days": 90}]},
+]
+
+
 class SegmentInput(Input):
     """A segment with `rules` asks anew each time; one without is a list that is kept by hand."""
 
     name: str = Field(min_length=1, max_length=128)
     description: str = Field("", max_length=500)
     type: Literal["dynamic", "static"] | None = None
-    rules: Any = None
+    rules: Any = Field(None, description=RULES, examples=EXAMPLES)
     audience_id: str | None = None
     track_membership: bool = False
 
@@ -49,13 +64,13 @@ class SegmentChange(Input):
 
     name: str | None = Field(None, min_length=1, max_length=128)
     description: str | None = Field(None, max_length=500)
-    rules: Any = None
+    rules: Any = Field(None, description=RULES, examples=EXAMPLES)
     audience_id: str | None = None
     track_membership: bool | None = None
 
 
 class RulesInput(Input):
-    rules: Any
+    rules: Any = Field(description=RULES, examples=EXAMPLES)
     audience_id: str | None = None
 
 

@@ -47,7 +47,8 @@ def told(given: Any, field: str = "mapping") -> dict[str, str]:
         if isinstance(wanted, str) and wanted.startswith(PROPERTY):
             values.properties({wanted[len(PROPERTY):]: None}, {}, field)
         elif wanted not in FIELDS and wanted != IGNORED:
-            raise Invalid(field, f"{field}: {name[:80]!r} is one of {', '.join(FIELDS[:10])}, properties.NAME, or empty to leave it out")
+            told = f"there is no {wanted[:80]!r}" if isinstance(wanted, str) else "it is a text"
+            raise Invalid(field, f"{field} of {name[:80]!r}: {told}; there are {', '.join(FIELDS[:10])}, properties.NAME, and nothing to leave it out")
     return dict(given)
 
 

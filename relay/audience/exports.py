@@ -168,9 +168,15 @@ def _objects(found: Sequence[dict[str, Any]]) -> bytes:
 def _contacts(rows: Sequence[Sequence[Any]]) -> bytes:
     return _objects([{
         "id": ids.public("ct", row[0]), "email": row[1], "first_name": row[2], "last_name": row[3],
-        "properties": orjson.Fragment(shown(orjson.loads(row[10]))), "tags": orjson.Fragment(row[5]),
+        "properties": orjson.Fragment(shown(orjson.loads(row[10]))), "tags": _list(row[5]),
         "unsubscribed": bool(row[4]), "unsubscribed_at": iso(row[8]), "last_active_at": iso(row[9]), "created_at": iso(row[6]), "updated_at": iso(row[7]),
     } for row in rows])
+
+
+@lru_cache(4_096)
+def _list(given: str) -> orjson.Fragment:
+    """Tags as JSON that reads the same whichever database spelled it; contacts share theirs."""
+    return orjson.Fragment(orjson.dumps(orjson.loads(given)))
 
 
 # Kinds.

@@ -34,6 +34,7 @@ WORDS = {
     ">": Word("above", value="range"), "<": Word("below", value="range"), ">=": Word("from", value="range"), "<=": Word("until", value="range"),
     "=": Word("is"), "!=": Word("is", True), "eq": Word("is"), "neq": Word("is", True),
 }
+PLAIN = tuple(WORDS)[:16]  # the operators by the names that are told; the others are spellings of them
 
 GROUPED = {
     "equals": Word("same"), "notEquals": Word("same", True), "contains": Word("contains_exactly"), "notContains": Word("contains_exactly", True),
@@ -108,7 +109,8 @@ def _condition(given: Any, at: str) -> Rule:
     name = str(given.get(spelled) or "")
     found = word(name)
     if found is None:
-        raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: there is no {name[:80]!r}; there are {', '.join(list(WORDS)[:16])}")
+        lack = f"there is no {name[:80]!r}" if name else "it is required"
+        raise Invalid(f"{at}.{spelled}", f"{at}.{spelled}: {lack}; there are {', '.join(PLAIN)}")
     subject, special = native(field_of(given, at), at)
     if special == "engagement":
         return _engagement(found, given, at)
@@ -141,7 +143,7 @@ def native(field: str, at: str) -> tuple[Subject, str]:
     if head == "email" and rest in ACTIVITIES:
         return Subject("activity", (f"email.{ACTIVITIES[rest]}",)), "event"
     if head in MEMBERS and rest:
-        return Subject(head, (id_of(head, rest, at),)), "named"
+        return Subject(head, (id_of(head, rest, f"{at}.field"),)), "named"
     plain = field.lower() if field.lower() in _COUNTS or field.lower() in _PLAIN else field
     if plain in _COUNTS:
         return Subject("activity", (_COUNTS[plain],)), "count"
@@ -269,5 +271,5 @@ def grouped(field: str, at: str) -> Subject:
     if head == "email" and rest in ACTIVITIES:
         return Subject("activity", (f"email.{ACTIVITIES[rest]}",))
     if head == "segment" and rest:
-        return Subject("segment", (id_of("segment", rest, at),))
+        return Subject("segment", (id_of("segment", rest, f"{at}.field"),))
     raise Invalid(f"{at}.field", f"Unsupported field {field[:80]!r}")

@@ -19,6 +19,7 @@ LONGEST = 500  # characters of a value
 MOST_DAYS = 3_650  # of a window
 MEMBERS = {"segment": "seg", "audience": "aud", "topic": "top"}  # what one can be a member of, and how its ids begin
 
+_LISTS = {"segment": "/segments", "audience": "/audiences", "topic": "/subscription-topics"}
 _UNITS = {"minutes": 60.0, "hours": 3_600.0, "days": DAY}
 _FORBIDDEN = frozenset('"\\')
 
@@ -113,7 +114,7 @@ def id_of(kind: str, text: str, at: str) -> int:
     """The number of a segment, audience or topic, by its public id; `kind` of MEMBERS."""
     number = ids.internal(text, MEMBERS[kind])
     if number is None:
-        raise Invalid(at, f"{at}: {text[:80]!r} is not the id of one; it begins with {MEMBERS[kind]}_")
+        raise Invalid(at, f"{at}: {text[:80]!r} is not the id of one; GET {_LISTS[kind]} lists them")
     return number
 
 

@@ -253,8 +253,10 @@ def _request(path: Path) -> tuple[dict[str, Any], Iterable[Any]]:
         raise Malformed from None
     fields = {} if isinstance(given, list) else given
     people = given if isinstance(given, list) else fields.pop("contacts", None) if isinstance(fields, dict) else None
-    if not isinstance(people, list) or not 0 < len(people) <= ROWS or not all(isinstance(each, dict) for each in people):
+    if not isinstance(people, list) or not 0 < len(people) <= ROWS:
         raise Invalid("contacts", f"contacts is a list of 1 to {ROWS} contacts")
+    if (odd := next((place for place, each in enumerate(people) if not isinstance(each, dict)), None)) is not None:
+        raise Invalid(f"contacts[{odd}]", f'contacts[{odd}] is no object such as {{"email": "ann@example.com"}}')
     return fields, people
 
 

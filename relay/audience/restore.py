@@ -1,7 +1,7 @@
 """What an export of a project is made into again: a few rows of one kind at a time, each a plain function of a Connection.
 
-Contacts come in as an import. Everything else is found again by its name or address; ids of the old project in rules and scopes are put into those of the
-new one, which `put` gives for audiences, segments and topics.
+Contacts come in as an import. Everything else is found again by its name or address; ids of the old project in rules, scopes and evidence are put into those
+of the new one, which `put` gives for audiences, segments and topics.
 """
 
 from __future__ import annotations
@@ -74,11 +74,12 @@ def _audiences(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str
 
 
 def _segments(conn: Any, project: int, rows: Sequence[Row], known: Mapping[str, str], maker: Maker, now: float) -> dict[str, str]:
-    """Every segment is new: two of one name may differ. One comes after those that it asks about in any export we write."""
+    """Every segment is new: two of one name may differ. One comes after those that it asks about in any export we write, but for a
+    deleted one, which has no members here either."""
     found: dict[str, str] = {}
     for row in rows:
         rules = _json(_translated(row["rules"], {**known, **found}))
-        made = acts.create(conn, Segment(maker.next(), project, row["name"], row["description"] or "", rules, _audience(conn, project, row["audience"] or ""),
+        made = acts.restore(conn, Segment(maker.next(), project, row["name"], row["description"] or "", rules, _audience(conn, project, row["audience"] or ""),
                                          _true(row["tracked"]), now, now))
         found[row["id"]] = made.public_id
     return found
@@ -109,12 +110,12 @@ def _subscriptions(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str,
             topics.set_state(conn, contact, there[row["topic"]], _true(row["subscribed"]), _time(row["updated_at"], now))
 
 
-def _history(conn: Any, project: int, rows: Sequence[Row], _: Mapping[str, str], __: Maker, now: float) -> None:
+def _history(conn: Any, project: int, rows: Sequence[Row], known: Mapping[str, str], _: Maker, now: float) -> None:
     """The evidence of consent, as it was: it changes nobody's consent, which came with contacts, topics and suppressions."""
     people = _people(conn, project, [row["email"] for row in rows])
-    found = [Entry(people[key], _time(row["at"], now), row["act"][:32], row["source"][:32], _json(row["evidence"]) or {})
+    found = [Entry(people[key], _time(row["at"], now), row["act"][:32], row["source"][:32], _json(_translated(row["evidence"], known)) or {})
              for row in rows if (key := address.key(row["email"])) in people]
-    history.append(conn, history.missing(conn, found))
+    history.restore(conn, found)
 
 
 def _suppressions(conn: Any, project: int, rows: Sequence[Row], known: Mapping[str, str], maker: Maker, now: float) -> None:

@@ -19,6 +19,13 @@ DEFINED = frozenset({"rules", "audience_id", "tracked"})  # changes of these set
 
 def create(conn: Any, segment: Segment) -> Segment:
     """Raises Invalid for rules that cannot be read, Conflict when the project has MOST segments or tracks too many."""
+    if segment.rules is not None:
+        _present(conn, segment.project_id, segment.id, segment.rules)
+    return restore(conn, segment)
+
+
+def restore(conn: Any, segment: Segment) -> Segment:
+    """As `create`, but rules may ask about segments that are no more: those have no members."""
     if segments.many(conn, segment.project_id) >= MOST:
         raise Conflict(f"a project has at most {MOST} segments")
     if segment.rules is not None:
@@ -31,6 +38,7 @@ def change(conn: Any, project: int, number: int, changes: dict[str, Any]) -> Seg
     """The segment, changed; raises NotFound, Invalid and Conflict."""
     old = segments.get(conn, project, number)
     if changes.get("rules") is not None:
+        _present(conn, project, number, changes["rules"])
         _sound(conn, project, number, changes["rules"])
     new = segments.change(conn, project, number, changes)
     if (old.rules is None) != (new.rules is None):
@@ -56,14 +64,19 @@ def _tracked(conn: Any, segment: Segment, now: float) -> Segment:
     return segments.get(conn, segment.project_id, segment.id)
 
 
+def _present(conn: Any, project: int, number: int, rules: Any) -> None:
+    """Raises Invalid for rules that ask about a segment that does not exist."""
+    wanted = asked(read(rules))
+    if missing := wanted - segments.present(conn, project, wanted) - {number} if wanted else None:
+        absent = Segment(missing.pop(), 0, "", "", None, None, False, 0, 0)
+        raise Invalid("rules", f"there is no segment {absent.public_id}")
+
+
 def _sound(conn: Any, project: int, number: int, rules: Any) -> None:
-    """Raises Invalid for rules that ask about their own segment, by whatever way, about one that does not exist, or about too long a chain of segments."""
+    """Raises Invalid for rules that ask about their own segment, by whatever way, or about too long a chain of segments."""
     wanted = asked(read(rules))
     if not wanted:
         return
-    if missing := wanted - segments.present(conn, project, wanted) - {number}:
-        absent = Segment(missing.pop(), 0, "", "", None, None, False, 0, 0)
-        raise Invalid("rules", f"there is no segment {absent.public_id}")
     graph = {each: asked(read(its)) for each, its in segments.asking(conn, project)} | {number: wanted}
     if _depth(graph, wanted, number) > NESTED:
         raise Invalid("rules", f"segments can ask about segments {NESTED} deep at most")

@@ -197,10 +197,12 @@ def _understood(conn: Any, form: Form, given: Mapping[str, Any]) -> dict[str, An
     values.key(given.get("email"))
     asked = {field["name"]: field for field in form.fields}
     found = {name: _value(name, given.get(name), asked.get(name, {})) for name in (*NAMES, *asked)}
-    own = {name: value for name, value in found.items() if name in NAMES and value is not None}
+    own = {name: values.text(value, name) if name != "email" else value for name, value in found.items() if name in NAMES and value is not None}
     rest = {name: values.cell(value, definitions.get(name), name) if isinstance(value, str) else value
             for name, value in found.items() if name not in NAMES and value is not None}
     told = {**own, "properties": values.properties(rest, definitions)}
+    if form.double_opt_in:  # what no new contact can lack is said now, not to who confirms; whether this one is new is nobody's business
+        values.complete(told["properties"], definitions)
     if len(orjson.dumps(told)) > SIZE:
         raise Invalid("body", f"a submission has at most {SIZE} octets")
     return told

@@ -31,6 +31,7 @@ COLUMNS = 500
 FIELD = 65_536  # characters of a field
 LINE = 1_000_000  # characters of a line
 EXAMPLE = 60  # characters of a cell that is shown
+NAMED = 8  # columns that an error names
 FILES = 20  # of a ZIP
 UNPACKED = 2_000_000_000  # octets of all files of a ZIP
 RATIO = 100  # times a ZIP may grow; lists of people grow tenfold
@@ -68,19 +69,24 @@ class Column(NamedTuple):
 def lines(file: IO[bytes], name: str, given: Mapping[str, str] = NOTHING) -> tuple[dict[str, str], Iterator[Line]]:
     """What each column means, by the name it has, and the rows. Raises Invalid("file") when no column holds addresses, or for what is no such file.
 
-    given  what columns mean where that is not what their names say
+    given  what columns mean where that is not what their names say; raises Invalid("mapping") for one that is not there
     """
     sheets: list[tuple[str, Iterator[Line]]] = []
     found: dict[str, str] = {}
+    there: list[str] = []
     wrong: Invalid | None = None
     for title, opened, called in _files(file, name):
         try:
-            mapping, rows = _sheet(opened, called, given)
+            text, reader, header = _head(opened, called)
+            there += header
+            mapping, rows = _sheet(text, reader, header, called, given)
         except Invalid as error:  # a list of something else beside the people
             wrong = error
             continue
         found |= mapping
         sheets.append((title, rows))
+    if there and (absent := sorted(given.keys() - there)):
+        raise Invalid("mapping", f"mapping: the file has no column {absent[0][:EXAMPLE]!r}; it has {_named(there)}")
     if wrong is not None and not sheets:
         raise wrong
     return found, _numbered(sheets)
@@ -180,11 +186,16 @@ def _head(file: IO[bytes], name: str) -> tuple[_Text, Any, list[str]]:
         raise Invalid("file", f"{name.rpartition('/')[2] or 'the file'} cannot be read: it is damaged") from None
 
 
-def _sheet(file: IO[bytes], name: str, given: Mapping[str, str]) -> tuple[dict[str, str], Iterator[Line]]:
-    text, reader, header = _head(file, name)
+def _named(header: Sequence[str]) -> str:
+    """The first columns of a file as an error names them."""
+    names = list(dict.fromkeys(each for each in header if each.strip()))
+    return ", ".join([*(repr(each[:EXAMPLE]) for each in names[:NAMED]), *(["..."] if len(names) > NAMED else [])]) or "none"
+
+
+def _sheet(text: _Text, reader: Any, header: Sequence[str], name: str, given: Mapping[str, str]) -> tuple[dict[str, str], Iterator[Line]]:
     meant = [given.get(each, meaning(each)) for each in header]
     if EMAIL not in meant:
-        raise Invalid("file", NO_EMAIL)
+        raise Invalid("file", f"{NO_EMAIL}: {_named(header)}; call one of them email, or say by mapping what they mean")
     if len(meant) > COLUMNS:
         raise Invalid("file", f"the file has more than {COLUMNS} columns")
     return dict(zip(header, meant, strict=True)), _rows(reader, text, meant, kind(name, header))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from relay.audience.exports import Export
 
 NEWS = 1.0  # seconds between looks at a running import
+TELL = {"segments": ("aud_", "seg_", "top_"), "members": ("seg_",), "history": ("top_",), "suppressions": ("top_",)}  # lists that tell ids of others
 SHOWN = 20  # refused rows that are told
 FORMAT = click.option("--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
 
@@ -280,7 +281,9 @@ def _rows(act: Callable[..., Any], kind: str, path: Path, project: str, known: d
 
     count, rows = 0, _read(path)
     while some := list(islice(rows, ROWS)):
-        known.update(act("contacts_rows", kind=kind, rows=some, known=known if kind in ("segments", "members", "suppressions") else {}, project=project))
+        names = TELL.get(kind, ())
+        told = {old: new for old, new in known.items() if old.startswith(names)} if names else {}
+        known.update(act("contacts_rows", kind=kind, rows=some, known=told, project=project))
         count += len(some)
     return count
 

@@ -2,7 +2,7 @@
 
     GET  /f/ID                       200 the form as a page, in the project's language
     POST /f/ID                       200 a word of thanks, or 303 to the form's redirect_url; 422 the page again, saying what is wrong
-    POST /signup-forms/ID/submit     the same for scripts of any origin: {success, message, redirect_url}
+    POST /signup-forms/ID/submit     the same for scripts of any origin: {success, message, redirect_url}; a browser that posts a form gets pages here too
     GET  /f/confirm/TOKEN            200 asks and never acts; 410 expired, 404 forged or the form is closed
     POST /f/confirm/TOKEN            200 signed up, or 303 to redirect_url
 
@@ -74,6 +74,8 @@ class Signup:
     async def submit(self, request: Request) -> Response:
         if request.method == "OPTIONS":
             return Response(None, 204, CORS)
+        if _posts(request) and "text/html" in request.headers.get("accept", ""):
+            return await _guarded(self.post)(request)
         try:
             answer = await self._signups.submit(_id(request), await _given(request), self.people.act(request, "page"))
         except RelayError as error:
@@ -177,9 +179,14 @@ async def _posted(request: Request) -> dict[str, Any]:
     return {name: found[0] for name, found in people.fields(content).items()}
 
 
+def _posts(request: Request) -> bool:
+    """Whether the body is a form's."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
 async def _given(request: Request) -> Mapping[str, Any]:
     """A submission as JSON, or as a posted form; raises Malformed, Invalid."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
+    if _posts(request):
         return await _posted(request)
     content = await people.body(request)
     if content is None:

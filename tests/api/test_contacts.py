@@ -273,3 +273,27 @@ def test_contacts_are_told_by_when_they_were_last_active(served, tenant):
         assert tenant.get(f"/poststack/contacts/{made[names[0]]}")["contact"]["engagementSegment"] == level
     assert tenant.get("/contacts", engagement_segment="dormant", search="old")["pagination"]["total"] == 1
     assert tenant.http.get("/contacts?engagement_segment=keen").status_code == 422
+
+
+def test_contacts_are_listed_by_a_tag_in_exactly_its_case(served, tenant):
+    for name, tags in {"one": ["VIP", "x"], "two": ["vip"], "three": ["VIPs"], "four": ["VIP"]}.items():
+        tenant.post("/contacts", {"email": f"{name}@tagged.example", "tags": tags}, 201)
+    served.tenant().post("/contacts", {"email": "theirs@tagged.example", "tags": ["VIP"]}, 201)
+    first = tenant.get("/contacts", tag="VIP", per_page=1)
+    assert ([each["email"] for each in first["contacts"]], first["pagination"]["total"]) == (["four@tagged.example"], 2)
+    rest = tenant.get("/contacts", tag="VIP", per_page=1, cursor=first["pagination"]["next_cursor"])
+    assert [each["email"] for each in rest["contacts"]] == ["one@tagged.example"]
+    assert tenant.get("/contacts", tag="VIP", engagement_segment="dormant", search="one")["pagination"]["total"] == 1
+    assert tenant.get("/contacts", tag="VIP", engagement_segment="active")["contacts"] == []
+    assert tenant.http.get("/contacts", params={"tag": "x" * 65}).status_code == 422
+
+
+@pytest.mark.parametrize(("content", "kind"), [
+    pytest.param(b'{"email": "ann@example.com"}', "application/x-www-form-urlencoded", id="as curl -d sends it"),
+    pytest.param(b'{"email": "ann@example.com"}', "text/plain", id="a text"), pytest.param(b"[]", "application/json", id="a list"),
+    pytest.param(b"null", "application/json", id="null"), pytest.param(b"", "application/json", id="nothing"),
+])
+def test_a_body_that_is_no_object_is_told_what_to_send(tenant, content, kind):
+    answer = tenant.http.post("/contacts", content=content, headers={"Content-Type": kind})
+    assert (answer.status_code, answer.json()["field"]) == (422, "body")
+    assert answer.json()["error"] == "body: send a JSON object, with the header Content-Type: application/json"

@@ -5,6 +5,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+from relay.audience.grammars import WORDS
 from tests.support.until import PATIENCE
 
 EXAMPLES = 4  # of each operation and mode
@@ -44,6 +45,24 @@ def test_the_document_is_openapi_3_1_and_names_every_route(tenant):
     assert {"from", "to", "cc", "bcc", "reply_to", "attachments", "scheduled_at", "idempotency_key", "tracking", "unsubscribe", "topic_id"} <= set(
         document["components"]["schemas"]["SendInput"]["properties"])
     assert not any(path.startswith(("/u/", "/t/", "/metrics")) for path in document["paths"])
+
+
+def test_the_document_spells_fields_as_answers_do_and_requests_so_spelled_are_taken(tenant):
+    schemas = tenant.get("/openapi.json")["components"]["schemas"]
+    named = {(schema, name) for schema, each in schemas.items() for name in (*each.get("properties", ()), *each.get("required", ()))}
+    assert {("SegmentInput", "track_membership"), ("BulkInput", "contact_ids"), ("WhenInput", "scheduled_at"), ("ContactInput", "first_name")} <= named
+    assert not [pair for pair in named if pair[1] != pair[1].lower()]
+    for spelled in ({"track_membership": True}, {"trackMembership": True}):
+        assert tenant.post("/segments", {"name": "x", **spelled}, 201)["track_membership"] is True
+
+
+def test_the_document_says_what_rules_are(tenant):
+    """By examples that are rules, and by the operators that there are."""
+    schemas = tenant.get("/openapi.json")["components"]["schemas"]
+    for name in ("SegmentInput", "SegmentChange", "RulesInput"):
+        told = schemas[name]["properties"]["rules"]
+        assert all(operator in told["description"] for operator in WORDS if operator.islower() and len(operator) > 3)
+        assert [tenant.post("/segments/preview", {"rules": each})["count"] for each in told["examples"]] == [0, 0]
 
 
 def test_docs_are_served(tenant):

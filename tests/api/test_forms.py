@@ -190,6 +190,17 @@ def test_a_posted_page_leads_on_or_says_what_is_wrong(tenant, visitor):
     assert len(people(tenant)) == 1
 
 
+def test_a_browser_that_posts_to_the_address_for_scripts_gets_pages(tenant, visitor):
+    form, browser = make(tenant, redirect_url=THERE), {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    path = f"/signup-forms/{form['id']}/submit"
+    wrong = visitor.post(path, data={"email": "nobody", "terms": "on"}, headers=browser)
+    assert (wrong.status_code, 'role="alert"' in wrong.text) == (422, True)
+    done = visitor.post(path, data={**GOOD, "terms": "on"}, headers=browser)
+    assert (done.status_code, done.headers["location"]) == (303, THERE)
+    assert visitor.post(path, data={**GOOD, "terms": "on"}).json()["redirect_url"] == THERE
+    assert len(people(tenant)) == 1
+
+
 # Double opt-in
 
 
@@ -235,6 +246,15 @@ def test_a_contact_is_there_when_the_address_has_confirmed(served, tenant, visit
     (contact,) = people(tenant)
     agreed = [each for each in tenant.get(f"/contacts/{contact['id']}/history")["history"] if each["type"] == "subscribed"]
     assert (agreed[0]["source"], agreed[0]["evidence"]["double_opt_in"], agreed[0]["evidence"]["asked_from"]) == ("form", True, "127.0.0.1")
+
+
+def test_what_no_contact_can_be_is_refused_before_anybody_is_asked_to_confirm_it(tenant, visitor):
+    form = double(tenant)
+    assert submit(visitor, form, 422, first_name="x" * 256)["field"] == "first_name"
+    tenant.post("/contact-properties", {"name": "age", "type": "number", "required": True}, 201)
+    assert submit(visitor, form, 422)["field"] == "properties.age"
+    submit(visitor, double(tenant, fields=[{"name": "age"}]), age="41")
+    assert len(tenant.until("/emails", lambda got: got["emails"])["emails"]) == 1
 
 
 def test_a_confirmation_lifts_an_unsubscribe_and_joins_the_topic(served, tenant, visitor):

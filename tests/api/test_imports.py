@@ -40,13 +40,28 @@ def figures(answer):
 def test_columns_mean_what_the_request_says(tenant, padding):
     mapping = '{"Wer": "email", "Stufe": "properties.plan", "Notiz": ""}'
     data = "Wer,Stufe,Notiz,Land\nada@example.com,pro,secret,DK\n" + "\n" * padding
-    assert upload(tenant, data, 422)["error"] == "the file has no column email; its first line names the columns"
+    assert upload(tenant, data, 422)["error"].endswith("'Wer', 'Stufe', 'Notiz', 'Land'; call one of them email, or say by mapping what they mean")
     answer = upload(tenant, data, mapping=mapping)
     assert tenant.get("/contacts/by-email/ada@example.com")["properties"] == {"plan": "pro", "Land": "DK"}
     assert [each["id"] for each in tenant.get("/contacts/imports")["imports"]] == [answer["id"]]
 
 
-@pytest.mark.parametrize("mapping", ["{", "[]", '{"Wer": "emial"}', '{"Wer": 1}', '{"Wer": "properties."}'])
+def test_a_mapping_of_a_column_that_is_not_there_names_those_that_are(tenant):
+    told = upload(tenant, "email,Stufe\nada@example.com,pro\n", 422, mapping='{"Plan": "properties.plan"}')
+    assert (told["field"], told["error"]) == ("mapping", "mapping: the file has no column 'Plan'; it has 'email', 'Stufe'")
+    assert tenant.get("/contacts/imports")["imports"] == []
+
+
+@pytest.mark.parametrize(("content", "kind", "status", "said"), [
+    pytest.param(b"email\nada@example.com\n", "text/csv", 400, "a file goes into the field file of a form", id="a file without a form"),
+    pytest.param(b'{"contacts": [{"email": "a@example.com"}, 5]}', "application/json", 422, "contacts[1] is no object", id="a number among contacts"),
+])
+def test_a_body_that_is_no_import_is_told_what_to_send(tenant, content, kind, status, said):
+    answer = tenant.http.post("/contacts/import", content=content, headers={"Content-Type": kind})
+    assert (answer.status_code, said in answer.json()["error"]) == (status, True)
+
+
+@pytest.mark.parametrize("mapping", ["{", "[]", '{"Who": "email"}', '{"Wer": "emial"}', '{"Wer": 1}', '{"Wer": "properties."}'])
 def test_a_mapping_that_is_none_is_refused(tenant, mapping):
     assert upload(tenant, "Wer\nada@example.com\n", 422, mapping=mapping)["field"] == "mapping"
 

@@ -237,6 +237,7 @@ def deep(levels):
     pytest.param([], "rules", id="none"),
     pytest.param(one("plan", "equals", "x") * 51, "rules", id="too many"),
     pytest.param(one("plan", "resembles", "x"), "rules[0].operator", id="no such operator"),
+    pytest.param([{"field": "plan"}], "rules[0].operator", id="an operator that is missing"),
     pytest.param(one("plan", "equals"), "rules[0].value", id="no value"),
     pytest.param(one("plan", "equals", "x" * 501), "rules[0].value", id="a long value"),
     pytest.param(one("plan", "greater_than", "x"), "rules[0].value", id="no number"),
@@ -264,3 +265,16 @@ def test_what_no_grammar_says(rules, field):
     with pytest.raises(Invalid) as error:
         read(rules)
     assert error.value.field == field
+
+
+@pytest.mark.parametrize(("rules", "error"), [
+    pytest.param([{"field": "plan", "value": "x"}], "rules[0].operator: it is required; there are equals, not_equals, ", id="no operator"),
+    pytest.param(one("plan", "resembles", "x"), "rules[0].operator: there is no 'resembles'; there are equals, not_equals, ", id="no such operator"),
+    pytest.param(one("segment", "equals", "x"), "rules[0].value: 'x' is not the id of one; GET /segments lists them", id="no segment"),
+    pytest.param(one("topic.x", "equals", True), "rules[0].field: 'x' is not the id of one; GET /subscription-topics lists them", id="no topic"),
+    pytest.param(group(has("segment.x", "memberOfSegment")), "'x' is not the id of one; GET /segments lists them", id="no segment in a group"),
+])
+def test_an_error_names_the_way_out(rules, error):
+    with pytest.raises(Invalid) as found:
+        read(rules)
+    assert error in found.value.text

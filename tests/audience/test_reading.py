@@ -153,7 +153,7 @@ def test_a_zip_whose_directory_lies_is_not_unpacked_beyond_what_it_says(tmp_path
 
 @pytest.mark.parametrize(("given", "error"), [
     (b"{", "not JSON"), (b"{}", "contacts is a list"), (b"[]", "contacts is a list"), (b"7", "contacts is a list"),
-    (b'{"contacts": [1]}', "contacts is a list"),
+    (b'{"contacts": [{"email": "a@example.com"}, 1]}', r"contacts\[1\] is no object such as"),
 ])
 def test_requests_that_are_none(tmp_path, given, error):
     with pytest.raises(RelayError, match=error):

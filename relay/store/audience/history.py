@@ -19,6 +19,8 @@ from relay.store.audience.schema import optouts
 from relay.store.pages import Found, Page
 from relay.store.upsert import insert
 
+NEAR = 0.0015  # seconds; an export tells milliseconds
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -49,12 +51,42 @@ def paged(conn: Connection, contact: int, which: Page) -> Found:
     return Found([Entry(*row[1:]) for row in found.rows], found.total, found.last)
 
 
-def missing(conn: Connection, entries: Sequence[Entry]) -> list[Entry]:
-    """Those of these entries that their contacts do not have: of an act at a time (to the millisecond) from a source there is one."""
+def restore(conn: Connection, entries: Sequence[Entry]) -> None:
+    """Write entries as another store told them; what is there already stays once, and what only the import of their contacts wrote becomes what they say."""
     whose = sorted({entry.contact_id for entry in entries})
-    rows = conn.execute(select(table.c.contact_id, table.c.at, table.c.act, table.c.source).where(table.c.contact_id.in_(whose)))
-    there = {(row.contact_id, round(1000 * row.at) + off, row.act, row.source) for row in rows for off in (-1, 0, 1)}
-    return [entry for entry in entries if (entry.contact_id, round(1000 * entry.at), entry.act, entry.source) not in there]
+    rows = conn.execute(select(table.c.id, *(table.c[name] for name in Entry.__slots__)).where(table.c.contact_id.in_(whose)).order_by(table.c.id))
+    there: dict[int, list[tuple[int, Entry]]] = {}
+    for number, *row in rows:
+        there.setdefault(row[0], []).append((number, Entry(*row)))
+    gone, new = [], []
+    for entry in entries:
+        standing = there.get(entry.contact_id, [])
+        found = next((each for each in standing if _same(each[1], entry)), None) or next((each for each in standing if _echoes(each[1], entry)), None)
+        if found is not None:
+            standing.remove(found)
+            if found[1].evidence == entry.evidence and found[1].source == entry.source:
+                continue
+            gone.append(found[0])
+        new.append(entry)
+    if gone:
+        conn.execute(delete(table).where(table.c.id.in_(gone)))
+    append(conn, new)
+
+
+def _same(standing: Entry, entry: Entry) -> bool:
+    """Whether both are one act, at a time to the millisecond."""
+    return (standing.act, standing.source, _topic(standing)) == (entry.act, entry.source, _topic(entry)) and abs(standing.at - entry.at) < NEAR
+
+
+def _echoes(standing: Entry, entry: Entry) -> bool:
+    """Whether an import wrote this because of what the entry tells: the opt-out that its row had, or, later, that the contact was made."""
+    if standing.act != entry.act or standing.source != "import" or "import_id" not in standing.evidence:
+        return False
+    return abs(standing.at - entry.at) < NEAR or (entry.act == "created" and standing.at > entry.at)
+
+
+def _topic(entry: Entry) -> Any:
+    return entry.evidence.get("topic_id")
 
 
 def last(conn: Connection, contact: int, acts: Sequence[str]) -> Entry | None:
