@@ -8,11 +8,11 @@ import re
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from relay.api import outbox, sending
-from relay.api.core import Core, Input, Owner, Relay
+from relay.api.core import Core, Input, Owner, Relay, resource
 from relay.api.inbound import number_of
 from relay.errors import Invalid
 from relay.mail import mailbox, mime, reading
@@ -21,7 +21,7 @@ from relay.mail.reading import Reading
 from relay.store.inbound import mail
 from relay.store.inbound.mail import Inbound
 
-router = APIRouter(tags=["Inbound"])
+router = resource("Inbound")
 
 THREAD = 10  # Message-IDs in References, the last ones
 SUBJECT = 900  # characters of a subject that is repeated

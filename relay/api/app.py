@@ -46,7 +46,7 @@ from relay.api import (
 )
 from relay.api.compat.plunk import app as plunk
 from relay.api.compat.poststack import app as poststack
-from relay.api.core import Json, Relay
+from relay.api.core import Json, Relay, taken
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, exports.router, suppressions.router, suppression_rules.router, templates.router,
            domains.router, keys.router, webhooks.router, project.router, imports.router, contacts.router, properties.router, segments.router,
@@ -72,8 +72,7 @@ def application(relay: Relay, others: Sequence[BaseRoute] = ()) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
     app.state.relay = relay
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(taken(ROUTERS))
     app.router.routes.extend(others)
     errors.install(app)
     app.mount("/poststack", poststack.application(app))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from relay.api.contacts import brief, number
-from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource
 from relay.api.segments import MembersInput, chosen
 from relay.audience import audiences as acts
 from relay.audience import removing
@@ -20,7 +19,7 @@ from relay.store.audience.audiences import Audience
 from relay.store.audience.contacts import Filter
 from relay.store.pages import Page
 
-router = APIRouter(tags=["Audiences"])
+router = resource("Audiences")
 
 
 class AudienceInput(Input):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from relay.api.core import Core, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Owner, Paging, Relay, known, listed, resource, whole
 from relay.api.mailing import BroadcastChange, BroadcastInput, ResendInput, TestMailInput, WhenInput, columns
 from relay.broadcasts import telling
 from relay.broadcasts.acts import Acts
@@ -18,7 +18,7 @@ from relay.store.audience import segments
 from relay.store.broadcasts import broadcasts, counts, reach
 from relay.store.broadcasts.broadcasts import DRAFT, STATUSES, Broadcast
 
-router = APIRouter(tags=["Broadcasts"])
+router = resource("Broadcasts")
 
 NOTHING: dict[str, Any] = {  # what a draft has of which nothing is said
     "name": "", "reply_to": [], "subject": "", "html": None, "text": None, "template_id": None, "segment_id": None, "audience_id": None, "topic_id": None,

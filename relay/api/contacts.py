@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AliasChoices, Field
 
-from relay.api.core import Core, Input, Json, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Input, Json, Owner, Paging, Relay, known, listed, resource
 from relay.audience import contacts as acts
 from relay.audience import values
 from relay.audience.contacts import By, Changed
@@ -26,7 +26,7 @@ from relay.store.audience.topics import Subscription
 from relay.store.engine import JOBS
 from relay.store.suppressions import said
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 Engagement = Literal["active", "at_risk", "dormant"]
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
+from starlette.routing import BaseRoute
 
 from relay.api.spool import Spool
 from relay.clock import Clock
@@ -205,3 +206,13 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content)
+
+
+def resource(tag: str) -> APIRouter:
+    """The routes of a resource. An application takes them as they are, with `taken`: `include_router` would make each of them anew at its first request."""
+    return APIRouter(tags=[tag], default_response_class=Json)
+
+
+def taken(routers: Sequence[APIRouter]) -> list[BaseRoute]:
+    """All routes of these, in their order."""
+    return [route for router in routers for route in router.routes]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, Relay, whole
+from relay.api.core import Core, Input, Owner, Relay, resource, whole
 from relay.control import domains
 from relay.errors import NotFound
 from relay.mail import address, ids
 from relay.mail.message import Principal
 
-router = APIRouter(tags=["Domains"])
+router = resource("Domains")
 SWITCHES = ("open_tracking", "click_tracking", "inbound_enabled", "catch_all", "inbound_addresses")
 
 

@@ -6,17 +6,15 @@ import asyncio
 from html import escape
 from typing import Any, Literal
 
-from fastapi import APIRouter
-
 from relay.api.answering import RE, author_of, marked, opened
-from relay.api.core import Core, Input, Owner
+from relay.api.core import Core, Input, Owner, resource
 from relay.clock import iso
 from relay.mail.quoting import stripped
 from relay.mail.reading import Reading
 from relay.policy import Sender
 from relay.store.inbound.mail import Inbound
 
-router = APIRouter(tags=["Inbound"])
+router = resource("Inbound")
 
 QUOTED = 20_000  # characters of the text that are quoted
 NAME = 100  # characters of a name in the greeting

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api import insights
-from relay.api.core import Core, Input, Paging, Relay, Sender, known, listed
+from relay.api.core import Core, Input, Paging, Relay, Sender, known, listed, resource
 from relay.api.draft import AHEAD, Moment
 from relay.clock import iso
 from relay.errors import Invalid, Refuse, RelayError
@@ -29,7 +29,7 @@ QUICK = 65_536  # octets of a message that is read on the loop, in a millisecond
 STATUSES = (*messages.STATUS, SENDING)
 OPEN = frozenset((messages.QUEUED, messages.DEFERRED, messages.SCHEDULED))
 
-router = APIRouter(tags=["Emails"])
+router = resource("Emails")
 
 
 def number_of(text: str) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay import events
-from relay.api.core import Core, Owner, Paging, known, listed
+from relay.api.core import Core, Owner, Paging, known, listed, resource
 from relay.api.emails import _when
 from relay.store import events as stored
 
-router = APIRouter(tags=["Events"])
+router = resource("Events")
 
 
 @router.get("/events")

@@ -7,17 +7,17 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import StreamingResponse
 
-from relay.api.core import Core, Owner, Relay, known
+from relay.api.core import Core, Owner, Relay, known, resource
 from relay.audience import exporter
 from relay.audience.cells import defused
 from relay.audience.exports import CONTACTS, Export
 from relay.mail.message import Principal
 from relay.store.audience import audiences, segments
 
-router = APIRouter(tags=["Exports"])
+router = resource("Exports")
 
 TYPES = {"csv": "text/csv", "json": "application/json"}
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 
-from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource
 from relay.audience.signups import NAMES, TRAP, Signups
 from relay.clock import iso
 from relay.errors import Invalid
@@ -25,7 +24,7 @@ ASKED = {"segment_id": "seg", "topic_id": "top"}
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
-router = APIRouter(tags=["Signup forms"])
+router = resource("Signup forms")
 
 
 class FieldInput(Input):

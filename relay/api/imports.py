@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.datastructures import UploadFile
 from starlette.responses import StreamingResponse
 
 from relay.api.contacts import by
-from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed, resource
 from relay.api.exports import table
 from relay.audience import columns, values
 from relay.audience.imports import Imports, Order, Work
@@ -30,7 +30,7 @@ from relay.store.audience import audiences, imports, segments
 from relay.store.audience.imports import Import
 from relay.store.audience.taking import Plan
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 ERRORS = 1_000  # rows of a page of errors
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 
-from relay.api.core import Core, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Owner, Paging, Relay, known, listed, resource, whole
 from relay.clock import iso
 from relay.errors import NotFound
 from relay.mail import address, ids, reading
@@ -19,7 +19,7 @@ from relay.mail.reading import Attachment, Reading
 from relay.store.inbound import mail
 from relay.store.inbound.mail import Inbound
 
-router = APIRouter(tags=["Inbound"])
+router = resource("Inbound")
 SAFE = {"Content-Security-Policy": "sandbox; default-src 'none'", "Cache-Control": "private, no-store"}  # beside nosniff, which every answer has
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, whole
+from relay.api.core import Core, Input, Owner, resource, whole
 from relay.control import keys
 from relay.errors import Forbidden, NotFound
 from relay.mail import address
@@ -18,7 +17,7 @@ from relay.mail.message import Principal
 from relay.store import domains
 from relay.store import keys as stored
 
-router = APIRouter(tags=["API keys"])
+router = resource("API keys")
 
 
 class KeyInput(Input):

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api.broadcasts import number_of
-from relay.api.core import Core, Owner, Relay, whole
+from relay.api.core import Core, Owner, Relay, resource, whole
 from relay.api.draft import Moment
 from relay.broadcasts import contest, telling
 from relay.broadcasts.telling import tallied, wording
@@ -22,7 +22,7 @@ from relay.store.broadcasts.broadcasts import OPEN, Broadcast, Variant
 
 PEOPLE = 5_000  # contacts of one answer
 
-router = APIRouter(tags=["Broadcasts"])
+router = resource("Broadcasts")
 
 Metric = Literal["open_rate", "click_rate", "delivered"]
 Limit = Annotated[int, Query(ge=1, le=PEOPLE)]

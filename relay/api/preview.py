@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
 from relay.api import draft, insights, outbox
-from relay.api.core import Core, Input, Relay, Sender
+from relay.api.core import Core, Input, Relay, Sender, resource
 from relay.api.draft import Addresses, ContentInput
 from relay.errors import Invalid
 from relay.mail import header, ids, mime
@@ -18,7 +17,7 @@ from relay.scoring import Score, Scorer
 
 SKIPPED = {"score": None, "action": "no_action", "symbols": [], "skipped": True}
 
-router = APIRouter(tags=["Emails"])
+router = resource("Emails")
 
 
 class PreviewInput(ContentInput, Input):

@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner
+from relay.api.core import Core, Input, Owner, resource
 from relay.clock import iso
 from relay.errors import Invalid
 from relay.policy import LANGUAGES
@@ -18,7 +18,7 @@ from relay.store.projects import Project
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
-router = APIRouter(tags=["Project"])
+router = resource("Project")
 
 
 class ProjectInput(Input):

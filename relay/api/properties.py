@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, Relay, known, whole
+from relay.api.core import Core, Input, Owner, Relay, known, resource, whole
 from relay.audience import values
 from relay.clock import iso
 from relay.errors import Invalid
@@ -18,7 +17,7 @@ from relay.store.audience import bulk_acts, properties
 from relay.store.audience.bulk_acts import BulkAct
 from relay.store.audience.properties import Property
 
-router = APIRouter(tags=["Contact properties"])
+router = resource("Contact properties")
 
 OPTIONS = 500  # of a select
 FEW = 1_000  # contacts whose values of a deleted property go while the request waits

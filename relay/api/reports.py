@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from relay.api.core import Core, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Owner, Paging, Relay, known, listed, resource, whole
 from relay.clock import iso
 from relay.errors import NotFound
 from relay.mail import ids
@@ -16,7 +16,7 @@ from relay.store import domains
 from relay.store.inbound import reports
 from relay.store.inbound.reports import DAY, Kept
 
-router = APIRouter(tags=["Domains"])
+router = resource("Domains")
 
 Days = Annotated[int, Query(ge=1, le=400, description="How many days back")]
 

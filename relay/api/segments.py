@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
 from relay.api.contacts import brief, number
-from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource
 from relay.audience import removing, values
 from relay.audience import segments as acts
 from relay.audience.grammars import PLAIN, read
@@ -26,7 +26,7 @@ from relay.store.audience.rules import belongings
 from relay.store.audience.segments import Segment
 from relay.store.pages import Page
 
-router = APIRouter(tags=["Segments"])
+router = resource("Segments")
 
 MEMBERS = 1_000  # contacts of one request that adds or removes them
 COUNTING = 5.0  # seconds for the numbers of members in a list of segments; the next request goes on where this one was

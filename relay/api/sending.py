@@ -11,12 +11,12 @@ from functools import wraps
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
 from relay.api import errors, limits, outbox
-from relay.api.core import Json, principal, relay
+from relay.api.core import Json, principal, relay, resource
 from relay.api.draft import SendInput
 from relay.api.outbox import Asked
 from relay.errors import Invalid, Malformed, Refuse, RelayError
@@ -31,7 +31,7 @@ REPLAY = {"X-Idempotent-Replay": "true"}
 INJECTED = counter("http_inject_requests_total", "Requests that hand over mail (POST /emails, /emails/send, /emails/batch), by the status of their answer",
                    "code")
 
-router = APIRouter(tags=["Emails"])
+router = resource("Emails")
 Route = Callable[[Request], Awaitable[Json]]
 
 

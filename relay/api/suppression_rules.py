@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, Relay, known, whole
+from relay.api.core import Core, Input, Owner, Relay, known, resource, whole
 from relay.clock import iso
 from relay.errors import Invalid
 from relay.mail import address
 from relay.store import suppression_rules
 from relay.store.suppression_rules import SuppressionRule
 
-router = APIRouter(tags=["Suppressions"])
+router = resource("Suppressions")
 
 Kind = Literal["address", "domain", "prefix", "suffix", "wildcard"]
 

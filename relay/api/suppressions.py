@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, Paging, listed
+from relay.api.core import Core, Input, Owner, Paging, listed, resource
 from relay.clock import iso
 from relay.control import suppress
 from relay.errors import Invalid, NotFound
@@ -15,7 +15,7 @@ from relay.mail import address, ids
 from relay.store import suppressions
 from relay.store.suppressions import SEVERITY, Suppression, said
 
-router = APIRouter(tags=["Suppressions"])
+router = resource("Suppressions")
 
 
 class SuppressionInput(Input):

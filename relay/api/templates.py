@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from msgspec.structs import replace
 from pydantic import Field
 
 from relay import presets, templates
-from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource, whole
 from relay.clock import iso
 from relay.errors import Invalid, NotFound
 from relay.mail.message import Principal
@@ -19,7 +19,7 @@ from relay.store.templates import Template
 
 SUBJECT = 998  # characters
 
-router = APIRouter(tags=["Templates"])
+router = resource("Templates")
 
 
 class TemplateInput(Input):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AliasChoices, Field
 
 from relay.api.contacts import brief, by, done, number, subscription
-from relay.api.core import Core, Input, Json, Owner, Paging, Relay, known, listed
+from relay.api.core import Core, Input, Json, Owner, Paging, Relay, known, listed, resource
 from relay.audience import contacts as acts
 from relay.clock import iso
 from relay.errors import NotFound
@@ -17,7 +17,7 @@ from relay.store.audience import contacts, topics
 from relay.store.audience.contacts import Contact
 from relay.store.audience.topics import Topic
 
-router = APIRouter(tags=["Subscription topics"])
+router = resource("Subscription topics")
 
 
 class TopicInput(Input):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api.core import Core, Input, Owner, Relay
+from relay.api.core import Core, Input, Owner, Relay, resource
 from relay.audience.validation import Validation, validate
 
-router = APIRouter(tags=["Email validations"])
+router = resource("Email validations")
 
 BATCH = 100  # addresses of one request
 LOOKUPS = 20  # addresses looked at at once

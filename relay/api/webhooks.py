@@ -6,11 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import APIRouter
 from pydantic import Field
 
 from relay import events, webhooks
-from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource, whole
 from relay.clock import iso
 from relay.errors import Invalid
 from relay.fetch import local
@@ -23,7 +22,7 @@ GRACE = 24  # hours that a rotated secret still signs
 REPLAYED = 1_000  # deliveries of one batch replay
 ENDPOINTS = 50  # of a project
 
-router = APIRouter(tags=["Webhooks"])
+router = resource("Webhooks")
 
 
 class WebhookInput(Input):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay import events
 from relay.api.contacts import number as contact_number
-from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed, whole
+from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed, resource, whole
 from relay.api.flowing import (
     ContactNamed,
     EventInput,
@@ -35,7 +35,7 @@ from relay.workflows.plan import Plans
 from relay.workflows.simulate import Coming
 from relay.workflows.telling import course, findings, graph, run, shown, step
 
-router = APIRouter(tags=["Workflows"])
+router = resource("Workflows")
 
 DATA = 16_384  # octets of what an event or a trigger brings
 

@@ -6,14 +6,14 @@ from collections import Counter
 from itertools import accumulate
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api.compat.plunk import steps
 from relay.api.compat.plunk.happened import Happened, Place, Wanted, newest
 from relay.api.compat.plunk.interval import During, Interval
 from relay.api.compat.plunk.paging import Walking, walked
 from relay.api.contacts import number
-from relay.api.core import Core, Owner, Relay
+from relay.api.core import Core, Owner, Relay, resource
 from relay.clock import iso
 from relay.mail import ids
 from relay.store import namings
@@ -30,7 +30,7 @@ from relay.workflows.graph import Graph, Node
 from relay.workflows.plan import graph_of
 from relay.workflows.steps import NO_MATCH
 
-router = APIRouter(tags=["Activity"])
+router = resource("Activity")
 
 TYPES = {"email.sent": "email.sent", "email.delivered": "email.delivered", "email.opened": "email.opened", "email.clicked": "email.clicked",
          "email.bounced": "email.bounced", "email.complaint": "email.complained", "email.received": "email.inbound"}  # Plunk's types and our events

@@ -6,11 +6,11 @@ from collections import Counter
 from math import floor
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api.compat.plunk.events import NAMES
 from relay.api.compat.plunk.interval import During
-from relay.api.core import Core, Json, Owner
+from relay.api.core import Core, Json, Owner, resource
 from relay.broadcasts.telling import tallied
 from relay.clock import iso
 from relay.store import namings
@@ -18,7 +18,7 @@ from relay.store.audience.rules import DAY
 from relay.store.broadcasts import broadcasts, counts
 from relay.store.broadcasts.broadcasts import DRAFT, SCHEDULED, SENT, Broadcast
 
-router = APIRouter(tags=["Analytics"])
+router = resource("Analytics")
 
 SHOWN = {"emails": "email.queued", "opens": "email.opened", "clicks": "email.clicked", "bounces": "email.bounced", "delivered": "email.delivered"}
 

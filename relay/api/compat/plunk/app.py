@@ -27,7 +27,7 @@ from relay.api.compat.plunk import (
     verify,
     workflows,
 )
-from relay.api.core import Json, Relay
+from relay.api.core import Json, Relay, taken
 
 # Fixed paths before those with an id in their place.
 ROUTERS = tuple(each.router for each in (
@@ -47,8 +47,7 @@ def application(relay: Relay) -> ASGIApp:
     app = FastAPI(title="Relay in the Plunk dialect", version="1", description=ABOUT, default_response_class=Json, redirect_slashes=False, redoc_url=None,
                   telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False})
     app.state.relay = relay
-    for router in ROUTERS:
-        app.include_router(router)
+    app.router.routes.extend(taken(ROUTERS))
     errors.install(app)
     app.add_middleware(Anywhere)
     app.add_middleware(Counted, dialect="plunk")

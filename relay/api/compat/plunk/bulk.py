@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from relay.api.contacts import by, number
-from relay.api.core import Core, Input, Json, Owner, Relay, Shape, known
+from relay.api.core import Core, Input, Json, Owner, Relay, Shape, known, resource
 from relay.audience import contacts as acts
 from relay.audience.bulk import SUBSCRIBE
 from relay.clock import iso
@@ -18,7 +18,7 @@ from relay.store.audience import bulk_acts, contacts
 from relay.store.audience.bulk_acts import BulkAct
 from relay.store.audience.contacts import Filter
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 IDS = 1_000  # contacts of one request
 WITHOUT = 10_000  # that a search may leave out

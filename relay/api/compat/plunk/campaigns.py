@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -19,7 +19,7 @@ from relay.api.broadcasts import acts
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.letter import box
 from relay.api.compat.plunk.paging import Paging, paged
-from relay.api.core import Core, Input, Owner, Relay
+from relay.api.core import Core, Input, Owner, Relay, resource
 from relay.api.draft import SUBJECT, Moment
 from relay.audience.grammars import read
 from relay.broadcasts.telling import tallied
@@ -32,7 +32,7 @@ from relay.store.audience import segments
 from relay.store.broadcasts import broadcasts, counts
 from relay.store.broadcasts.broadcasts import CANCELLED, DRAFT, FAILED, PAUSED, QUEUED, SCHEDULED, SENDING, SENT, Broadcast
 
-router = APIRouter(tags=["Campaigns"])
+router = resource("Campaigns")
 
 STATUSES = {DRAFT: "DRAFT", SCHEDULED: "SCHEDULED", QUEUED: "SENDING", SENDING: "SENDING", PAUSED: "SENDING", SENT: "SENT", CANCELLED: "CANCELLED",
             FAILED: "CANCELLED"}

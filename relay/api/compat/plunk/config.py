@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from relay.api.core import Core, resource
 
-from relay.api.core import Core
-
-router = APIRouter(tags=["Config"])
+router = resource("Config")
 
 
 @router.get("/config")

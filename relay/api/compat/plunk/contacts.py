@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from relay.api.compat.plunk.data import Data
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.paging import Walking, walked
 from relay.api.contacts import by, done, number
-from relay.api.core import Core, Input, Json, Owner
+from relay.api.core import Core, Input, Json, Owner, resource
 from relay.audience import contacts as acts
 from relay.audience import values
 from relay.audience.contacts import By, Changed
@@ -24,7 +24,7 @@ from relay.mail import ids
 from relay.store.audience import contacts, walks
 from relay.store.audience.contacts import Contact, Filter
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 LOOKED_UP = 500  # addresses of one lookup
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
-from relay.api.core import Core, Input, Owner, known
+from relay.api.core import Core, Input, Owner, known, resource
 from relay.control import domains
 from relay.errors import NotFound
 from relay.mail import ids
 from relay.mail.message import Principal
 
-router = APIRouter(tags=["Domains"])
+router = resource("Domains")
 
 VERIFIED = "verified"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.fields import asking
 from relay.api.compat.plunk.paging import Walking, walked
 from relay.api.contacts import number
-from relay.api.core import Core, Owner
+from relay.api.core import Core, Owner, resource
 from relay.clock import iso
 from relay.events import reserved
 from relay.mail import ids
@@ -21,7 +21,7 @@ from relay.store.engine import JOBS
 from relay.store.events import Event
 from relay.store.workflows import workflows
 
-router = APIRouter(tags=["Events"])
+router = resource("Events")
 
 NAMES = {"email.delivered": "email.delivery", "email.opened": "email.open", "email.clicked": "email.click", "email.bounced": "email.bounce",
          "email.complained": "email.complaint", "email.inbound": "email.received"}  # our names and Plunk's

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from relay.api.compat.plunk import data
 from relay.api.compat.plunk.errors import Bad
-from relay.api.core import Core, Owner, Relay
+from relay.api.core import Core, Owner, Relay, resource
 from relay.api.properties import strip
 from relay.audience import values
 from relay.audience.grammars import read
@@ -23,7 +23,7 @@ from relay.store.audience import segments, walks
 from relay.store.audience.rules import Rule, conditions
 from relay.store.pages import Page
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 FIXED = {"email": "string", "subscribed": "boolean", "createdAt": "date", "updatedAt": "date"}  # what every contact has
 PREFIX = "data."

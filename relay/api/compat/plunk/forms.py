@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
 from relay.api import forms as native
-from relay.api.core import Core, Input, Json, Owner, Relay, Shape, known
+from relay.api.core import Core, Input, Json, Owner, Relay, Shape, known, resource
 from relay.api.forms import FieldInput, FormChange
 from relay.api.forms import FormInput as NativeInput
 from relay.audience import segments as segment_acts
@@ -28,7 +28,7 @@ from relay.store.audience import forms, segments
 from relay.store.audience.forms import Form
 from relay.store.audience.segments import Segment
 
-router = APIRouter(tags=["Forms"])
+router = resource("Forms")
 
 FIELDS = 9  # beside the email
 

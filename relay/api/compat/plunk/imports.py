@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from relay.api.compat.plunk.data import RESERVED
 from relay.api.compat.plunk.errors import Bad
 from relay.api.contacts import by
-from relay.api.core import Core, Json, Owner, known
+from relay.api.core import Core, Json, Owner, known, resource
 from relay.audience import values
 from relay.audience.cells import defused
 from relay.audience.imports import Order
@@ -35,7 +35,7 @@ from relay.store.audience import imports, properties
 from relay.store.audience.properties import Property
 from relay.store.audience.taking import Plan
 
-router = APIRouter(tags=["Contacts"])
+router = resource("Contacts")
 
 LARGEST = 5_000_000  # octets of a file
 ERRORS = 100  # rows that an answer names

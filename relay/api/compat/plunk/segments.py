@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -18,7 +18,7 @@ from relay.api.compat.plunk.data import Data
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.paging import Paging, paged
 from relay.api.contacts import by, done
-from relay.api.core import Core, Input, Json, Owner, Relay, known
+from relay.api.core import Core, Input, Json, Owner, Relay, known, resource
 from relay.api.segments import COUNTING, chosen
 from relay.audience import removing
 from relay.audience import segments as acts
@@ -34,7 +34,7 @@ from relay.store.audience.contacts import Filter
 from relay.store.audience.segments import Segment
 from relay.store.pages import Page
 
-router = APIRouter(tags=["Segments"])
+router = resource("Segments")
 
 MEMBERS = 500  # addresses of one request
 SLICE = 100  # contacts made in one transaction

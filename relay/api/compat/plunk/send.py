@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from relay import templates
 from relay.api import limits
@@ -21,7 +21,7 @@ from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.letter import Mail, Person, SendInput, box, described, shaped, understood
 from relay.api.compat.plunk.once import Once, once
 from relay.api.contacts import by, done
-from relay.api.core import Core, Json, Relay, Sender
+from relay.api.core import Core, Json, Relay, Sender, resource
 from relay.api.sending import parsed
 from relay.audience.contacts import By, Changed
 from relay.clock import iso
@@ -38,7 +38,7 @@ BULK = {"Precedence": "bulk", "Auto-Submitted": "auto-generated", "X-Auto-Respon
 ONE_CLICK = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 LIFE = 60 * 86_400.0  # seconds that a link works, as in policies.unsubscribe
 
-router = APIRouter(tags=["Emails"])
+router = resource("Emails")
 
 
 @router.post("/v1/send", openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": described(SendInput)}}}})

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
 from relay.api.compat.plunk.errors import Bad
-from relay.api.core import Core, Input, Json, Owner, Relay, known
+from relay.api.core import Core, Input, Json, Owner, Relay, known, resource
 from relay.api.suppression_rules import matching
 from relay.clock import iso
 from relay.errors import Conflict, Invalid
@@ -22,7 +22,7 @@ from relay.store import emails, suppression_rules
 from relay.store.pages import Page
 from relay.store.suppression_rules import SuppressionRule
 
-router = APIRouter(tags=["Suppressions"])
+router = resource("Suppressions")
 
 
 class RuleInput(Input):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import Field
 from starlette.responses import Response
 
@@ -17,7 +17,7 @@ from relay import templates
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.letter import box
 from relay.api.compat.plunk.paging import Paging, paged
-from relay.api.core import Core, Input, Owner
+from relay.api.core import Core, Input, Owner, resource
 from relay.api.draft import SUBJECT
 from relay.clock import iso
 from relay.errors import Conflict, Invalid
@@ -29,7 +29,7 @@ from relay.store.broadcasts import broadcasts
 from relay.store.templates import Template
 from relay.store.workflows import workflows
 
-router = APIRouter(tags=["Templates"])
+router = resource("Templates")
 
 STREAMS = {"MARKETING": MARKETING, "TRANSACTIONAL": TRANSACTIONAL}
 TYPES = {stream: kind for kind, stream in STREAMS.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field
 
 from relay import events
@@ -15,7 +15,7 @@ from relay.api.compat.plunk.data import Data
 from relay.api.compat.plunk.errors import Reserved
 from relay.api.compat.plunk.once import once
 from relay.api.contacts import by, done
-from relay.api.core import Core, Input, Relay, Sender
+from relay.api.core import Core, Input, Relay, Sender, resource
 from relay.audience import values
 from relay.audience.contacts import By, Changed
 from relay.clock import iso
@@ -25,7 +25,7 @@ from relay.store import events as stored
 from relay.store.audience import contacts
 from relay.store.events import Event
 
-router = APIRouter(tags=["Events"])
+router = resource("Events")
 
 
 class TrackInput(Input):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import Field
 
-from relay.api.core import Core, Input, Sender
+from relay.api.core import Core, Input, Sender, resource
 from relay.audience.validation import DELIVERABLE, RISKY, validate
 
-router = APIRouter(tags=["Emails"])
+router = resource("Emails")
 
 
 class VerifyInput(Input):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
 from relay.api.compat.plunk import steps
 from relay.api.compat.plunk.errors import Bad
 from relay.api.compat.plunk.paging import Paging, paged
-from relay.api.core import Core, Input, Owner, Relay
+from relay.api.core import Core, Input, Owner, Relay, resource
 from relay.api.flowing import ContactNamed
 from relay.api.workflows import acts, named
 from relay.clock import iso
@@ -30,7 +29,7 @@ from relay.workflows.graph import PRIORITY, TRIGGER, Edge, Graph, Node
 from relay.workflows.plan import graph_of
 from relay.workflows.triggers import CUSTOM, MANUAL, SCHEDULE, TRIGGERS
 
-router = APIRouter(tags=["Workflows"])
+router = resource("Workflows")
 
 TYPES = {"EVENT": CUSTOM, "MANUAL": MANUAL, "SCHEDULE": SCHEDULE}
 Kind = Literal["SEND_EMAIL", "DELAY", "WAIT_FOR_EVENT", "CONDITION", "WEBHOOK", "UPDATE_CONTACT", "EXIT"]
