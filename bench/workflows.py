@@ -53,12 +53,11 @@ async def told(store: Any, project: int, name: str, contacts: Sequence[int], now
 async def measured(relay: Any, calendar: Any, project: int, onboarding: int, receipt: int, count: int) -> None:
     """Print what beginning, going on and writing cost."""
     from relay.store.workflows import counts
-    from relay.workflows.engine import Engine
 
     store = relay.store
     await people(store, relay.maker, project, count, 1_000, relay.clock.now())
     contacts = await store.read(lambda conn: [row.id for row in conn.exec_driver_sql(f"SELECT id FROM contacts WHERE project_id = {project} ORDER BY id")])
-    engine = Engine(store, lambda: relay.door, Everywhere(), relay.calls, relay.clock, relay.maker, tuple(relay.tools.services.tokens.secrets), lambda: None)
+    engine = _engine(relay)
 
     def outcomes(flow: int, node: str, name: str) -> Callable[[], Awaitable[int]]:
         async def done() -> int:
@@ -74,6 +73,14 @@ async def measured(relay: Any, calendar: Any, project: int, onboarding: int, rec
     _said("emails", count, *await all_done(engine, outcomes(receipt, "mail", "sent"), count))
 
 
+def _engine(relay: Any) -> Any:
+    """One beside the relay's own, to be turned by hand."""
+    from relay.workflows.engine import Engine
+
+    secrets = tuple(relay.tools.services.tokens.secrets)
+    return Engine(relay.store, relay.news, lambda: relay.door, Everywhere(), relay.calls, relay.clock, relay.maker, secrets, lambda: None)
+
+
 def _said(what: str, count: int, took: float, cpu: float) -> None:
     print(f"{what:12} {count / took:8.0f}/s   CPU each {cpu / count * 1e6:.0f} us", flush=True)
 
@@ -81,11 +88,10 @@ def _said(what: str, count: int, took: float, cpu: float) -> None:
 async def waiting(relay: Any, project: int, flow: int, count: int) -> None:
     """Print what runs that wait for a year cost while they wait."""
     from relay.store.workflows.runs import Run
-    from relay.workflows.engine import Engine
 
     store, now = relay.store, relay.clock.now()
     await people(store, relay.maker, project, count, 1_000, now)
-    engine = Engine(store, lambda: relay.door, Everywhere(), relay.calls, relay.clock, relay.maker, tuple(relay.tools.services.tokens.secrets), lambda: None)
+    engine = _engine(relay)
     before = await _look(engine)
     contacts = await store.read(lambda conn: [row.id for row in conn.exec_driver_sql(f"SELECT id FROM contacts WHERE project_id = {project} ORDER BY id")])
     one = Run(0, flow, project, 0, 2, "", {"type": "signed_up", "at": now, "data": {}}, "rest", now, now, due=now + 365 * DAY, visited=2,

@@ -15,6 +15,7 @@ Read in this order; each file says in its docstring what it promises and which R
     inbound/desk      mail to us, by address                       inbound/returning  bounces and complaints, whose they are, what they change
     web/people        pages behind links in mail                   audience/signups  people who sign up by a form
     workflows/engine  from event to step to step                   workflows/advance    one transaction of runs
+    news              one look at the store for all who follow it  reloading       what SIGHUP changes
     broadcasts/feeder a letter to many, each once                  copies         a letter made for its reader, and its way in
     api/compat        Plunk's and PostStack's words for the native API
     handover, worker  submission processes (`--workers N`)         fleet, nursery their keeper, and what they are forked from

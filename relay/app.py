@@ -23,7 +23,7 @@ import uvloop
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
-from relay import bounces, entrance, heap, housekeeping, log, metrics, policy, settings, systemd, worker
+from relay import entrance, heap, housekeeping, log, metrics, policy, reloading, systemd, worker
 from relay.audience.bulk import Bulk
 from relay.audience.following import Following
 from relay.audience.imports import Imports
@@ -31,7 +31,6 @@ from relay.broadcasts import tally
 from relay.broadcasts.feeder import Feeder
 from relay.capture import Capture
 from relay.clock import Clock
-from relay.consent import Terms
 from relay.control import Control, place
 from relay.control.server import Server as ControlServer
 from relay.delivery.connect import Connector
@@ -49,6 +48,7 @@ from relay.intake import Intake
 from relay.leader import PROCESSES, Leader
 from relay.mail.ids import Maker
 from relay.maildrop import Pickup
+from relay.news import News
 from relay.nursery import Nursery
 from relay.queue.reports import Reports
 from relay.queue.runner import Runner
@@ -99,6 +99,7 @@ class Relay:
         self._stack.enter_context(lock.hold(config.data_dir, 0o711))
         self.secrets = ensure(config.data_dir, config.secret_key, shared=config.store.url.startswith("postgresql"))
         await self._open_store()
+        self.news = News(self.store)
         self.resolver = Resolver(config.dns.nameservers)
         self.tools = entrance.tools(config, self.store, self.secrets, self.clock, StoredCounters(self.store, self.clock))
         self._stack.push_async_callback(self.tools.services.fetch.close)
@@ -156,9 +157,9 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.runner.run())
             group.create_task(Feeder(self.store, lambda: self.door, self.leader, self.clock, self.maker, self.hooks.occurred).run())
-            group.create_task(tally.run(self.store, self.clock))
-            group.create_task(Engine(self.store, lambda: self.door, self.leader, self.calls, self.clock, self.maker, tuple(self.tools.services.tokens.secrets),
-                                     self.hooks.occurred).run())
+            group.create_task(tally.run(self.store, self.news, self.clock))
+            group.create_task(Engine(self.store, self.news, lambda: self.door, self.leader, self.calls, self.clock, self.maker,
+                                     tuple(self.tools.services.tokens.secrets), self.hooks.occurred).run())
             group.create_task(Reports(self.store, self.door.submit, self.config, self.clock, self.maker, principal).run())
 
     def _certificate(self) -> Certificate | None:
@@ -215,11 +216,12 @@ class Relay:
         routes = health.routes(self.problems, lambda: config.http.metrics_token) + front.routes("/dashboard")
         fetch = self.calls = Fetch(config.webhooks.allow_private)
         self.hooks = Webhooks(
-            self.store, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading,
+            self.store, self.news, fetch, vault(self.secrets, "webhooks"), self.clock, self.maker, config.webhooks.timeout, lambda: self.leader.leading,
             Carrying(self.store, config.inbound.attachments))
         self._stack.push_async_callback(self.hooks.close)
+        self.spawn(self.news.run(), "news")
         self.spawn(self.hooks.run(), "webhooks")
-        self.spawn(Following(self.store, self.clock, self.hooks.occurred, lambda: self.leader.leading).run(), "audience")
+        self.spawn(Following(self.store, self.news, self.clock, self.hooks.occurred, lambda: self.leader.leading).run(), "audience")
         people = self._for_people()
         if config.http.listen:
             await self._http(self._api([*routes, *people]), "http.listen", config.http.listen)
@@ -307,51 +309,6 @@ class Relay:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def reload(self) -> None:
-        """SIGHUP: the new configuration where it can be used, the old one where it is wrong; workers are replaced one by one."""
-        systemd.reloading()
-        try:
-            loaded = settings.load(self.path, os.environ)
-            fresh = settings.applied(self.started_with, loaded)
-            before = self.tools.services
-            tools = entrance.tools(fresh, self.store, self.secrets, self.clock, before.counters, before.fetch)
-            door = entrance.door(fresh, tools, self.intake.commit, self.maker, self.intake.commit_each)
-            copy = policy.load("policies.copy", fresh.policies.copy, tools.services)
-            depart = policy.load("policies.attempt", fresh.policies.attempt, tools.services)
-            router = Router(fresh, self.resolver, self.runner.shaping.provider)
-            listeners = entrance.listeners(fresh, self.desks[0], self.maker, Guard(self.clock))
-            rules = bounces.read(fresh.suppress.rules)
-            if entrance.INBOUND in self.listeners:
-                listeners[entrance.INBOUND] = entrance.inbound(fresh, tools, self.store, self.leader.forget, self.maker, self.listeners, self.checks)
-        except RelayError as error:
-            LOG.error("reload refused, the old configuration goes on", error=error.text)
-            metrics.CONFIG_RELOADS.labels("refused").inc()
-        else:
-            for desk in (*self.desks, *([self.api] if self.api else [])):
-                desk.door = door
-            for name in listeners.keys() & self.listeners.keys():
-                self.listeners[name].reconfigure(listeners[name].options)
-            if entrance.INBOUND in listeners:
-                self.listeners[entrance.INBOUND].desk = listeners[entrance.INBOUND].desk
-            self._judge_by(fresh, tools, rules)
-            self.runner.copy, self.runner.depart = copy, depart
-            self.runner.reroute(router)
-            self.config, self.tools, self.door = fresh, tools, door
-            log.start(fresh.log.level, fresh.log.format)
-            live, fixed = settings.changed(self.started_with, loaded)
-            LOG.info("reloaded", changed=live, needs_restart=fixed)
-            metrics.CONFIG_RELOADS.labels("ok").inc()
-            metrics.CONFIG_EPOCH.set(self.clock.now())
-            await self.fleet.replace(fresh.shutdown_timeout)
-        systemd.notify("READY=1")
-
-    def _judge_by(self, fresh: Settings, tools: entrance.Tools, rules: bounces.Rules) -> None:
-        """API, pages, acts and the runner go by these from now on."""
-        self.control.settings, self.control.rules, self.people.services = fresh, rules, tools.services
-        if self.api:
-            self.api.services = tools.services
-        self.runner.outcomes.judge_by(rules, Terms.of(fresh.suppress))
-
 
 def serve(config: Settings, path: str | None = None, workers: int = 0, hold: bool = False) -> int:
     """Run a relay until SIGTERM or SIGINT; gives the exit code: 0, 2 where a setting is wrong, 1 for what else fails.
@@ -378,7 +335,7 @@ async def _serve(relay: Relay) -> int:
     started, loop = False, asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, relay.stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: relay.spawn(relay.reload(), "reload"))
+    loop.add_signal_handler(signal.SIGHUP, lambda: relay.spawn(reloading.reload(relay), "reload"))
     try:
         await relay.start()
         heap.settle()

@@ -35,6 +35,7 @@ from relay.fetch import Fetch
 from relay.mail import ids
 from relay.mail.ids import Maker
 from relay.metrics import SLOW, counter, histogram
+from relay.news import News, Sight
 from relay.store import events as stored_events
 from relay.store import webhooks as stored
 from relay.store.engine import Store
@@ -49,9 +50,8 @@ FAILURES = 20  # in a row, before an endpoint is switched off
 DOWN = 5  # failures in a row from which an endpoint is only probed
 BATCH = 100  # events read at once
 TOGETHER = 10  # requests to one endpoint at once
-PACE = 0.1  # seconds between two looks at a log that grows: a look reads the store, and mail may happen a thousand times a second
 FAULT = 60.0  # seconds that an endpoint rests after a fault of ours
-LOOK = 0.25  # seconds between two looks at the log
+AWAY = 1.0  # seconds until a store that is away is asked again, or whether this node leads
 REST = 5.0  # seconds between two looks of a quiet endpoint at its own rows
 ANSWER = 1_000  # characters of an answer that are kept
 
@@ -134,63 +134,54 @@ class Webhooks:
     """
 
     def __init__(
-        self, store: Store, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float, leading: Callable[[], bool] = lambda: True,
+        self, store: Store, news: News, fetch: Fetch, seals: Vault, clock: Clock, maker: Maker, timeout: float, leading: Callable[[], bool] = lambda: True,
         carry: Carry | None = None,
     ):
         self.carry = carry or _as_it_is
         self.store, self.clock, self.maker = store, clock, maker
         self._leading = leading
         self._fetch, self._seals, self._timeout = fetch, seals, timeout
-        self._news = asyncio.Event()
+        self._news = news
         self._endpoints: dict[int, Endpoint] = {}
-        self._latest = ""
+        self._switched = self._latest = ""
 
     def occurred(self) -> None:
-        self._news.set()
+        self._news.tell()
 
     async def close(self) -> None:
         await self._fetch.close()
 
     async def run(self) -> None:
         """Watch the log, and keep a task for each endpoint that is switched on."""
-        told = True
         try:
             while True:
                 try:
-                    await self._look(told)
+                    if self._leading():
+                        await self._look(await self._news.look())
+                    else:
+                        await asyncio.sleep(AWAY)
                 except RelayError as error:
                     LOG.warning("the store is away, webhooks wait", error=error.text)
-                told = await self._told()
         finally:
             for endpoint in self._endpoints.values():
                 endpoint.stop()
 
-    async def _told(self) -> bool:
-        """Whether somebody said that there is something new, after LOOK seconds at the latest."""
-        try:
-            async with asyncio.timeout(LOOK):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        self._news.clear()
-        return True
-
-    async def _look(self, told: bool) -> None:
+    async def _look(self, sight: Sight) -> None:
         """Start and end endpoints as the store has them, and wake those that wait when the log has grown or somebody said so."""
-        if not self._leading():
+        if sight.last != self._latest or sight.told:
+            for endpoint in self._endpoints.values():
+                endpoint.news.set()
+        self._latest = sight.last
+        if sight.endpoints == self._switched and not sight.told:
             return
-        latest = await self.store.point(stored_events.latest)
         found = {webhook.id: webhook for webhook in await self.store.read(stored.enabled)}
         for number in self._endpoints.keys() - found.keys():
             self._endpoints.pop(number).stop()
         for number, webhook in found.items():
-            endpoint = self._endpoints.get(number)
-            if endpoint is None:
+            if number not in self._endpoints or self._endpoints[number].ended:
                 self._endpoints[number] = Endpoint(self, webhook)
                 self._endpoints[number].start()
-            elif latest != self._latest or told:
-                endpoint.news.set()
-        self._latest = latest
+        self._switched = sight.endpoints
 
     async def ask(self, webhook: Webhook, name: str, body: bytes) -> Answer:
         """One request; every fault of the endpoint or the way to it is an Answer."""
@@ -225,6 +216,11 @@ class Endpoint:
     def start(self) -> None:
         self.task = asyncio.get_running_loop().create_task(self.run(), name=f"webhook {self.webhook.public_id}")
 
+    @property
+    def ended(self) -> bool:
+        """Whether it was found switched off; it may have been switched on since."""
+        return self.task is not None and self.task.done()
+
     def stop(self) -> None:
         if self.task is not None:
             self.task.cancel()
@@ -239,7 +235,7 @@ class Endpoint:
                 return
             except RelayError as error:
                 LOG.warning("a webhook waits", webhook=self.webhook.public_id, error=error.text)
-                await self._rest(self._clock.now() + LOOK * 4)
+                await self._rest(self._clock.now() + AWAY)
             except Exception:
                 LOG.exception("a webhook failed", webhook=self.webhook.public_id)
                 await asyncio.sleep(FAULT)

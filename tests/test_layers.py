@@ -18,13 +18,13 @@ LAYERS = (
     # what needs nothing; these may import each other
     {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "nursery", "shipped", "systemd", "words"},
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "scoring", "delivery.dns"},  # the wire, the disk, the rules
-    {"policy", "events", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
+    {"policy", "events", "news", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services", "census"},
     {"queue", "inbound", "audience", "webhooks", "maildrop", "desks", "capture"},
     {"leader", "broadcasts", "workflows"},
     {"control", "intake", "entrance"},
     {"api", "web", "cli", "worker", "welcome", "housekeeping"},
-    {"dashboard"},
+    {"dashboard", "reloading"},
     {"app"},
     {"__main__"},
 )

@@ -2,7 +2,7 @@
 
     event log ──► activity, last activity ──► changes ──► memberships, segment.<slug>.entry and .exit
 
-On the node that leads. It looks every LOOK seconds, which costs two short reads when there is nothing, and passes over the segments that time changes once in
+On the node that leads, when the news say that there is something (relay.news); it passes over the segments that time changes once in
 less than a minute; its writes go in the jobs lane.
 """
 
@@ -18,12 +18,13 @@ from relay.clock import Clock
 from relay.errors import RelayError
 from relay.events import NAMES
 from relay.metrics import gauge
+from relay.news import News
 from relay.store import events
 from relay.store.audience import activity, changes
 from relay.store.engine import JOBS, Store
 
-LOOK = 0.25  # seconds between two looks at log and changes
 MINUTE = 60.0  # seconds within which what time changes is told
+IDLE = 0.25  # seconds until a node asks again whether it leads, or for a store that was away
 SPARE = 2.0  # seconds of it for a pass that takes longer than the one before
 FAULT = 30.0  # seconds of rest after a fault of ours
 COUNTED = ("email.sent", "email.delivered", "email.bounced", "email.complained", "email.opened", "email.clicked")
@@ -44,8 +45,8 @@ class Following:
     occurred  tells the webhooks that there are new events
     """
 
-    def __init__(self, store: Store, clock: Clock, occurred: Callable[[], None], leading: Callable[[], bool] = lambda: True):
-        self.store, self.clock, self.leading = store, clock, leading
+    def __init__(self, store: Store, news: News, clock: Clock, occurred: Callable[[], None], leading: Callable[[], bool] = lambda: True):
+        self.store, self.news, self.clock, self.leading = store, news, clock, leading
         self.membership = Membership(store, clock.now, occurred)
         self._seen = ""  # the newest cursor of the log that has been looked at
         self._skipped = -MINUTE  # monotonic seconds when that was last written down without a contact to look for
@@ -59,7 +60,7 @@ class Following:
     async def _ever(self, act: Callable[[], Awaitable[float]]) -> None:
         """Act again and again, with the rest between that it asks for; a fault of ours rests it and touches nothing else."""
         while True:
-            rest = LOOK
+            rest = IDLE
             try:
                 if self.leading():
                     rest = await act()
@@ -71,8 +72,10 @@ class Following:
             await asyncio.sleep(rest)
 
     async def _look(self) -> float:
-        await self.turn()
-        return LOOK
+        sight = await self.news.look()
+        if sight.last != self._seen or sight.changed or sight.unsettled:
+            await self.turn()
+        return 0.0
 
     async def _pass(self) -> float:
         began = time.monotonic()
@@ -91,7 +94,7 @@ class Following:
 
     async def listen(self) -> bool:
         """Take what the next page of the log says of contacts; whether there may be more."""
-        latest = await self.store.point(events.latest)
+        latest = await self.store.point(events.last)
         if latest == self._seen:
             return False
         before = await self.store.point(activity.cursor)

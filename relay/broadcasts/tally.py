@@ -10,30 +10,29 @@ import asyncio
 from relay import log
 from relay.broadcasts.start import TOLD
 from relay.clock import Clock
+from relay.news import News
 from relay.store import events
 from relay.store.broadcasts import broadcasts
 from relay.store.broadcasts import tally as stored
 from relay.store.engine import JOBS, Store
 
-LOOK = 0.25  # seconds between two looks at the newest event
 FAILED = 10.0  # seconds until a store that failed is asked again
 
 LOG = log.get("broadcasts")
 
 
-async def run(store: Store, clock: Clock) -> None:
+async def run(store: Store, news: News, clock: Clock) -> None:
     """For ever."""
-    seen = latest = ""
+    seen = ""
     while True:
         try:
-            latest = await store.point(events.latest)
-            if latest != seen and not await page(store, clock):
-                seen = latest
+            latest = (await news.look()).last
+            while latest != seen:
+                if not await page(store, clock):
+                    seen = latest
         except Exception as error:  # whatever is wrong with figures, it is no reason to stop the mail
             LOG.warning("figures of broadcasts postponed", error=getattr(error, "text", repr(error)))
             await asyncio.sleep(FAILED)
-        if latest == seen:
-            await asyncio.sleep(LOOK)
 
 
 async def page(store: Store, clock: Clock) -> bool:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, func, literal_column, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, func, literal_column, select, text, tuple_, update
 
 from relay.errors import Invalid
 from relay.mail import ids
@@ -101,6 +102,25 @@ def latest(conn: Connection) -> str:
     if conn.dialect.name == "postgresql":
         return f"{conn.scalar(_OPEN)}.0"
     return f"0.{_LAST(conn)[0][0]}"
+
+
+def last(conn: Connection) -> str:
+    """The cursor of the newest event that can be read: where it is as it was, a reader finds nothing new."""
+    return _newest_cursor(conn.dialect.name == "sqlite")(conn)[0][0]
+
+
+def newest_cursor(embedded: bool) -> ColumnElement[str]:
+    """What `last` asks; `embedded` on SQLite."""
+    if embedded:
+        return select(literal_column("'0.'").concat(func.coalesce(func.max(events.c.id), literal_column("0")))).scalar_subquery()
+    newest = select(func.concat(events.c.xid, literal_column("'.'"), events.c.id)).where(_CLOSED)
+    newest = newest.order_by(events.c.xid.desc(), events.c.id.desc()).limit(literal_column("1"))
+    return func.coalesce(newest.scalar_subquery(), literal_column(f"'{START}'"))
+
+
+@cache
+def _newest_cursor(embedded: bool) -> Hot:
+    return Hot(select(newest_cursor(embedded)))
 
 
 def of_message(conn: Connection, message_id: int) -> list[Event]:

@@ -23,6 +23,7 @@ from relay.fetch import Fetch
 from relay.mail.ids import Maker
 from relay.mail.message import Message
 from relay.metrics import gauge
+from relay.news import News, Sight
 from relay.store import events, faults
 from relay.store.audience import contacts
 from relay.store.engine import JOBS, Store
@@ -38,7 +39,6 @@ from relay.workflows.steps import Call, Email
 if TYPE_CHECKING:
     from relay.submission import Door
 
-LOOK = 0.25  # seconds between two looks
 BATCH = 200  # runs of one transaction
 LANES = 20  # emails at the door at once
 CALLS = 20  # requests under way at once
@@ -63,52 +63,47 @@ class Room(Protocol):
 
 
 class Engine:
-    """`run` for ever; `wake` when there is something to do. One event loop owns it."""
+    """`run` for ever, whenever the news have something for it. One event loop owns it."""
 
     def __init__(
-        self, store: Store, door: Callable[[], Door], room: Room, fetch: Fetch, clock: Clock, maker: Maker, secrets: tuple[str, ...],
+        self, store: Store, news: News, door: Callable[[], Door], room: Room, fetch: Fetch, clock: Clock, maker: Maker, secrets: tuple[str, ...],
         occurred: Callable[[], None],
     ):
-        self._store, self._door, self._room, self._fetch, self._clock, self._maker = store, door, room, fetch, clock, maker
+        self._store, self._news, self._door, self._room, self._fetch, self._clock, self._maker = store, news, door, room, fetch, clock, maker
         self._occurred = occurred
         self._tools = Tools(Plans(), maker, secrets)
-        self._event = asyncio.Event()
         self._seen = ""  # the newest cursor of the log that has been looked at
         self._skipped = self._counted = -MINUTE
         self._asking: dict[int, asyncio.Task[None]] = {}
 
-    def wake(self) -> None:
-        self._event.set()
-
     async def run(self) -> None:
         """Hear, begin and go on, for ever; a store that is away is asked again."""
-        self._store.listen("workflows", lambda _: self.wake())
+        self._store.listen("workflows", lambda _: self._news.tell())
         try:
             while True:
-                if not await self._turn_safely():
-                    await self._sleep()
+                await self._look()
         finally:
             for task in self._asking.values():
                 task.cancel()
 
-    async def _sleep(self) -> None:
+    async def _look(self) -> None:
         try:
-            async with asyncio.timeout(LOOK):
-                await self._event.wait()
-        except TimeoutError:
-            pass
-        self._event.clear()
-
-    async def _turn_safely(self) -> bool:
-        try:
-            return await self.turn()
+            if self._wanted(await self._news.look()):
+                while await self.turn():
+                    pass
         except RelayError as error:
             LOG.warning("workflows postponed", error=error.text)
             await asyncio.sleep(FAULT)
         except Exception:
             LOG.exception("workflows could not go on")
             await asyncio.sleep(FAULT)
-        return False
+
+    def _wanted(self, sight: Sight) -> bool:
+        """Whether a turn may find something to do."""
+        if time.monotonic() - self._counted >= FIGURES:
+            return True
+        due = sight.due is not None and sight.due <= self._clock.now()
+        return sight.workflows and (due or sight.told or sight.last != self._seen)
 
     async def turn(self) -> bool:
         """All there is to do at once; whether there may be more."""
@@ -117,7 +112,7 @@ class Engine:
         await self._figures()
         if not await self._store.point(workflows.anything):
             if time.monotonic() - self._skipped >= MINUTE:
-                await self._skip(await self._store.point(hearing.cursor), await self._store.point(events.latest))
+                await self._skip(await self._store.point(hearing.cursor), await self._store.point(events.last))
             return False
         more = await self._hear()
         now = self._clock.now()
@@ -147,7 +142,7 @@ class Engine:
 
     async def _hear(self) -> bool:
         """Take in the next page of the log; whether there may be more."""
-        latest = await self._store.point(events.latest)
+        latest = await self._store.point(events.last)
         if latest == self._seen:
             return False
         before = await self._store.point(hearing.cursor)
@@ -261,7 +256,7 @@ class Engine:
             LOG.exception("workflow request fault", run=work.run.public_id)
         finally:
             del self._asking[work.run.id]
-            self.wake()
+            self._news.tell()
 
 
 def gathered(conn: Any, due: Sequence[Run], plans: Plans) -> list[Work]:

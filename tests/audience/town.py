@@ -9,6 +9,7 @@ from relay.audience.following import Following
 from relay.clock import Clock
 from relay.consent import Act
 from relay.mail.ids import Maker
+from relay.news import News
 from relay.store import events, projects
 from relay.store.audience import memberships
 from relay.store.audience.segments import Segment
@@ -26,7 +27,7 @@ class Town:
         self.stored, self.now, self.names = stored, NOW, {}
         self.project = MAKER.next()
         stored.write(projects.add, projects.Project(self.project, f"town-{self.project}", {}, NOW))
-        self.following = Following(stored.store, Clock(now=lambda: self.now), lambda: None)
+        self.following = Following(stored.store, News(stored.store), Clock(now=lambda: self.now), lambda: None)
 
     def by(self):
         return By(self.project, Act("api", at=self.now), MAKER, SECRETS)
