@@ -31,7 +31,11 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 POSSIBLE = hasattr(os, "pidfd_open")  # Linux
-IMPORTED = ("relay.__main__", "relay.app", "relay.worker", "relay.api.app", "relay.dashboard.house", "relay.cli.main", "relay.control.client")
+IMPORTED = (
+    "relay.__main__", "relay.app", "relay.worker", "relay.api.app", "relay.dashboard.house", "relay.cli.main", "relay.control.client", "relay.store.postgres",
+    "sqlalchemy.dialects.postgresql.asyncpg", "uvicorn.lifespan.off", "uvicorn.protocols.http.httptools_impl", "policies.authorize", "policies.dkim",
+    "policies.headers", "policies.limit", "policies.rspamd", "policies.suppress", "policies.track", "policies.unsubscribe", "policies.verp",
+)
 MOST = 100_000  # octets of a request
 READY = b"ready"
 
@@ -133,6 +137,14 @@ def main() -> None:
     """Fork for each request until the other side is gone; a forked process leaves this loop and becomes `relay ARGUMENTS`."""
     for name in IMPORTED:
         importlib.import_module(name)
+    from starlette.routing import compile_path
+
+    from relay import bounces
+    from relay.dashboard import rooms
+
+    bounces.read()  # compiles its patterns, which are then in the cache of the standard library
+    for entry in rooms.entries():
+        compile_path(f"/dashboard{entry.path}")
     if threading.active_count() > 1:
         sys.exit("an import has started a thread, which no fork would have")
     gc.collect()

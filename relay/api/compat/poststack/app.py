@@ -14,9 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import orjson
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from relay.api import errors
 from relay.api.compat import Counted
@@ -43,14 +42,9 @@ def application(native: FastAPI) -> FastAPI:
     """The dialect's application in front of the native one."""
     app = FastAPI(title="Relay in the live PostStack dialect", version="1", description=ABOUT, redirect_slashes=False, redoc_url=None,
                   telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False})
-    app.state.relay = native.state.relay
+    app.state.relay, app.state.native = native.state.relay, native
     app.add_middleware(Counted, dialect="poststack")
-    for tag, routes in table.ROUTES.items():
-        for route in routes:
-            app.add_api_route(route.path, _endpoint(native, route), methods=[route.method], tags=[tag], name=f"{route.method} {route.path}",
-                              summary=f"{route.method} {route.native or route.path}", response_class=Json)
-    for method, path in table.ABSENT:
-        app.add_api_route(path, _absent, methods=[method], tags=["Domains"], include_in_schema=False)
+    app.router.routes.extend(ROUTER.routes)
 
     @app.exception_handler(404)
     async def nothing(_request: Request, _error: Exception) -> Json:
@@ -67,13 +61,13 @@ async def _absent() -> Json:
     return Json({"error": "Relay has no such feature: your mail leaves from your own address", "code": "not_supported"}, 404)
 
 
-def _endpoint(native: ASGIApp, route: Route) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
             path = _path(route.native or route.path, request.path_params)
         except NotFound as error:
             return Json({"error": error.text, "code": error.code}, 404)
-        call = Call(native, request.scope, request.receive)
+        call = Call(request.app.state.native, request.scope, request.receive)
         body = await _body(request) if (route.method, route.path) == ("POST", "/api-keys") else None
         if route.whole:
             return await _whole(call, route, path)
@@ -87,6 +81,20 @@ def _endpoint(native: ASGIApp, route: Route) -> Callable[[Request], Awaitable[Re
         return _told(route, answer)
 
     return endpoint
+
+
+def _router() -> APIRouter:
+    router = APIRouter()
+    for tag, routes in table.ROUTES.items():
+        for route in routes:
+            router.add_api_route(route.path, _endpoint(route), methods=[route.method], tags=[tag], name=f"{route.method} {route.path}",
+                                 summary=f"{route.method} {route.native or route.path}", response_class=Json)
+    for method, path in table.ABSENT:
+        router.add_api_route(path, _absent, methods=[method], tags=["Domains"], include_in_schema=False)
+    return router
+
+
+ROUTER = _router()  # made once; every application takes the same
 
 
 async def _whole(call: Call, route: Route, path: str) -> Response:
