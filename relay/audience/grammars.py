@@ -15,8 +15,8 @@ from typing import Any
 
 from relay.audience.question import MEMBERS, Word, asked, days_of, field_of, id_of, name_of, perhaps, unsupported, value_of
 from relay.errors import Invalid
-from relay.store.audience.operators import SHAPES, decimal
 from relay.store.audience.rules import DAY, All, Condition, Not, Rule, Some, Subject
+from relay.store.audience.subjects import SHAPES, decimal
 
 CONDITIONS = 50  # of a list, or of one level of a tree
 FILTERS = 200  # of a tree or of nested groups in all

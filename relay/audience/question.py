@@ -12,8 +12,9 @@ from typing import Any
 from relay.errors import Invalid
 from relay.mail import address, ids
 from relay.store import bulk
-from relay.store.audience.operators import SHAPES, decimal, fits
+from relay.store.audience.operators import fits
 from relay.store.audience.rules import DAY, Condition, Moment, Not, Number, Rule, Subject
+from relay.store.audience.subjects import SHAPES, decimal
 
 LONGEST = 500  # characters of a value
 MOST_DAYS = 3_650  # of a window

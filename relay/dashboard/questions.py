@@ -15,8 +15,8 @@ import orjson
 from relay.audience import grammars
 from relay.errors import Invalid
 from relay.mail import ids
-from relay.store.audience.operators import SHAPES, decimal
 from relay.store.audience.rules import Subject
+from relay.store.audience.subjects import SHAPES, decimal
 
 # Inputs: none, a text, a value of the property's type, a number or a date, a date, whole days, a number of units, how often in so many days, yes or no,
 # one of a list, a value and its type.

@@ -13,7 +13,7 @@ from relay.store.audience.rules import All, Condition, Moment, Not, Number, Some
 
 DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-SECOND = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)[.0-9]*(Z|\+00:00)?", re.ASCII)
+SECOND = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)[.0-9]*(Z|[-+][01]\d:[0-5]\d)?", re.ASCII)
 MISSING = object()
 
 
@@ -124,7 +124,15 @@ def _moment(value: Any) -> str | None:
     if DAY.fullmatch(value):
         return value + "T00:00:00"
     found = SECOND.fullmatch(value)
-    return found[1] if found else None
+    if found is None or found[2] in (None, "Z", "+00:00"):
+        return found and found[1]
+    year, month, day, hour, *rest = map(int, re.split("[-T:]", found[1]))
+    hours, minutes = map(int, found[2][1:].split(":"))
+    if not (1000 <= year < 9000 and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and max(rest) < 60 and hours <= 14):
+        return None
+    apart = timedelta(hours=hours, minutes=minutes)
+    there = datetime(year, month, 1, hour, *rest) + timedelta(days=day - 1)
+    return (there + apart if found[2][0] == "-" else there - apart).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _time(test: Condition, at: float | None, now: float) -> bool:

@@ -13,11 +13,12 @@ from relay.mail.ids import Maker
 from relay.store import bulk, suppressions
 from relay.store.audience import contacts, segments
 from relay.store.audience.contacts import Contact
-from relay.store.audience.operators import OPERATORS, SHAPES, Compiler, compiled, decimal
+from relay.store.audience.operators import OPERATORS, compiled
 from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Some, Subject
 from relay.store.audience.schema import activity, audience_members, audiences, segment_members, subscriptions, topics
 from relay.store.audience.schema import contacts as table
 from relay.store.audience.schema import segments as segment_table
+from relay.store.audience.subjects import SHAPES, Compiler, decimal
 from relay.store.suppressions import Suppression
 from tests.audience.conftest import NOW, PROJECT
 from tests.audience.oracle import Person, holds
@@ -28,7 +29,8 @@ AUDIENCE, TOPIC, LISTED, ASKED, ABSENT = 11, 12, 13, 14, 15
 TEXTS = [
     "pro", "Pro", "PRO plan", "enterprise", "Ärmel", "ärmel", "", "x%y", "a_b", "'", '"', "\\", "[", "*", "true", "false",
     "4500", "-3", "0.5", "1.0", "007", "1e3", "٣", "2026-01-15", "2026-09-20", "2026-09-20T22:00:00Z", "2026-09-21T13:46:40.500Z",
-    "2026-09-20T22:00:00+02:00",
+    "2026-09-20T22:00:00+02:00", "2026-09-21T01:30:00.25+03:30", "2026-09-20T16:00:00-06:00", "2026-01-14T23:59:59-00:01", "2026-02-30T10:00:00+02:00",
+    "2026-09-20T24:00:00+02:00", "2026-13-01T00:00:00+02:00", "2026-09-20T22:00:00+15:00", "0999-01-01T00:00:00+01:00", "2026-09-20T22:00:60-01:00",
     "2026-9-1", "2026-01-15T", "--5", "5-", "1.2.3", ".5", "5.", "-", "123456789012345", "1234567890123456"]
 texts = st.one_of(st.sampled_from(TEXTS), st.sampled_from(TEXTS[:4]), st.text(max_size=4).map(lambda text: bulk.clean(text, 99)))
 numbers = st.one_of(st.integers(-5, 5_000), st.sampled_from([0.5, 1.0, -3.25, 4500, 1e20, -1e-7, 2**53, 2**63 - 1]))

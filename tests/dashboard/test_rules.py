@@ -14,8 +14,9 @@ from relay.dashboard.questions import EVENT, GROUPS, PROPERTY, TREE, Row
 from relay.dashboard.rules import Form, Group
 from relay.errors import Invalid
 from relay.mail import ids
-from relay.store.audience.operators import OPERATORS, SHAPES
+from relay.store.audience.operators import OPERATORS
 from relay.store.audience.rules import conditions
+from relay.store.audience.subjects import SHAPES
 
 SEGMENT = ids.public("seg", 7)
 FIELDS = ("email", "firstName", "plan", "properties.a.b", "data.größe", "tags", "subscribed", "unsubscribed", "suppressed", "createdAt", "last_active",

@@ -1,8 +1,7 @@
 """Rules as SQL: OPERATORS is the table of what can be asked, `compiled` turns a tree into one condition on `contacts` for SQLite or PostgreSQL.
 
-Every condition is true or false, never NULL, whatever a contact holds: a comparison looks only at values of the type that it can compare. A text is taken as a
-number when it is a decimal number of up to 15 digits (CSV files know no other), and as a moment when it is an ISO 8601 date or a time in UTC; moments in
-properties are compared by the second. Texts are compared by code point; where case does not matter, that is the case of A to Z, since neither database folds
+Every condition is true or false, never NULL, whatever a contact holds: a comparison looks only at values of the type that it can compare
+(relay.store.audience.subjects). Texts are compared by code point; where case does not matter, that is the case of A to Z, since neither database folds
 more in the same way.
 """
 
@@ -11,42 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, func, literal, not_, or_, select, true
-from sqlalchemy import collate as collated
+from sqlalchemy import Boolean, Double, Text, and_, case, cast, exists, false, func, not_, or_, select, true
 from sqlalchemy.dialects.postgresql import JSONB
 
+from relay.store.audience import subjects
 from relay.store.audience.rules import DAY, All, Condition, Moment, Not, Number, Rule, Some, Subject
 from relay.store.audience.schema import activity, audience_members, contacts, segment_members, subscriptions
+from relay.store.audience.subjects import ACTIVITY, FLAG, MEMBER, SHAPES, TAGS, TEXT, TIME, VALUE, Compiler, Sql, decimal, folded
 from relay.store.schema import suppressions
 
-TEXT, VALUE, TIME, FLAG, TAGS, ACTIVITY, MEMBER = "text", "value", "time", "flag", "tags", "activity", "member"
-SHAPES = {"email": TEXT, "first_name": TEXT, "last_name": TEXT, "property": VALUE, "created_at": TIME, "updated_at": TIME, "last_active": TIME,
-          "unsubscribed": FLAG, "suppressed": FLAG, "tags": TAGS, "activity": ACTIVITY, "segment": MEMBER, "listed": MEMBER, "audience": MEMBER,
-          "topic": MEMBER}
 COSTS = {FLAG: 0, TIME: 0, TEXT: 1, TAGS: 2, VALUE: 3, ACTIVITY: 4, MEMBER: 5}
-DIGITS = 15  # of a decimal number in a text; both databases read as many exactly
 NESTED = 10  # segments that ask about segments
-
-Sql = Any  # a SQLAlchemy expression
-
-
-@dataclass(frozen=True, slots=True)
-class Compiler:
-    """What a rule is compiled for.
-
-    postgres   the dialect, else SQLite
-    now        UTC seconds, where windows end
-    segments   rules of the segments that rules may ask about; one that is not there has no members
-    """
-
-    postgres: bool
-    now: float
-    segments: dict[int, Rule]
-    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,81 +60,6 @@ def fits(operator: str, subject: Subject) -> bool:
     return (operator, SHAPES[subject.kind]) in _BY_NAME
 
 
-# What a subject is to SQL: a text, a number, a moment, each NULL when it is none.
-
-
-def _json(compiler: Compiler, subject: Subject) -> tuple[Sql, Sql]:
-    """The kind of JSON value at a path, as the database calls it, and its text."""
-    if compiler.postgres:
-        value: Sql = contacts.c.properties
-        for name in subject.path[:-1]:
-            value = value.op("->", return_type=JSONB)(literal(name, Text))
-        last = literal(subject.path[-1], Text)
-        return func.jsonb_typeof(value.op("->", return_type=JSONB)(last)), value.op("->>", return_type=Text)(last)
-    path = "$" + "".join(f'."{name}"' for name in subject.path)
-    return func.json_type(contacts.c.properties, path), func.json_extract(contacts.c.properties, path, type_=Text)
-
-
-_STRING, _NUMBERS = {True: "string", False: "text"}, {True: ("number",), False: ("integer", "real")}
-_EMPTY = "null"
-
-
-def _text(compiler: Compiler, subject: Subject) -> Sql:
-    if SHAPES[subject.kind] == TEXT:
-        return contacts.c.key if subject.kind == "email" else contacts.c[subject.kind]
-    kind, value = _json(compiler, subject)
-    return case((kind == _STRING[compiler.postgres], value))
-
-
-def _binary(compiler: Compiler, text: Sql) -> Sql:
-    """The text, compared by code point."""
-    return collated(text, "C") if compiler.postgres else text
-
-
-def _lower(compiler: Compiler, text: Sql) -> Sql:
-    return func.lower(_binary(compiler, text))
-
-
-def _glob(text: Sql, pattern: str) -> Sql:
-    return text.op("GLOB", is_comparison=True)(pattern)
-
-
-def _decimal(compiler: Compiler, text: Sql) -> Sql:
-    """The number that a decimal text means, NULL for another text."""
-    if compiler.postgres:
-        fits_ = and_(text.regexp_match(r"^-?[0-9]+(\.[0-9]+)?$"), func.length(text) <= DIGITS)
-    else:
-        plain = func.ltrim(text, "-")
-        signs = func.length(text) - func.length(plain)
-        fits_ = and_(func.length(text) <= DIGITS, signs <= 1, _glob(plain, "[0-9]*[0-9]") | _glob(plain, "[0-9]"), not_(_glob(plain, "*[^0-9.]*")),
-                     not_(_glob(plain, "*.*.*")))
-    return case((fits_, cast(text, Double)))
-
-
-def _number(compiler: Compiler, subject: Subject) -> Sql:
-    if SHAPES[subject.kind] == TEXT:
-        return _decimal(compiler, _text(compiler, subject))
-    kind, value = _json(compiler, subject)
-    return case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double)), (kind == _STRING[compiler.postgres], _decimal(compiler, value)))
-
-
-def _moment(compiler: Compiler, subject: Subject) -> Sql:
-    """The second that a text means, as 2026-03-23T10:00:00."""
-    text = _text(compiler, subject)
-    zone = func.ltrim(func.substr(text, 20), ".0123456789").in_(("", "Z", "+00:00"))
-    if compiler.postgres:
-        day, second = text.regexp_match("^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), text.regexp_match("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
-    else:
-        date = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
-        day, second = _glob(text, date), _glob(text, date + "T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]*")
-    return _binary(compiler, case((day, text.concat("T00:00:00")), (and_(second, zone), func.substr(text, 1, 19))))
-
-
-def second(at: float) -> str:
-    """UTC seconds as _moment writes them."""
-    return datetime.fromtimestamp(math.floor(at), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def _sure(condition: Sql) -> Sql:
     return func.coalesce(condition, false(), type_=Boolean)
 
@@ -168,12 +70,12 @@ def _sure(condition: Sql) -> Sql:
 def _is(compiler: Compiler, test: Condition) -> Sql:
     """Equal as texts; a number in a property also to its decimal text, a boolean to true or false."""
     if SHAPES[test.subject.kind] == TEXT:
-        return _sure(_text(compiler, test.subject) == test.value)
-    kind, value = _json(compiler, test.subject)
-    found = [and_(_written(compiler, str(test.value), '"'), kind == _STRING[compiler.postgres], value == test.value)]
+        return _sure(subjects.text(compiler, test.subject) == test.value)
+    kind, value = subjects.held(compiler, test.subject)
+    found = [and_(_written(compiler, str(test.value), '"'), kind == subjects.STRING[compiler.postgres], value == test.value)]
     number = decimal(str(test.value))
     if number is not None:
-        found.append(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == number.value), else_=false()))
+        found.append(case((kind.in_(subjects.NUMBERS[compiler.postgres]), cast(value, Double) == number.value), else_=false()))
     if test.value in ("true", "false"):
         found.append(_boolean(compiler, kind, value, test.value == "true"))
     return _sure(or_(*found))
@@ -192,18 +94,18 @@ def _boolean(compiler: Compiler, kind: Sql, value: Sql, wanted: bool) -> Sql:
 
 def _same(compiler: Compiler, test: Condition) -> Sql:
     """Equal as JSON: 1 is neither "1" nor true."""
-    kind, value = _json(compiler, test.subject)
+    kind, value = subjects.held(compiler, test.subject)
     if isinstance(test.value, bool):
         return _sure(_boolean(compiler, kind, value, test.value))
     if isinstance(test.value, Number):
-        return _sure(case((kind.in_(_NUMBERS[compiler.postgres]), cast(value, Double) == test.value.value), else_=false()))
-    return _sure(and_(_written(compiler, str(test.value), '"'), kind == _STRING[compiler.postgres], value == test.value))
+        return _sure(case((kind.in_(subjects.NUMBERS[compiler.postgres]), cast(value, Double) == test.value.value), else_=false()))
+    return _sure(and_(_written(compiler, str(test.value), '"'), kind == subjects.STRING[compiler.postgres], value == test.value))
 
 
 def _set(compiler: Compiler, test: Condition) -> Sql:
     if SHAPES[test.subject.kind] == TEXT:
-        return _text(compiler, test.subject).is_not(None)
-    return _sure(_json(compiler, test.subject)[0] != _EMPTY)
+        return subjects.text(compiler, test.subject).is_not(None)
+    return _sure(subjects.held(compiler, test.subject)[0] != "null")
 
 
 def _find(compiler: Compiler, text: Sql, part: str) -> Sql:
@@ -211,35 +113,21 @@ def _find(compiler: Compiler, text: Sql, part: str) -> Sql:
 
 
 def _contains(compiler: Compiler, test: Condition) -> Sql:
-    return _find(compiler, _lower(compiler, _text(compiler, test.subject)), folded(test.value))
+    return _find(compiler, subjects.lower(compiler, test.subject), folded(test.value))
 
 
 def _contains_exactly(compiler: Compiler, test: Condition) -> Sql:
-    return and_(_written(compiler, str(test.value)), _find(compiler, _text(compiler, test.subject), str(test.value)))
+    return and_(_written(compiler, str(test.value)), _find(compiler, subjects.text(compiler, test.subject), str(test.value)))
 
 
 def _starts(compiler: Compiler, test: Condition) -> Sql:
     wanted = folded(test.value)
-    return _sure(func.substr(_lower(compiler, _text(compiler, test.subject)), 1, len(wanted)) == wanted)
+    return _sure(func.substr(subjects.lower(compiler, test.subject), 1, len(wanted)) == wanted)
 
 
 def _ends(compiler: Compiler, test: Condition) -> Sql:
-    wanted, text = folded(test.value), _lower(compiler, _text(compiler, test.subject))
+    wanted, text = folded(test.value), subjects.lower(compiler, test.subject)
     return _sure(and_(func.length(text) >= len(wanted), func.substr(text, func.length(text) - len(wanted) + 1) == wanted))
-
-
-def folded(text: Any) -> str:
-    """A to Z in lower case, as both databases fold."""
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in str(text))
-
-
-def decimal(text: str) -> Number | None:
-    """The number that a decimal text of up to 15 characters means."""
-    digits = text.removeprefix("-")
-    whole, dot, rest = digits.partition(".")
-    if len(text) > DIGITS or not (whole + rest).isascii() or not whole.isdigit() or (dot and not rest.isdigit()):
-        return None
-    return Number(float(text), text)
 
 
 def _range(wanted: str) -> Callable[[Compiler, Condition], Sql]:
@@ -247,11 +135,11 @@ def _range(wanted: str) -> Callable[[Compiler, Condition], Sql]:
 
     def sql(compiler: Compiler, test: Condition) -> Sql:
         if isinstance(test.value, Number):
-            return _sure(_compared(wanted, _number(compiler, test.subject), test.value.value, test.value.value))
+            return _sure(_compared(wanted, subjects.number(compiler, test.subject), test.value.value, test.value.value))
         moment = test.value
         assert isinstance(moment, Moment)
         end = moment.end if moment.end - moment.start > 1 else math.floor(moment.start) + 1.0
-        return _sure(_compared(wanted, _moment(compiler, test.subject), second(moment.start), second(end), later=True))
+        return _sure(_compared(wanted, subjects.moment(compiler, test.subject), subjects.second(moment.start), subjects.second(end), later=True))
 
     return sql
 
@@ -268,34 +156,30 @@ def _compared(wanted: str, value: Sql, start: Any, end: Any, later: bool = False
 
 
 def _value_within(compiler: Compiler, test: Condition) -> Sql:
-    return _sure(_moment(compiler, test.subject) >= second(compiler.now - test.seconds))
+    return _sure(subjects.moment(compiler, test.subject) >= subjects.second(compiler.now - test.seconds))
 
 
 def _value_older(compiler: Compiler, test: Condition) -> Sql:
-    return _sure(_moment(compiler, test.subject) < second(compiler.now - test.seconds))
+    return _sure(subjects.moment(compiler, test.subject) < subjects.second(compiler.now - test.seconds))
 
 
 # Times.
 
 
-def _time(subject: Subject) -> Sql:
-    return contacts.c.last_active_at if subject.kind == "last_active" else contacts.c[subject.kind]
-
-
 def _time_on(_compiler: Compiler, test: Condition) -> Sql:
-    return _sure(and_(_time(test.subject) >= test.value.start, _time(test.subject) < test.value.end))  # type: ignore[union-attr]
+    return _sure(and_(subjects.time(test.subject) >= test.value.start, subjects.time(test.subject) < test.value.end))  # type: ignore[union-attr]
 
 
 def _time_range(wanted: str) -> Callable[[Compiler, Condition], Sql]:
-    return lambda _compiler, test: _sure(_compared(wanted, _time(test.subject), test.value.start, test.value.end, later=True))  # type: ignore[union-attr]
+    return lambda _compiler, test: _sure(_compared(wanted, subjects.time(test.subject), test.value.start, test.value.end, later=True))  # type: ignore[union-attr]
 
 
 def _time_within(compiler: Compiler, test: Condition) -> Sql:
-    return _sure(_time(test.subject) >= compiler.now - test.seconds)
+    return _sure(subjects.time(test.subject) >= compiler.now - test.seconds)
 
 
 def _time_older(compiler: Compiler, test: Condition) -> Sql:
-    return _sure(_time(test.subject) < compiler.now - test.seconds)
+    return _sure(subjects.time(test.subject) < compiler.now - test.seconds)
 
 
 # Flags, tags, what people did, where they belong.
@@ -378,7 +262,7 @@ OPERATORS = (
     Operator("within", (TEXT, VALUE), _value_within),
     Operator("older", (TEXT, VALUE), _value_older),
     Operator("is", (TIME,), _time_on),
-    Operator("set", (TIME,), lambda _compiler, test: _time(test.subject).is_not(None)),
+    Operator("set", (TIME,), lambda _compiler, test: subjects.time(test.subject).is_not(None)),
     *(Operator(name, (TIME,), _time_range(name)) for name in ("above", "from", "below", "until")),
     Operator("within", (TIME,), _time_within),
     Operator("older", (TIME,), _time_older),

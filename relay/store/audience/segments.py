@@ -18,12 +18,13 @@ from relay.store import pages
 from relay.store.audience import changes, growth
 from relay.store.audience import contacts as people
 from relay.store.audience.contacts import Contact, Filter
-from relay.store.audience.operators import NESTED, Compiler, compiled
+from relay.store.audience.operators import NESTED, compiled
 from relay.store.audience.rules import All, Condition, Rule, Subject
 from relay.store.audience.rules import segments as asked
 from relay.store.audience.schema import contacts, memberships
 from relay.store.audience.schema import segment_members as members
 from relay.store.audience.schema import segments as table
+from relay.store.audience.subjects import Compiler
 from relay.store.pages import Found, Page
 from relay.store.upsert import insert
 
