@@ -8,11 +8,11 @@ from pydantic import Field
 
 from relay.api.contacts import brief, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource
-from relay.api.segments import MembersInput, chosen
+from relay.api.segments import NOBODY, MembersInput, members
 from relay.audience import audiences as acts
 from relay.audience import removing
 from relay.clock import iso
-from relay.errors import Invalid, NotFound
+from relay.errors import NotFound
 from relay.mail.message import Principal
 from relay.store.audience import audiences, contacts
 from relay.store.audience.audiences import Audience
@@ -87,12 +87,10 @@ async def list_members(here: Core, who: Owner, audience_id: str, page: Paging) -
 @router.post("/audiences/{audience_id}/contacts")
 async def add_members(here: Core, who: Owner, audience_id: str, given: MembersInput) -> Any:
     """Put contacts into an audience, by id or by address."""
-    if not (given.contact_ids or given.emails):
-        raise Invalid("contact_ids", "name contacts by contact_ids or emails")
     audience = await here.store.read(audiences.get, who.project, _id(audience_id))
-    numbers, missing = await here.store.read(chosen, who.project, [number(each) for each in given.contact_ids], given.emails)
+    numbers, missing = await members(here, who, given)
     if not numbers:
-        raise NotFound("None of these contacts exists")
+        raise NotFound(NOBODY)
     added = await here.store.write(acts.put, audience.id, numbers, here.clock.now())
     here.occurred()
     return {"added": added, "not_found": missing}

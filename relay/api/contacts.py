@@ -87,6 +87,11 @@ def number(contact_id: str) -> int:
     return known("con" if contact_id.startswith("con_") else "ct", contact_id, "Contact")
 
 
+def internal(contact_id: str) -> int | None:
+    """The same, None where it cannot be the id of a contact."""
+    return ids.internal(contact_id, "con" if contact_id.startswith("con_") else "ct")
+
+
 @router.post("/contacts", status_code=201)
 async def create_contact(here: Core, who: Owner, request: Request, given: ContactInput) -> Any:
     """Create a contact: its address must be new in the project."""
@@ -147,7 +152,10 @@ async def change_many(here: Core, who: Owner, request: Request, given: BulkInput
 async def _wanted(here: Relay, who: Principal, given: BulkInput) -> Any:
     """The numbers of the contacts of a bulk request, in slices."""
     if given.contact_ids is not None:
-        numbers = [number(each) for each in given.contact_ids]
+        numbers = [internal(each) for each in given.contact_ids]
+        if None in numbers:
+            place = numbers.index(None)
+            raise Invalid(f"contact_ids[{place}]", f"contact_ids[{place}]: {given.contact_ids[place][:40]!r} is not the id of a contact")
         for start in range(0, len(numbers), SLICE):
             yield numbers[start:start + SLICE]
         return

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Query
 from pydantic import Field
 
-from relay.api.contacts import brief, number
+from relay.api.contacts import brief, internal, number
 from relay.api.core import Core, Input, Owner, Paging, Relay, known, listed, resource
 from relay.audience import removing, values
 from relay.audience import segments as acts
@@ -30,6 +30,7 @@ router = resource("Segments")
 
 MEMBERS = 1_000  # contacts of one request that adds or removes them
 COUNTING = 5.0  # seconds for the numbers of members in a list of segments; the next request goes on where this one was
+NOBODY = "None of these contacts exists"
 FIRST = 100  # contacts that a segment shows with itself
 
 
@@ -206,14 +207,21 @@ async def get_growth(here: Core, who: Owner, segment_id: str, days: Annotated[in
 
 
 async def _list(here: Relay, who: Principal, segment_id: str, given: MembersInput, act: Any, word: str) -> dict[str, Any]:
-    if not (given.contact_ids or given.emails):
-        raise Invalid("contact_ids", "name contacts by contact_ids or emails")
-    numbers, missing = await here.store.read(chosen, who.project, [number(each) for each in given.contact_ids], given.emails)
+    numbers, missing = await members(here, who, given)
     if not numbers and act is acts.put:
-        raise NotFound("None of these contacts exists")
+        raise NotFound(NOBODY)
     done = await here.store.write(act, who.project, _id(segment_id), numbers, here.clock.now())
     here.occurred()
     return {word: done, "not_found": missing}
+
+
+async def members(here: Relay, who: Principal, given: MembersInput) -> tuple[list[int], list[str]]:
+    """The ids of the contacts that there are, and the ids and addresses, as written, of nobody; raises Invalid when none is named."""
+    if not (given.contact_ids or given.emails):
+        raise Invalid("contact_ids", "name contacts by contact_ids or emails")
+    wanted = {text: internal(text) for text in given.contact_ids}
+    found, missing = await here.store.read(chosen, who.project, [each for each in wanted.values() if each is not None], given.emails)
+    return found, [*(text for text, each in wanted.items() if each not in found), *missing]
 
 
 def chosen(conn: Any, project: int, given: Sequence[int], emails: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -64,6 +64,19 @@ def test_a_static_segment_is_kept_by_hand(tenant, people):
     assert tenant.http.get(path).status_code == 404
 
 
+def test_who_is_named_and_is_nobody_is_told_and_keeps_nobody_else_out(served, tenant, people):
+    theirs = served.tenant().post("/contacts", {"email": "theirs@example.com"}, 201)["id"]
+    given = {"contact_ids": [people["ann"], "ct_0000000000001", theirs, "ct_x"], "emails": ["bob@example.com", "nobody@example.com"]}
+    for path in (f"/segments/{tenant.post('/segments', {'name': 'l'}, 201)['id']}", f"/audiences/{tenant.post('/audiences', {'name': 'a'}, 201)['id']}"):
+        assert tenant.post(f"{path}/contacts", given) == {"added": 2, "not_found": ["ct_0000000000001", theirs, "ct_x", "nobody@example.com"]}
+        for nobody in ({"contact_ids": [theirs, "ct_x"]}, {"emails": ["nobody@example.com"]}):
+            assert tenant.post(f"{path}/contacts", nobody, 404)["error"] == "None of these contacts exists"
+        assert tenant.post(f"{path}/contacts", {}, 422)["field"] == "contact_ids"
+    wrong = tenant.post("/contacts/bulk", {"action": "delete", "contact_ids": [people["ann"], "ct_x"]}, 422)
+    assert (wrong["field"], wrong["error"]) == ("contact_ids[1]", "contact_ids[1]: 'ct_x' is not the id of a contact")
+    assert tenant.get(f"/contacts/{people['ann']}")["email"] == "ann@example.com"
+
+
 @pytest.mark.parametrize(("body", "field"), [
     pytest.param({"name": "x", "type": "dynamic"}, "rules", id="dynamic without rules"),
     pytest.param({"name": "", "rules": []}, "name", id="no name"),

@@ -66,6 +66,7 @@ def test_manual_segments(live, alice):
     made = live.segments.create({"name": "Testers"})["segment"]
     assert made["rules"] is None
     assert live.segments.add_contacts(made["publicId"], {"contact_ids": [alice["publicId"]]}) == {"added": 1}
+    assert live.segments.add_contacts(made["publicId"], {"contact_ids": ["con_0000000000000", "con_x", alice["publicId"]]}) == {"added": 0}
     assert refused(live.segments.add_contacts, made["publicId"], {"contact_ids": ["con_0000000000000"]}).status_code == 400
     assert live.segments.growth(made["publicId"], 7)["daily"][-1]["members"] == 1
     assert live.segments.remove_contact(made["publicId"], alice["publicId"])["success"] is True
