@@ -100,6 +100,11 @@ class Imports:
         self._resolver, self._clock, self._maker = resolver, clock, maker
         self._secrets = acts.forgetful(secrets)
 
+    @property
+    def _beside(self) -> bool:
+        """Whether slices have transactions of their own, beside those of mail."""
+        return self.store.dialect == "postgresql"
+
     def place(self) -> Path:
         """The directory in which files wait; made with the first."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
@@ -220,7 +225,7 @@ class Imports:
         order = Order(job.project_id, told["file"], told["name"], told["form"], mapping=told.get("mapping", {}))
         plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
         async with self.opened(order) as source, contextlib.aclosing(
-                self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"])) as parts:
+                self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"], lines=self._beside)) as parts:
             await self._put_all(work, plan, parts)
         LOG.info("import done", id=job.public_id, **work.job.figures)
 
@@ -232,7 +237,7 @@ class Imports:
                 work.faults += part.faults[:TOLD - len(work.faults)]
                 task = asyncio.create_task(self._put(work, plan, part, reached, before))
                 before, last, reached = task, before, part.through
-                if self.store.dialect == "sqlite":
+                if not self._beside:
                     last = task
                 if last is not None:
                     await last
@@ -277,10 +282,10 @@ class Imports:
         return None
 
     async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,
-                     more: Mapping[str, Property] = NOTHING) -> AsyncIterator[reader.Slice]:
-        """The slices after row `skip`; one is read ahead while another is written."""
+                     more: Mapping[str, Property] = NOTHING, lines: bool = False) -> AsyncIterator[reader.Slice]:
+        """The slices after row `skip`, their rows as `lines` if that is asked; one is read ahead while another is written."""
         typed = {**more, **await self.store.read(properties.of, project)}
-        await source.begin(Ground(typed, list(tags), skip, self._secrets, now, BESIDE if self.store.dialect == "postgresql" else 0))
+        await source.begin(Ground(typed, list(tags), skip, self._secrets, now, BESIDE if self._beside else 0, lines))
         known: dict[str, str] | None = {} if look else None
         ahead = asyncio.create_task(self._next(source, known))
         try:

@@ -28,7 +28,7 @@ from relay.audience.cells import shown
 from relay.audience.table import NOTHING, Line, lines
 from relay.errors import Invalid, Malformed
 from relay.store import bulk
-from relay.store.audience import history
+from relay.store.audience import history, merging
 from relay.store.audience.imports import Fault
 from relay.store.audience.properties import Property
 from relay.store.audience.taking import Part, searched
@@ -48,7 +48,8 @@ _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of it, rows a slice."""
+    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of it, rows a slice, and
+    whether these are handed over as lines for PostgreSQL."""
 
     definitions: dict[str, Property] = {}
     tags: list[str] = []
@@ -56,6 +57,7 @@ class Ground(msgspec.Struct, frozen=True):
     secrets: list[bytes] = []
     now: float = 0.0
     slice: int = 0  # SLICE
+    lines: bool = False
 
 
 class Row(msgspec.Struct):
@@ -136,7 +138,10 @@ class Reading:
         self._shown += len(some)
         cleaned = sum(row.cleaned_at is not None for row in rows)
         told = any(row.left_at is not None or row.evidence for row in rows)
-        return Part(self._through, [self._told(row) for row in rows], len(rows), faults, self._figures, cleaned, told), some
+        given: list[Any] = [self._told(row) for row in rows]
+        if self._ground.lines:
+            return Part(self._through, [], len(rows), faults, self._figures, cleaned, told, merging.lines(given)), some
+        return Part(self._through, given, len(rows), faults, self._figures, cleaned, told), some
 
     def _first(self, some: list[Row | Fault]) -> list[Row | Fault]:
         """The rows without those whose address came before."""

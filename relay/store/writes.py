@@ -236,8 +236,8 @@ def fault(error: BaseException) -> bool:
     name = getattr(cause, "sqlite_errorname", None)
     if name is not None:
         return any(name == bad or name.startswith(f"{bad}_") for bad in _SQLITE)
-    state = getattr(cause, "sqlstate", None)
-    return isinstance(error, (DBAPIError, InterfaceError)) and (state is None or state[:2] in _POSTGRES)
+    state = getattr(cause, "sqlstate", None)  # of asyncpg's errors, with or without SQLAlchemy around them
+    return isinstance(error, (DBAPIError, InterfaceError)) if state is None else state[:2] in _POSTGRES
 
 
 def fail(writes: Iterable[Write], text: str) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 
+import asyncpg
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy.util import await_only
 
 from relay.audience import imports
@@ -15,7 +18,7 @@ from relay.audience.reading import JSON
 from relay.clock import Clock
 from relay.delivery.dns import Resolver
 from relay.mail.ids import Maker
-from relay.store import projects
+from relay.store import bulk, projects
 from relay.store.audience import contacts, merging
 from relay.store.audience.contacts import Filter
 from relay.store.audience.imports import Import
@@ -79,24 +82,18 @@ def test_a_slice_that_had_to_give_up_is_in_before_the_one_after_it(town):
         pytest.skip("one transaction at a time")
 
     async def run():
-        locked, goes_on = asyncio.Event(), asyncio.Event()
-
-        def lock(conn):
-            conn.exec_driver_sql("LOCK TABLE contacts IN SHARE MODE")
-            locked.set()
-            await_only(goes_on.wait())
-
-        holder = asyncio.create_task(stored.store.read(lock))
-        await locked.wait()
-        work = await started(mine, project)
+        holder = await asyncpg.connect(stored.url)
         try:
-            while not (first := await waiting()):
-                assert not work.task.done()
-            while await waiting() & first:
-                assert not work.task.done()
+            async with holder.transaction():
+                await holder.execute("LOCK TABLE contacts IN SHARE MODE")
+                work = await started(mine, project)
+                while not (first := await waiting()):
+                    assert not work.task.done()
+                while await waiting() & first:
+                    assert not work.task.done()
         finally:
-            goes_on.set()
-        await asyncio.gather(holder, work.task)
+            await holder.close()
+        await work.task
         return work
 
     async def waiting():
@@ -154,3 +151,24 @@ async def test_suppressions_are_found_by_address_however_few_there_were_when_the
     finally:
         await store.close()
     assert "(project_id = '1'::bigint) AND ((key)::text = " in plan
+
+
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8")) | st.sampled_from(["\\N", "\\.", "\t", "\r\n", "\\", "a\\tb", ""])
+ROW = st.tuples(st.integers(0, 1 << 40), TEXTS, TEXTS, *[st.none() | TEXTS] * 2, TEXTS, *[st.none() | TEXTS.map(lambda text: bulk.json({"a": text}))] * 3,
+                *[st.none() | st.floats(0, 1e12)] * 5, *[st.none() | TEXTS.map(lambda text: bulk.json([text]))] * 2)
+
+
+@given(st.lists(ROW, max_size=5))
+@settings(max_examples=30, deadline=None)
+def test_what_a_row_says_reaches_the_database_whatever_it_is(stored, rows):
+    def through(conn):
+        given = merging.lines(rows) if conn.dialect.name == "postgresql" else rows
+        merging.load(conn, [(n, n, n, row) if type(row) is bytes else (n, n, n, *row) for n, row in enumerate(given)])
+        return [tuple(row) for row in conn.exec_driver_sql(f"SELECT {', '.join(merging.COLUMNS)} FROM import_rows ORDER BY id")]
+
+    assert [plain(row) for row in stored.write(through)] == [plain(row) for row in rows]
+
+
+def plain(row):
+    """The row with its JSON read."""
+    return [orjson.loads(each) if name in merging.JSON and isinstance(each, str) else each for name, each in zip(merging.COLUMNS, row, strict=True)]

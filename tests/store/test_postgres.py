@@ -9,11 +9,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util import await_only
 
 from relay.errors import NotFound, StoreError
 from relay.store import messages, pieces, projects
 from relay.store.engine import ASIDE, Store
+from relay.store.writes import fault
 from tests.store.conftest import made
 from tests.store.test_engine import keys, put
 from tests.support import postgres
@@ -266,3 +268,13 @@ async def test_two_nodes_accept_at_the_same_time(store, postgres_url, tmp_path):
     await asyncio.gather(*((store, other)[n % 2].write_many(messages.add_many, m) for n, m in enumerate(given)))
     assert await other.read(messages.count) == 60
     await other.close()
+
+
+@pytest.mark.parametrize(("error", "failed"), [
+    (asyncpg.ConnectionDoesNotExistError(), True), (asyncpg.AdminShutdownError(), True), (asyncpg.DiskFullError(), True), (asyncpg.LockNotAvailableError(), True),
+    (asyncpg.CharacterNotInRepertoireError(), False), (asyncpg.UniqueViolationError(), False), (asyncpg.UndefinedTableError(), False),
+], ids=lambda each: type(each).__name__)
+def test_an_error_of_the_driver_counts_as_one_of_sqlalchemy_s_does(error, failed):
+    """COPY goes to the driver itself."""
+    assert fault(error) is failed
+    assert fault(DBAPIError("COPY", {}, error)) is failed

@@ -34,7 +34,8 @@ SIZE = 65_536  # characters of all properties as JSON
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A slice: `rows` are tuples of merging.COLUMNS; `through` is the file's row it ends with; `figures` what the reader counted.
+    """A slice: `rows` are tuples of merging.COLUMNS, or in their place `lines` for PostgreSQL, as merging.lines gives them; `through` is the file's row it
+    ends with; `figures` what the reader counted.
 
     cleaned  rows of addresses that bounced
     told     whether any row says that somebody left or opted in
@@ -47,6 +48,7 @@ class Part:
     figures: dict[str, int]
     cleaned: int = 0
     told: bool = False
+    lines: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,11 @@ def looked(conn: Connection, project: int, part: Part) -> tuple[int, int]:
 def _load(at: Taking, part: Part, maker: Maker) -> None:
     """The rows, each with an id for the contact and one for its history, into the temporary table."""
     following = at.conn.info["ids"].next
-    merging.load(at.conn, [(number, number, following(), *row) for row in part.rows for number in (maker.next(),)])
+    if at.conn.dialect.name == "postgresql":
+        rows = [(number, number, following(), line) for line in part.lines or merging.lines(part.rows) for number in (maker.next(),)]
+    else:
+        rows = [(number, number, following(), *row) for row in part.rows for number in (maker.next(),)]
+    merging.load(at.conn, rows)
 
 
 def _merge(at: Taking) -> list[tuple[Any, ...]]:
