@@ -271,8 +271,9 @@ async def test_two_nodes_accept_at_the_same_time(store, postgres_url, tmp_path):
 
 
 @pytest.mark.parametrize(("error", "failed"), [
-    (asyncpg.ConnectionDoesNotExistError(), True), (asyncpg.AdminShutdownError(), True), (asyncpg.DiskFullError(), True), (asyncpg.LockNotAvailableError(), True),
-    (asyncpg.CharacterNotInRepertoireError(), False), (asyncpg.UniqueViolationError(), False), (asyncpg.UndefinedTableError(), False),
+    (asyncpg.ConnectionDoesNotExistError(), True), (asyncpg.AdminShutdownError(), True), (asyncpg.DiskFullError(), True),
+    (asyncpg.LockNotAvailableError(), True), (asyncpg.CharacterNotInRepertoireError(), False), (asyncpg.UniqueViolationError(), False),
+    (asyncpg.UndefinedTableError(), False),
 ], ids=lambda each: type(each).__name__)
 def test_an_error_of_the_driver_counts_as_one_of_sqlalchemy_s_does(error, failed):
     """COPY goes to the driver itself."""
