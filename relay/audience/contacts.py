@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,9 +113,14 @@ def _change(conn: Any, number: int, given: Mapping[str, Any], by: By) -> Changed
 
 def upsert(conn: Any, given: Mapping[str, Any], by: By) -> Changed:
     """The contact of this address with the FIELDS given, made if there was none."""
-    found = contacts.by_key(conn, by.project, values.key(given.get("email")))
+    key = values.key(given.get("email"))
+    found = contacts.by_key(conn, by.project, key)
     if found is None:
-        return create(conn, given, by)
+        with suppress(Conflict):  # an import or another node may make it this very moment
+            return create(conn, given, by)
+        found = contacts.by_key(conn, by.project, key)
+    if found is None:
+        raise NotFound("Contact not found")
     return change(conn, found.id, {name: value for name, value in given.items() if name != "email"}, by)
 
 

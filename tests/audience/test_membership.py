@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy.util import await_only
 
 from relay import consent
 from relay.audience import audiences as audience_acts
@@ -24,9 +21,9 @@ from relay.store.audience.audiences import Audience
 from relay.store.audience.rules import DAY
 from relay.store.audience.segments import Segment
 from relay.store.audience.topics import Topic
-from relay.store.engine import ASIDE
 from relay.store.events import Event
 from tests.audience.conftest import NOW
+from tests.audience.race import meet
 from tests.audience.town import MAKER, PRO, Town
 
 # What makes somebody come and go.
@@ -324,46 +321,22 @@ def _quietly(conn, project, number):
         contacts.save(conn, acts.replace(contacts.get(conn, project, number), properties={"plan": "pro"}))
 
 
-_WAITS = """SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-
-
 def test_a_segment_begins_with_those_of_an_import_that_is_under_way(stored):
     """A slice that began while nobody tracked anything notes nobody, so what counts a segment's first members waits for it."""
-    if stored.store.dialect == "sqlite":
-        pytest.skip("there is one transaction at a time")
     town = Town(stored)
     made = Segment(MAKER.next(), town.project, "Pro", "", PRO, None, True, NOW, NOW)
 
-    async def race():
-        begun, goes_on = asyncio.Event(), asyncio.Event()
+    def slice_(conn):
+        merging.reach(conn, {"project": town.project, "import": 1, "before": 0, "through": 1})
+        acts.create(conn, {"email": "ann@example.com", "properties": {"plan": "pro"}}, town.by())
 
-        def slice_(conn):
-            merging.reach(conn, {"project": town.project, "import": 1, "before": 0, "through": 1})
-            acts.create(conn, {"email": "ann@example.com", "properties": {"plan": "pro"}}, town.by())
-            begun.set()
-            await_only(goes_on.wait())
-
-        aside = asyncio.create_task(stored.store.write(slice_, lane=ASIDE))
-        await begun.wait()
-        tracking = asyncio.create_task(stored.store.write(segment_acts.create, made))
-        while not await stored.store.read(lambda conn: conn.exec_driver_sql(_WAITS).first()):
-            assert not tracking.done()
-        goes_on.set()
-        await asyncio.gather(aside, tracking)
-
-    stored.call(race())
+    meet(stored, slice_, lambda conn: segment_acts.create(conn, made))
     assert stored.read(segments.size, made) == 1
-
-
-_BLOCKED = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 @pytest.mark.parametrize("plan", ["pro", "free"])
 def test_two_nodes_that_see_the_same_move_tell_it_once(stored, plan):
     """What time changes has no note that one of them takes away, so the row of the membership itself decides."""
-    if stored.store.dialect == "sqlite":
-        pytest.skip("there is one transaction at a time")
     town = Town(stored)
     segment = town.segment(PRO)
     ann = town.join("ann", plan="free" if plan == "pro" else "pro")
@@ -375,23 +348,6 @@ def test_two_nodes_that_see_the_same_move_tell_it_once(stored, plan):
 
     stored.write(changed)
 
-    async def race():
-        begun, goes_on = asyncio.Event(), asyncio.Event()
-
-        def slow(conn):
-            made = settle(conn, (), [ann], NOW)
-            begun.set()
-            await_only(goes_on.wait())
-            return made
-
-        one = asyncio.create_task(stored.store.write(slow, lane=ASIDE))
-        await begun.wait()
-        other = asyncio.create_task(stored.store.write(settle, (), [ann], NOW))
-        while not await stored.store.read(lambda conn: conn.exec_driver_sql(_BLOCKED).first()):
-            assert not other.done()
-        goes_on.set()
-        return await asyncio.gather(one, other)
-
-    assert stored.call(race()) == [1, 0]
+    assert meet(stored, *[lambda conn: settle(conn, (), [ann], NOW)] * 2) == [1, 0]
     assert town.said[before:] == [("entry" if plan == "pro" else "exit", "ann")]
     assert town.held(segment) == ({"ann"} if plan == "pro" else set())

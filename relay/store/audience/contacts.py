@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, func, select, update
 
 from relay.errors import NotFound
 from relay.mail import ids
@@ -225,14 +225,3 @@ def after(conn: Connection, project: int, number: int, wanted: Filter, limit: in
 
 def count(conn: Connection, project: int, wanted: Filter) -> int:
     return conn.scalar(select(func.count()).select_from(contacts).where(where(project, wanted))) or 0
-
-
-def property_names(conn: Connection, project: int) -> list[str]:
-    """The names of all properties that a project's contacts have, up to a thousand."""
-    if conn.dialect.name == "postgresql":
-        name = func.jsonb_object_keys(contacts.c.properties).label("key")
-        query = select(name).where(contacts.c.project_id == project)
-    else:
-        each = func.json_each(contacts.c.properties).table_valued("key")
-        query = select(each.c.key).select_from(contacts).join(each, true()).where(contacts.c.project_id == project)
-    return sorted(conn.scalars(query.distinct().limit(1_000)))
