@@ -66,6 +66,7 @@ class Act:
     agent: str = ""  # User-Agent
     at: float = 0.0  # UTC seconds
     more: Mapping[str, Any] = field(default_factory=dict)  # further evidence: key, import ...
+    forgotten: tuple[bytes, ...] = ()  # keys of the hashes that stand for who was deleted, where the person may take back what these say
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,10 @@ def resubscribe(conn: Any, number: int, native: str, act: Act) -> Done:
 
 
 def back_to(conn: Any, addressee: Addressee, wide: str, act: Act) -> Done:
-    """They take that back."""
+    """They take that back, of themselves as they are remembered after their deletion too."""
+    if act.forgotten:
+        hashes = [history.hashed(addressee.key, each) for each in act.forgotten]
+        history.relent(conn, addressee.project_id, hashes, MARKETING if wide == ALL else wide)
     standing = [entry for entry in suppressions.of(conn, addressee.project_id, addressee.key) if entry.scope == wide and entry.reason == LEFT]
     if not standing:
         return Done(addressee, wide, False)

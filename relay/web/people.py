@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from relay.audience.contacts import forgetful
 from relay.consent import Act
 from relay.errors import Expired, NotFound, RelayError
 from relay.mail.ids import Maker
@@ -93,7 +94,8 @@ class People:
 
     def act(self, request: Request, source: str) -> Act:
         """Their act, for the evidence."""
-        return Act(source, client(request), request.headers.get("user-agent", ""), self.services.clock.now())
+        forgotten = tuple(forgetful(self.services.tokens.secrets))  # type: ignore[attr-defined]
+        return Act(source, client(request), request.headers.get("user-agent", ""), self.services.clock.now(), forgotten=forgotten)
 
     def acted(self, stopped: Iterable[int]) -> None:
         """Their act has committed, and these recipients' copies no longer wait."""

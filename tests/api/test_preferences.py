@@ -95,6 +95,19 @@ def test_everything_is_left_at_once_and_taken_back(served, tenant, visitor, topi
     tenant.send()
 
 
+def test_who_comes_back_after_being_deleted_is_no_longer_held_to_having_left(served, tenant, visitor, topics):
+    """What a hash remembers is taken back by the person alone; an import or the API alone would find them unsubscribed."""
+    made = tenant.post("/contacts", {"email": "user@example.com"}, 201)
+    link = mail(served, tenant)
+    save(visitor, link, topics, topics[1:])
+    visitor.post(f"/p/{link}", data={"act": "leave"})
+    tenant.delete(f"/contacts/{made['id']}")
+    visitor.post(f"/p/{link}", data={"act": "return"})
+    again = tenant.post("/contacts", {"email": "user@example.com"}, 201)
+    assert again["unsubscribed"] is False
+    assert [each["subscribed"] for each in tenant.get(f"/contacts/{again['id']}/topics")["subscriptions"]] == [False, True], "one topic was not taken back"
+
+
 @pytest.mark.parametrize(("length", "days"), [("2w", 14), ("1m", 30), ("6m", 182), ("1y", 365)])
 def test_marketing_mail_pauses_for_a_while(served, tenant, visitor, length, days):
     made, link = tenant.post("/contacts", {"email": "user@example.com"}, 201), mail(served, tenant)
