@@ -24,6 +24,7 @@ NAME = 255  # characters of a first or last name
 PROPERTY = 64  # characters of a property's name
 SIZE = 65_536  # octets of all properties as JSON
 DEPTH = 8  # of objects and lists in a property
+SHOWN = 60  # characters of a value that an error repeats
 WHOLE = 2**63  # whole numbers beyond do not fit what both databases count with
 
 _NAME = re.compile(r'[^\x00-\x1f\x7f"\\]{1,64}')  # what a JSON path of either database spells alike
@@ -122,21 +123,27 @@ def typed(value: Any, definition: Property, field: str) -> Any:
     return _TYPES[definition.type](value, definition, field)
 
 
+def _other(field: str, wanted: str, value: Any) -> Invalid:
+    """The error for a value that is not what is wanted."""
+    shown = repr(value[:SHOWN]) if isinstance(value, str) else repr(value)[:SHOWN]
+    return Invalid(field, f"{field} is {wanted}, which {shown} is not")
+
+
 def _text(value: Any, _definition: Property, field: str) -> str:
     if not isinstance(value, str):
-        raise Invalid(field, f"{field} is a text")
+        raise _other(field, "a text", value)
     return value
 
 
 def _number(value: Any, _definition: Property, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Invalid(field, f"{field} is a number")
+        raise _other(field, "a number", value)
     return value
 
 
 def _boolean(value: Any, _definition: Property, field: str) -> bool:
     if not isinstance(value, bool):
-        raise Invalid(field, f"{field} is true or false")
+        raise _other(field, "true or false", value)
     return value
 
 
@@ -146,12 +153,12 @@ def _date(value: Any, _definition: Property, field: str) -> str:
             return value
     except ValueError:
         pass
-    raise Invalid(field, f"{field} is a date such as 2026-03-23 or 2026-03-23T10:00:00Z")
+    raise _other(field, "a date such as 2026-03-23 or 2026-03-23T10:00:00Z", value)
 
 
 def _select(value: Any, definition: Property, field: str) -> str:
     if value not in definition.options:
-        raise Invalid(field, f"{field} is one of {', '.join(definition.options)}")
+        raise _other(field, f"one of {', '.join(definition.options)}", value)
     return value
 
 
@@ -171,18 +178,18 @@ def cell(given: str, definition: Property | None, field: str) -> Any:
         try:
             number = float(given)
         except ValueError:
-            raise Invalid(field, f"{field} is a number") from None
+            raise _other(field, "a number", given) from None
         return int(number) if number.is_integer() and abs(number) < 2**53 else _finite(number, field)
     if definition.type == "boolean":
         if given.lower() not in _BOOLEANS:
-            raise Invalid(field, f"{field} is true or false")
+            raise _other(field, "true or false", given)
         return _BOOLEANS[given.lower()]
     return given
 
 
 def _finite(number: float, field: str) -> float:
     if not math.isfinite(number):
-        raise Invalid(field, f"{field} is a number")
+        raise _other(field, "a number", number)
     return number
 
 

@@ -35,7 +35,8 @@ ROUTERS = tuple(each.router for each in (
     workflows))
 ABOUT = ("Relay for clients of Plunk, with `https://HOST/plunk` as base URL (`new Plunk(key, {baseUrl: \"https://HOST/plunk/v1/\"})`). Authenticate with "
          "`Authorization: Bearer sk_...`; a `sending_access` key may track and send. Contacts, segments and templates are the native ones: `data` are a "
-         "contact's properties, `subscribed` the opposite of `unsubscribed`, ids look like `ct_...`.")
+         "contact's properties, `subscribed` the opposite of `unsubscribed`, ids look like `ct_...`. Ids are no secrets here, so Plunk's routes that need "
+         "an id and no key, `/contacts/public/...`, are not served: `{{unsubscribeUrl}}`, `{{subscribeUrl}}` and `{{manageUrl}}` are signed.")
 OPEN = ("/v1", "/forms/public/")  # what other sites' pages call
 ORIGIN = (b"access-control-allow-origin", b"*")
 ALLOWED = ((b"access-control-allow-methods", b"GET, POST, OPTIONS"), (b"access-control-allow-headers", b"authorization, content-type, idempotency-key"),
