@@ -145,8 +145,8 @@ class Membership:
         for segment in await self.store.read(memberships.tracked):
             if segment.settled and segment.rules is not None and await self.store.read(on_time, segment.project_id, segment.rules):
                 await self.walk(segment)
-        while await self.store.write(memberships.sweep, lane=JOBS):
-            pass
+        while (number := await self.store.read(memberships.left)) is not None:
+            await self.store.write(memberships.sweep, number, lane=JOBS)
 
     async def begin(self) -> bool:
         """Give the segments their first memberships that have none yet; whether there were any."""

@@ -160,11 +160,13 @@ def erased(conn: Connection, contact_ids: Sequence[int], now: float) -> list[tup
     return found
 
 
-def sweep(conn: Connection) -> int:
-    """Delete memberships of a segment that is no longer tracked, up to SLICE of them; gives how many."""
+def left(conn: Connection) -> int | None:
+    """A segment that is no longer tracked and has memberships still."""
     any_ = exists().where(memberships.c.segment_id == table.c.id)
-    number = conn.scalar(select(table.c.id).where(not_(table.c.tracked), any_).limit(1))
-    if number is None:
-        return 0
-    some = select(memberships.c.contact_id).where(memberships.c.segment_id == number).limit(SLICE)
-    return conn.execute(delete(memberships).where(memberships.c.segment_id == number, memberships.c.contact_id.in_(some))).rowcount
+    return conn.scalar(select(table.c.id).where(not_(table.c.tracked), any_).limit(1))
+
+
+def sweep(conn: Connection, number: int) -> None:
+    """Delete memberships of such a segment, up to SLICE of them."""
+    some = select(memberships.c.contact_id).where(memberships.c.segment_id == number, exists().where(table.c.id == number, not_(table.c.tracked))).limit(SLICE)
+    conn.execute(delete(memberships).where(memberships.c.segment_id == number, memberships.c.contact_id.in_(some)))
