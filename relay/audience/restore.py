@@ -25,7 +25,8 @@ from relay.store.audience.segments import Segment
 from relay.store.audience.topics import Topic
 
 ROWS = 200  # of one transaction
-KINDS = ("properties", "topics", "audiences", "segments", "members", "subscriptions", "history", "suppressions")  # in this order, contacts after topics
+KINDS = ("topics", "properties", "audiences", "segments", "members", "subscriptions", "history", "suppressions")
+ORDER = (KINDS[0], "contacts", *KINDS[1:])  # definitions after contacts, who may have values from before a property was defined
 
 Row = Mapping[str, Any]
 

@@ -246,34 +246,42 @@ async def _poured(octets: AsyncIterator[bytes], file: IO[bytes], told: Export, l
 @project_option
 @click.pass_context
 def take_all(context: click.Context, directory: Path, project: str) -> None:
-    """Read what `relay export` wrote into DIRECTORY into a project, best an empty one: properties, topics, contacts, audiences, segments, consent."""
-    from relay.audience.restore import KINDS
+    """Read what `relay export` wrote into DIRECTORY into a project, best an empty one: topics, contacts, properties, audiences, segments, consent.
+
+    Exit status 1 when contacts were refused; everything else is taken then, too.
+    """
+    from relay.audience.restore import ORDER
+    from relay.errors import Invalid
 
     run: Run = context.obj
     told: dict[str, Any] = {}
     known: dict[str, str] = {}
+    refused = ""
     with session(run) as act:
-        for kind in (*KINDS[:2], "contacts", *KINDS[2:]):
+        for kind in ORDER:
             path = next((each for each in (directory / f"{kind}.csv", directory / f"{kind}.json") if each.exists()), None)
             if path is None:
                 continue
             if kind == "contacts":
-                told[kind] = _people(run, act, path, project)
+                told[kind], refused = _people(run, act, path, project)
             else:
                 told[kind] = _rows(act, kind, path, project, known)
     run.show(told, lambda counts: "\n".join(f"{count:9} {kind}" for kind, count in counts.items()))
+    if refused:
+        raise Invalid("contacts", refused)
 
 
-def _people(run: Run, act: Callable[..., Any], path: Path, project: str) -> int:
-    """How many contacts came in; raises Invalid when the import failed."""
+def _people(run: Run, act: Callable[..., Any], path: Path, project: str) -> tuple[int, str]:
+    """How many contacts came in, and what to say of those that did not; raises Invalid when the import failed."""
     from relay.errors import Invalid
 
     with path.open("rb") as file:
         told, rows = _begun(run, act, file, name=path.name, project=project, look=False)
     told = _followed(act, told, project, rows)
-    if told["status"] != "completed" or told["errors"]:
-        raise Invalid("contacts", f"{told['errors']} contacts were refused, {told['reason'] or 'see GET /contacts/imports/' + told['id'] + '/errors'}")
-    return told["imported"] + told["updated"]
+    if told["status"] != "completed":
+        raise Invalid("contacts", f"the import of the contacts {told['status']}: {told['reason']}")
+    refused = f"{told['errors']} contacts were refused: GET /contacts/imports/{told['id']}/errors says why" if told["errors"] else ""
+    return told["imported"] + told["updated"], refused
 
 
 def _rows(act: Callable[..., Any], kind: str, path: Path, project: str, known: dict[str, str]) -> int:

@@ -21,9 +21,10 @@ from relay.consent import Act
 from relay.delivery.dns import Resolver
 from relay.mail.ids import Maker
 from relay.store import projects
-from relay.store.audience import audiences, contacts, history, topics
+from relay.store.audience import audiences, contacts, history, properties, topics
 from relay.store.audience.audiences import Audience
 from relay.store.audience.history import Entry
+from relay.store.audience.properties import Property
 from relay.store.audience.segments import Segment
 from relay.store.audience.topics import Topic
 from tests.audience.conftest import NOW
@@ -79,7 +80,7 @@ def moved(stored, mine, owner, other, slice_=restore.ROWS):
         await work.task
 
     known, rows = {}, told(stored, owner)
-    for kind in (*restore.KINDS[:2], "contacts", *restore.KINDS[2:]):
+    for kind in restore.ORDER:
         if kind == "contacts":
             stored.call(people())
             continue
@@ -109,7 +110,9 @@ def test_a_project_becomes_the_same_elsewhere(town, slice_):
     gone = segment(stored, owner, "Gone", rule("plan", "pro"))
     segment(stored, owner, "Orphan", rule("segment", gone.public_id))
     stored.write(lists.remove, owner, gone.id, NOW)
-    ann, bob = (stored.write(acts.create, {"email": f"{name}@example.com", "tags": ["a", "b"]}, by(owner)).contact for name in ("ann", "bob"))
+    ann, bob = (stored.write(acts.create, {"email": f"{name}@example.com", "tags": ["a", "b"], "properties": {"seats": value}}, by(owner)).contact
+                for name, value in (("ann", 5), ("bob", "five")))
+    stored.write(properties.add, Property(MAKER.next(), owner, "seats", "Seats", "number", [], True, NOW))  # later than what Bob has
     stored.write(audiences.put, audience.id, [ann.id], NOW)
     stored.write(lists.put, owner, hand.id, [ann.id], NOW)
     stored.write(acts.leave, bob.id, by(owner))

@@ -117,6 +117,21 @@ def test_a_project_goes_out_as_a_directory_and_comes_in_elsewhere(relay, tmp_pat
         assert (tmp_path / "again" / name).read_text() == (tmp_path / "all" / name).read_text(), name
 
 
+def test_contacts_that_a_project_refuses_keep_nothing_else_out(relay, tmp_path):
+    """A project that has defined a property otherwise takes the rest, and says which contacts it did not take."""
+    there = tmp_path / "all"
+    there.mkdir()
+    (there / "contacts.csv").write_text("email,seats\nann@example.com,5\nbob@example.com,many\n")
+    (there / "suppressions.csv").write_text("email,reason,scope,evidence,created_at\ngone@example.com,manual,all,{},2026-01-02T03:04:05.000Z\n")
+    defined = tmp_path / "defined"
+    defined.mkdir()
+    (defined / "properties.csv").write_text("name,label,type,options,required\nseats,Seats,number,,false\n")
+    assert relay.command("import", str(defined)) == {"properties": 1}
+    done = relay.run("import", str(there), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"contacts": 1, "suppressions": 1})
+    assert "1 contacts were refused: GET /contacts/imports/imp_" in done.stderr
+
+
 def test_on_a_terminal_an_import_shows_how_far_it_is(tmp_path, dns):
     """A bar on standard error; what comes out on standard output stays the same, and without a terminal there is none."""
     where, file = Running(tmp_path / "relay", {"RELAY_DNS__NAMESERVERS": dns.address}), tmp_path / "people.csv"
