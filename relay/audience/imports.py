@@ -1,6 +1,6 @@
 """Imports of contacts: a file or a request, in small slices, so that mail never waits for one, and from where it was after a crash.
 
-    file in data_dir/imports ──► relay.audience.reader: rows, checked ──► domains looked up ──► relay.store.audience.taking: one transaction a slice
+    file in data_dir/imports ──► relay.audience.reader: rows, checked, their domains looked up ──► relay.store.audience.taking: one transaction a slice
 
 The file is on the disk before the import is known, and how far it is, is written with each slice; so a restart, or whoever opens this store next, goes on
 with the row after. What cannot go on ends as failed and says the way on. Nobody is subscribed again, no suppression is lifted, and no event tells of single
@@ -19,9 +19,10 @@ from typing import Any
 
 from relay import log, metrics
 from relay.audience import contacts as acts
-from relay.audience import domains, reader
+from relay.audience import reader
 from relay.audience.contacts import By
-from relay.audience.reading import FILE, SHOWN, Ground
+from relay.audience.reading import FILE, SHOWN, SLICE, Ground
+from relay.audience.slices import Slice
 from relay.audience.table import NOTHING
 from relay.clock import Clock
 from relay.delivery.dns import Resolver
@@ -38,12 +39,10 @@ from relay.store.events import Event
 from relay.store.workflows import hearing
 
 AT_ONCE = 4  # imports at work; more hear "later"
-LOOKUPS = 20  # domains looked up at once
-KNOWN = 50_000  # domains of one import whose answer is remembered
 TOLD = 100  # errors of an answer
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, *(10.0,) * 30)  # seconds between tries while the store takes nothing: five minutes, then the next start goes on
 FOREIGN = 86_400.0  # seconds after which an import whose file no node has counts as lost
-SLICE = 200  # contacts of one transaction of an undo
+UNDONE = 200  # contacts of one transaction of an undo
 BESIDE = 500  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
 
 BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
@@ -52,8 +51,6 @@ LOST = "its file is no longer there; import the file again: what is in already i
 LOG = log.get("import")
 ROWS = metrics.counter("import_rows_total", "Rows of imports, by what became of them", "result")
 RUNNING = metrics.gauge("imports_running", "Imports at work")
-
-Source = reader.InThread | reader.InProcess
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +111,9 @@ class Imports:
         return self.directory / order.file
 
     @contextlib.asynccontextmanager
-    async def opened(self, order: Order) -> AsyncIterator[Source]:
+    async def opened(self, order: Order) -> AsyncIterator[reader.Source]:
         """The rows of an order, read as far as their head; raises Invalid for what is no list of contacts."""
-        async with reader.opened(self.file(order), order.name, order.form, order.mapping) as source:
+        async with reader.opened(self.file(order), order.name, order.form, order.mapping, self._resolver) as source:
             yield source
 
     async def start(self, order: Order) -> Work:
@@ -229,7 +226,7 @@ class Imports:
             await self._put_all(work, plan, parts)
         LOG.info("import done", id=job.public_id, **work.job.figures)
 
-    async def _put_all(self, work: Work, plan: Plan, parts: AsyncIterator[reader.Slice]) -> None:
+    async def _put_all(self, work: Work, plan: Plan, parts: AsyncIterator[Slice]) -> None:
         """All slices in their order; where they have transactions of their own, one is sent to the database while the one before is at work there."""
         reached, before = work.job.reached, None
         try:
@@ -281,39 +278,20 @@ class Imports:
                 await asyncio.sleep(pause)
         return None
 
-    async def _parts(self, source: Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,
-                     more: Mapping[str, Property] = NOTHING, lines: bool = False) -> AsyncIterator[reader.Slice]:
-        """The slices after row `skip`, their rows as `lines` if that is asked; one is read ahead while another is written."""
+    async def _parts(self, source: reader.Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,
+                     more: Mapping[str, Property] = NOTHING, lines: bool = False) -> AsyncIterator[Slice]:
+        """The slices after row `skip`, their rows as `lines` if that is asked; the next are read while some are written."""
         typed = {**more, **await self.store.read(properties.of, project)}
-        await source.begin(Ground(typed, list(tags), skip, self._secrets, now, BESIDE if self._beside else 0, lines))
-        known: dict[str, str] | None = {} if look else None
-        ahead = asyncio.create_task(self._next(source, known))
+        await source.begin(Ground(typed, list(tags), skip, self._secrets, now, BESIDE if self._beside else SLICE, lines, look))
+        ahead = asyncio.create_task(source.next())
         try:
-            while (part := await ahead) is not None:
-                ahead = asyncio.create_task(self._next(source, known))
-                yield part
+            while some := await ahead:
+                ahead = asyncio.create_task(source.next())
+                for each in some:
+                    yield each
         finally:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
-
-    async def _next(self, source: Source, known: dict[str, str] | None) -> reader.Slice | None:
-        """The next slice; `known` remembers what is wrong with domains, None if they are not looked up."""
-        names = await source.domains()
-        if names is None:
-            return None
-        if known is None:
-            return await source.part({})
-        if len(known) > KNOWN:
-            known.clear()
-        new = [name for name in names if name not in known]
-        gate = asyncio.Semaphore(LOOKUPS)
-
-        async def look(name: str) -> None:
-            async with gate:
-                known[name] = await domains.fault(self._resolver, name)
-
-        await asyncio.gather(*map(look, new))
-        return await source.part({name: known[name] for name in names if known[name]})
 
     async def _end(self, job: Import, state: str, reason: str) -> None:
         """Write down that the import is over, then forget its file."""
@@ -331,12 +309,12 @@ class Imports:
         if found.state == imports.RUNNING:
             raise Conflict("the import is still running")
         deleted = restored = 0
-        while some := await self.store.read(imports.made, project, number, SLICE):
+        while some := await self.store.read(imports.made, project, number, UNDONE):
             deleted += await self.store.write(acts.erase, some, by, lane=JOBS)
         while await self.store.read(imports.changed, number, 1):
             restored += await self.store.write(_restore, project, number, by.act.at, lane=JOBS)
         for act in (imports.leave_targets, imports.lift):
-            while await self.store.write(act, found, SLICE, lane=JOBS):
+            while await self.store.write(act, found, UNDONE, lane=JOBS):
                 pass
         await self.store.write(imports.undone, number, self._clock.now())
         self.occurred()
@@ -352,7 +330,7 @@ def _ended(conn: Any, job: Import, state: str, reason: str, now: float) -> None:
 
 def _restore(conn: Any, project: int, number: int, now: float) -> int:
     """Give some contacts back what they had before the import, but for those that somebody changed since; gives how many."""
-    some, done = imports.changed(conn, number, SLICE), 0
+    some, done = imports.changed(conn, number, UNDONE), 0
     old = {contact.id: contact for contact in contacts.by_ids(conn, project, [each for each, _, _ in some])}
     for each, before, untouched in some:
         if untouched and each in old:

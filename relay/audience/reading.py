@@ -1,9 +1,9 @@
 """The rows of an import, checked and in the form in which the store takes them: what is done apart from the relay's event loop, slice by slice.
 
     reading = Reading(path, name, form, mapping)   what the columns mean, or Invalid; nothing is taken yet
-    reading.begin(plan)                   what counts for all rows
-    reading.domains()                     the next slice is read: the domains of its addresses, None when there is none
-    reading.part(wrong)                   that slice without rows whose domain has no mail, and what was wrong with others
+    reading.begin(ground)                 what counts for all rows
+    reading.pieces(1_000)                 the next slices are read, as many as have so many rows; none at the end
+    reading.part(piece, wrong)            a slice without the rows whose domain is wrong, and what was wrong with others
 
 The first row of an address counts, later ones are duplicates; an empty cell changes nothing. Addresses that were seen are remembered by hash, in a database
 of SQLite's that spills to disk, so a file of any length takes the same memory.
@@ -48,16 +48,17 @@ _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of it, rows a slice, and
-    whether these are handed over as lines for PostgreSQL."""
+    """What counts for all rows: definitions by name, tags for everybody, the row to go on after, secrets of the hashes, the time of it, rows a slice, whether
+    these are handed over as lines for PostgreSQL, and whether their domains are looked up."""
 
     definitions: dict[str, Property] = {}
     tags: list[str] = []
     skip: int = 0
     secrets: list[bytes] = []
     now: float = 0.0
-    slice: int = 0  # SLICE
+    slice: int = SLICE
     lines: bool = False
+    look: bool = True
 
 
 class Row(msgspec.Struct):
@@ -80,6 +81,19 @@ class Row(msgspec.Struct):
     @property
     def domain(self) -> str:
         return self.key.rpartition("@")[2]
+
+
+class Piece(msgspec.Struct):
+    """A slice that was read: `through` is the row it ends with."""
+
+    rows: list[Row | Fault]
+    through: int
+    figures: dict[str, int]
+
+    @property
+    def domains(self) -> set[str]:
+        """Those of its addresses that shall have mail."""
+        return {row.domain for row in self.rows if isinstance(row, Row) and row.cleaned_at is None}
 
 
 class Reading:
@@ -108,40 +122,39 @@ class Reading:
         """Rows up to `ground.skip` count as taken."""
         self._ground = ground
         self._iterator = self._rows()
-        self._slice: list[Row | Fault] = []
 
-    def domains(self) -> list[str] | None:
-        """Those of the next slice, in order; None at the end."""
-        while some := list(islice(self._iterator, self._ground.slice or SLICE)):
-            self._through = some[-1].number if isinstance(some[-1], Row) else some[-1].row
-            before = len(some)
-            self._figures = {"total": before, "duplicates": 0, "skipped": 0, "invalid": 0, "no_mx": 0}
-            some = self._first(some)
-            if self._through > self._ground.skip:
-                self._slice = some
-                return sorted({row.domain for row in some if isinstance(row, Row) and row.cleaned_at is None})
-        return None
+    def pieces(self, rows: int) -> list[Piece]:
+        """The next ones, of about so many rows together; none at the end."""
+        wanted = max(1, rows // self._ground.slice)
+        return list(islice(self._pieces(), wanted))
 
-    def part(self, wrong: Mapping[str, str]) -> tuple[Part, list[dict[str, Any]]]:
+    def _pieces(self) -> Iterator[Piece]:
+        while some := list(islice(self._iterator, self._ground.slice)):
+            through = some[-1].number if isinstance(some[-1], Row) else some[-1].row
+            new = self._first(some)
+            if through > self._ground.skip:
+                repeated = len(some) - len(new)
+                yield Piece(new, through, {"total": len(some), "duplicates": repeated, "skipped": repeated, "invalid": 0, "no_mx": 0})
+
+    def part(self, piece: Piece, wrong: Mapping[str, str]) -> tuple[Part, list[dict[str, Any]]]:
         """The slice as the store takes it, and those of its rows that a preview shows."""
-        faults = [each for each in self._slice if isinstance(each, Fault)]
-        self._figures["invalid"] = len(faults)
-        rows = []
-        for row in self._slice:
+        faults = [each for each in piece.rows if isinstance(each, Fault)]
+        invalid, rows = len(faults), []
+        for row in piece.rows:
             if isinstance(row, Row):
                 if row.cleaned_at is None and row.domain in wrong:
                     faults.append(Fault(row.number, row.email, wrong[row.domain]))
                 else:
                     rows.append(row)
-        self._figures["no_mx"] = len(faults) - self._figures["invalid"]
+        figures = {**piece.figures, "invalid": invalid, "no_mx": len(faults) - invalid}
         some = [_shown(row) for row in rows[:SHOWN - self._shown]]
         self._shown += len(some)
         cleaned = sum(row.cleaned_at is not None for row in rows)
         told = any(row.left_at is not None or row.evidence for row in rows)
         given: list[Any] = [self._told(row) for row in rows]
         if self._ground.lines:
-            return Part(self._through, [], len(rows), faults, self._figures, cleaned, told, merging.lines(given)), some
-        return Part(self._through, given, len(rows), faults, self._figures, cleaned, told), some
+            return Part(piece.through, [], len(rows), faults, figures, cleaned, told, merging.lines(given)), some
+        return Part(piece.through, given, len(rows), faults, figures, cleaned, told), some
 
     def _first(self, some: list[Row | Fault]) -> list[Row | Fault]:
         """The rows without those whose address came before."""
@@ -154,7 +167,6 @@ class Reading:
                     continue
                 new.discard(hashed_)
             kept.append(row)
-        self._figures["duplicates"] = self._figures["skipped"] = len(some) - len(kept)
         return kept
 
     def _told(self, row: Row) -> tuple[Any, ...]:

@@ -110,6 +110,7 @@ class Resolver:
     """
 
     def __init__(self, nameservers: Sequence[str] = (), *, timeout: float = LOOKUP, size: int = SIZE, elapsed: Callable[[], float] = time.monotonic):
+        self.nameservers = tuple(nameservers)  # as given
         self._resolver = _configured(nameservers)
         self._resolver.lifetime = timeout
         self._resolver.timeout = min(timeout, max(1.0, timeout / 4))  # seconds for one nameserver's answer before the next is asked
