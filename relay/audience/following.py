@@ -21,7 +21,7 @@ from relay.metrics import gauge
 from relay.news import News
 from relay.store import events
 from relay.store.audience import activity, changes
-from relay.store.engine import JOBS, Store
+from relay.store.engine import ASIDE, JOBS, Store
 
 MINUTE = 60.0  # seconds within which what time changes is told
 IDLE = 0.25  # seconds until a node asks again whether it leads, or for a store that was away
@@ -105,7 +105,7 @@ class Following:
         if after == (before or events.START):
             self._seen = latest
             return False
-        await self.store.write(activity.record, acts, before, after, lane=JOBS)
+        await self.store.write(activity.record, acts, before, after, lane=ASIDE)
         return True
 
     async def _skip(self, before: str | None, latest: str) -> None:

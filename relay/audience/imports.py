@@ -266,9 +266,10 @@ class Imports:
     async def _sent(self, work: Work, plan: Plan, part: Part, reached: int, before: asyncio.Task[None] | None) -> dict[str, Any] | None:
         """What take_in gives."""
         job = replace(work.job, reached=reached)
+        rows = 0 if plan.tell or part.told or part.cleaned else part.count  # whoever leaves or is told of costs more than a row
         for pause in (*PAUSES, None):
             try:
-                return await self.store.write(taking.take_in, job, plan, part, self._maker, lane=ASIDE)
+                return await self.store.write(taking.take_in, job, plan, part, self._maker, lane=ASIDE, rows=rows)
             except (StoreError, Defer):
                 if pause is None:
                     raise
