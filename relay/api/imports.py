@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import Query, Request
@@ -19,13 +18,12 @@ from starlette.responses import StreamingResponse
 from relay.api.contacts import by
 from relay.api.core import Core, Json, Owner, Paging, Relay, known, listed, resource
 from relay.api.exports import table
-from relay.audience import columns, values
+from relay.audience import columns, uploads, values
 from relay.audience.imports import Imports, Order, Work
 from relay.audience.reading import FILE, JSON
 from relay.clock import iso
-from relay.errors import Conflict, Defer, Invalid, Malformed
+from relay.errors import Conflict, Invalid, Malformed
 from relay.mail.message import Principal
-from relay.mail.reply import Reply
 from relay.store.audience import audiences, imports, segments
 from relay.store.audience.imports import Import
 from relay.store.audience.taking import Plan
@@ -35,8 +33,6 @@ router = resource("Contacts")
 ERRORS = 1_000  # rows of a page of errors
 
 NO_JSON = "the body is not JSON; a file goes into the field file of a form (multipart/form-data)"
-FULL = Reply(452, "4.3.1", "the file could not be kept on disk, try again later")
-
 
 @router.post("/contacts/import")
 async def import_contacts(
@@ -88,37 +84,18 @@ async def _received(mine: Imports, request: Request, form: str) -> AsyncIterator
     began = set(mine.at_work)
     try:
         if form == JSON:
-            await _spool(request.stream(), file)
+            await uploads.received(request.stream(), file)
             yield file, "contacts.json", {}
         else:
             async with request.form(max_files=1, max_fields=20) as fields:
                 upload = fields.get("file")
                 if not isinstance(upload, UploadFile):
                     raise Invalid("file", "the form has no field file with a CSV file")
-                await asyncio.to_thread(copied, upload.file, file)
+                await asyncio.to_thread(uploads.copied, upload.file, file)
                 yield file, upload.filename or "contacts.csv", {name: value for name, value in fields.items() if isinstance(value, str)}
     finally:
         if not any(work.job.job.get("file") == file.name for number, work in mine.at_work.items() if number not in began):
             file.unlink(missing_ok=True)
-
-
-async def _spool(stream: AsyncIterator[bytes], file: Path) -> None:
-    try:
-        with file.open("xb") as kept:
-            async for chunk in stream:
-                kept.write(chunk)
-    except OSError:
-        raise Defer(FULL, 60.0) from None
-
-
-def copied(upload: IO[bytes], file: Path) -> None:
-    """The upload as a file of its own; raises Defer when the disk does not take it."""
-    try:
-        upload.seek(0)
-        with file.open("xb") as kept:
-            shutil.copyfileobj(upload, kept)
-    except OSError:
-        raise Defer(FULL, 60.0) from None
 
 
 async def _plan(here: Relay, who: Principal, given: dict[str, Any], form: str) -> Plan:

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from relay.audience import uploads
 from relay.cli.main import Run, project_option, relay
 from relay.cli.session import session
 
@@ -82,7 +83,7 @@ def _begun(run: Run, act: Callable[..., Any], file: IO[bytes], **wanted: Any) ->
     directory.mkdir(mode=0o700, exist_ok=True)
     copy = directory / secrets.token_hex(16)
     try:
-        lines = _copied(file, copy)
+        lines = uploads.copied(file, copy)
         if os.geteuid() == 0:
             owner = run.settings.data_dir.stat()
             for path in (directory, copy):
@@ -94,15 +95,6 @@ def _begun(run: Run, act: Callable[..., Any], file: IO[bytes], **wanted: Any) ->
     if wanted.get("preview"):
         copy.unlink(missing_ok=True)
     return told, lines
-
-
-def _copied(file: IO[bytes], copy: Path) -> int:
-    lines = 0
-    with copy.open("xb") as kept:
-        while piece := file.read(1 << 20):
-            lines += piece.count(b"\n")
-            kept.write(piece)
-    return lines
 
 
 def _followed(act: Callable[..., Any], told: dict[str, Any], project: str, rows: int) -> dict[str, Any]:

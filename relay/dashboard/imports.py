@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from relay.api import imports
 from relay.api.core import known
+from relay.audience import uploads
 from relay.audience.imports import Imports, Order
 from relay.dashboard import columns
 from relay.dashboard.columns import Column
@@ -56,7 +57,7 @@ async def upload(visit: Visit) -> Response:
     try:
         if not isinstance(given, UploadFile) or not given.filename:
             raise Invalid("file", "choose a file: CSV, or a ZIP of several")
-        await asyncio.to_thread(imports.copied, given.file, file)
+        await asyncio.to_thread(uploads.copied, given.file, file)
         order = await _ordered(visit, file.name, given.filename)
         return await _preview(visit, order, await columns.found(visit, mine.file(order), order.name))
     except RelayError as error:

@@ -34,13 +34,14 @@ def test_time_is_told_at_once_after_a_start_and_beside_what_waits(town, monkeypa
     town.stored.write(backlog)
 
     async def run():
-        task = asyncio.create_task(town.following.run())
+        tasks = [asyncio.create_task(each.run()) for each in (town.news, town.following)]
         try:
             while await town.stored.store.read(changes.waiting):
-                assert not task.done()
+                assert not any(task.done() for task in tasks)
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     town.stored.call(run(), 60)
     assert sorted(town.said[:2]) == [("entry", "ann"), ("entry", "bob")]

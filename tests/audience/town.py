@@ -27,7 +27,8 @@ class Town:
         self.stored, self.now, self.names = stored, NOW, {}
         self.project = MAKER.next()
         stored.write(projects.add, projects.Project(self.project, f"town-{self.project}", {}, NOW))
-        self.following = Following(stored.store, News(stored.store), Clock(now=lambda: self.now), lambda: None)
+        self.news = News(stored.store)
+        self.following = Following(stored.store, self.news, Clock(now=lambda: self.now), lambda: None)
 
     def by(self):
         return By(self.project, Act("api", at=self.now), MAKER, SECRETS)

@@ -25,12 +25,11 @@ from relay.api.compat.plunk.data import RESERVED
 from relay.api.compat.plunk.errors import Bad
 from relay.api.contacts import by
 from relay.api.core import Core, Json, Owner, known, resource
-from relay.audience import values
+from relay.audience import uploads, values
 from relay.audience.cells import defused
 from relay.audience.imports import Order
 from relay.clock import iso
-from relay.errors import Defer, Invalid
-from relay.mail.reply import Reply
+from relay.errors import Invalid
 from relay.store.audience import imports, properties
 from relay.store.audience.properties import Property
 from relay.store.audience.taking import Plan
@@ -42,7 +41,6 @@ ERRORS = 100  # rows that an answer names
 
 STATES = {imports.RUNNING: "active", imports.COMPLETED: "completed", imports.UNDONE: "completed", imports.FAILED: "failed"}
 WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False}
-FULL = Reply(452, "4.3.1", "the file could not be kept on disk, try again later")
 
 _NUMBER = re.compile(r"-?(0|[1-9]\d{0,14})(\.\d{1,15})?")
 
@@ -97,10 +95,7 @@ def _written(file: Path, octets: bytes, definitions: Mapping[str, Property]) -> 
     """The file in the columns of the native import; raises Bad for what has no column email, Defer when the disk takes nothing."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows(_rows(octets, definitions))
-    try:
-        file.write_bytes(text.getvalue().encode("utf-8", "replace"))
-    except OSError:
-        raise Defer(FULL, 60.0) from None
+    uploads.copied(io.BytesIO(text.getvalue().encode("utf-8", "replace")), file)
 
 
 def _rows(octets: bytes, definitions: Mapping[str, Property]) -> Iterator[list[str]]:
