@@ -109,6 +109,15 @@ def test_domains_without_mail_are_left_out(tenant, address, error):
     assert error in "".join(answer["errors"])
 
 
+def test_domains_are_looked_up_by_the_process_that_reads_a_large_file(tenant):
+    people = [f"person{n}@{('example.com', 'null.example', 'gmial.com', 'broken.example')[n % 4]}" for n in range(2_400)]
+    data = "email,note\n" + "\n".join(f"{each},{'x' * 60}" for each in people)
+    assert len(data) > SMALL
+    assert figures(upload(tenant, data)) == {"imported": 1_200, "updated": 0, "skipped": 0, "errors": 1_200}
+    told = tenant.http.get(f"/contacts/imports/{tenant.get('/contacts/imports')['imports'][0]['id']}/errors").text
+    assert (told.count("does not accept mail"), told.count("did they mean gmail.com?")) == (600, 600)
+
+
 def test_an_import_never_brings_anybody_back(tenant):
     tenant.post("/suppressions", {"email": "gone@example.com", "reason": "hard_bounce"}, 201)
     left = tenant.post("/contacts", {"email": "left@example.com"}, 201)
