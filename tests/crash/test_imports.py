@@ -12,7 +12,7 @@ import pytest
 from tests.support.dns import DnsServer, mail
 from tests.support.running import Running
 
-ROWS = 8_000
+ROWS = 16_000
 PATIENCE = 60.0  # seconds
 
 

@@ -59,7 +59,7 @@ _SPELLED = {
 _TABLE = """CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (id BIGINT, contact_id BIGINT, history_id BIGINT, n BIGINT, email TEXT, key TEXT,
     first_name TEXT, last_name TEXT, search TEXT, properties {json}, wiped {json}, tags {json}, left_at DOUBLE PRECISION, cleaned_at DOUBLE PRECISION,
     created_at DOUBLE PRECISION, updated_at DOUBLE PRECISION, last_active_at DOUBLE PRECISION, evidence {json}, hashes {json}, out TEXT NOT NULL DEFAULT '',
-    fresh BOOLEAN NOT NULL DEFAULT true){scratch}"""
+    fresh BOOLEAN NOT NULL DEFAULT true, stopped BOOLEAN NOT NULL DEFAULT false){scratch}"""
 _EMPTY = "DELETE FROM import_rows"
 _NARROW = "PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)"
 _READY = {"sqlite": (_TABLE, _EMPTY), "postgresql": (f"DO $$ BEGIN {_NARROW}; {_TABLE}; {_EMPTY}; END $$",)}
@@ -73,7 +73,9 @@ JSON = ("properties", "wiped", "tags", "evidence", "hashes")
 _LOAD = f"INSERT INTO import_rows ({', '.join(_NAMES)}) "
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
-SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE cleaned_at IS NULL AND (
+STOPPED = """UPDATE import_rows SET stopped = true WHERE cleaned_at IS NULL AND (
+    SELECT count(*) FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key) > 0"""
+SUPPRESSED = """UPDATE import_rows SET out = 'suppressed' WHERE stopped AND (
     SELECT s.id FROM suppressions AS s WHERE s.project_id = :project AND s.key = import_rows.key AND s.scope = 'all') IS NOT NULL"""
 MAKE = """INSERT INTO contacts (id, project_id, key, email, first_name, last_name, properties, tags, unsubscribed, search, last_active_at, import_id,
     created_at, updated_at) SELECT id, CAST(:project AS BIGINT), key, email, first_name, last_name,
@@ -107,7 +109,7 @@ LEAVING = f"""SELECT {_WHO}, r.left_at, 'marketing' AS scope FROM import_rows AS
     WHERE c.id = r.contact_id AND r.left_at IS NOT NULL AND r.out = '' ORDER BY r.n"""  # noqa: S608
 LEFT_BEFORE = f"""SELECT {_WHO}, s.scope FROM import_rows AS r CROSS JOIN {{stops}} CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND s.project_id = :project AND s.key = r.key
-    AND r.fresh AND r.out = '' AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
+    AND r.stopped AND r.fresh AND r.out = '' AND s.reason = 'unsubscribe' AND r.left_at IS NULL ORDER BY r.n"""  # noqa: S608
 REMEMBERED = f"""SELECT {_WHO}, o.scope FROM import_rows AS r CROSS JOIN {{hashes}} CROSS JOIN optouts AS o CROSS JOIN contacts AS c
     WHERE c.id = r.contact_id AND r.fresh AND r.out = '' AND o.project_id = :project AND o.hash = h.value ORDER BY r.n"""  # noqa: S608
 BOUNCING = "SELECT contact_id, key, email, cleaned_at, evidence FROM import_rows WHERE cleaned_at IS NOT NULL ORDER BY n"

@@ -1,10 +1,10 @@
 """A slice of an import, merged into the contacts by a fixed number of statements, however many rows it has: mail waits for one at most.
 
-    rows (JSON) ──► import_rows, a temporary table ──► suppressed? ──► contacts: made where the address is new ──► the others: merged, if anything is new
-                                                   ──► history, opt-outs, evidence of consent, targets ──► how far the import is
+    rows ──► import_rows, a temporary table ──► suppressed? ──► contacts: made where the address is new ──► the others: merged, if anything is new
+                                            ──► history, opt-outs, evidence of consent, targets ──► how far the import is
 
 Python touches only rows that opt somebody out or prove a consent. The place that the import has reached is part of the same transaction, so a slice is in
-once, whatever crash or repetition comes between. SQLite reads JSON by json_each and merges by json_patch, PostgreSQL by jsonb; the rest is the same SQL.
+once, whatever crash or repetition comes between. SQLite takes rows as VALUES and merges by json_patch, PostgreSQL by COPY and jsonb; the rest is the same SQL.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     if reached is None:
         return None
     before, forgotten, tracked = reached
-    suppressed = at.does(merging.SUPPRESSED)
+    stopped = at.does(merging.STOPPED)
+    suppressed = at.does(merging.SUPPRESSED) if stopped else 0
     imported = at.does(merging.MAKE)
     there = part.count - part.cleaned - suppressed - imported
     if there or part.cleaned:
@@ -109,7 +110,7 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     at.does(merging.HISTORY, evidence=bulk.json(at.evidence))
     changed = _merge(at) if plan.update and there else []
     there -= len(at.faults) - len(part.faults)
-    _consent(at, part, forgotten)
+    _consent(at, part, stopped > suppressed, forgotten)
     _targets(at)
     if plan.tell:
         _tell(at, changed)
@@ -171,10 +172,12 @@ def searched(*parts: str | None) -> str:
 # Consent.
 
 
-def _consent(at: Taking, part: Part, forgotten: bool) -> None:
-    """Opt-outs and bounces of the file, and what those who are new here had said before; proofs of consent go into the history."""
+def _consent(at: Taking, part: Part, stopped: bool, forgotten: bool) -> None:
+    """Opt-outs and bounces of the file, and what those who are new here had said before, if they are `stopped` by it or hashes of the `forgotten` may tell;
+    proofs of consent go into the history."""
     leaving = [(row, "import", row.left_at) for row in at.run(merging.LEAVING).all()] if part.told else []
-    leaving += [(row, "earlier", at.job.created_at) for row in at.run(merging.LEFT_BEFORE).all()]
+    if stopped:
+        leaving += [(row, "earlier", at.job.created_at) for row in at.run(merging.LEFT_BEFORE).all()]
     if forgotten:
         leaving += [(row, "earlier", at.job.created_at) for row in at.run(merging.REMEMBERED).all()]
     _leave(at, leaving)
