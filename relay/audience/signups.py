@@ -33,8 +33,10 @@ from relay.mail.tokens import ID, SIGNUP, pack, unpack
 from relay.metrics import counter
 from relay.policy import Sender, Services, owner
 from relay.store import suppressions
+from relay.store.audience import contacts as people
 from relay.store.audience import forms, history, properties, topics
 from relay.store.audience import segments as stored
+from relay.store.audience.contacts import Contact
 from relay.store.audience.forms import Form
 from relay.store.engine import Store
 from relay.submission import Door
@@ -177,6 +179,9 @@ class Signups:
 def enrol(conn: Any, number: int, given: Mapping[str, Any], by: By, proven: bool) -> Changed:
     """The contact, changed or made, on the form's list and with its consent; raises NotFound when the form takes nobody any more, Invalid."""
     form = forms.living(conn, number)
+    known = people.by_key(conn, by.project, values.key(given["email"])) if proven else None
+    if known is not None and _stands(conn, known, by.act):
+        return Changed(known)
     forms.count(conn, number)
     changed = contacts.upsert(conn, given, by)
     contact = changed.contact
@@ -189,6 +194,12 @@ def enrol(conn: Any, number: int, given: Mapping[str, Any], by: By, proven: bool
         consent.confirmed(conn, contact, form.topic_id, by.act)
     membership.follow(conn, [contact.id], by.act.at)
     return changed
+
+
+def _stands(conn: Any, contact: Contact, act: Act) -> bool:
+    """Whether this very submission was confirmed before, and nothing that the contact said since speaks against it."""
+    said = history.last(conn, contact.id, ("subscribed", "unsubscribed", "topic_unsubscribed", "snoozed"))
+    return said is not None and said.act == "subscribed" and all(said.evidence.get(name) == act.more.get(name) for name in ("form", "asked_at"))
 
 
 def _understood(conn: Any, form: Form, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,8 +244,12 @@ def test_a_contact_is_there_when_the_address_has_confirmed(served, tenant, visit
     for _ in range(2):
         assert visitor.post(link).headers["location"] == THERE
     (contact,) = people(tenant)
-    agreed = [each for each in tenant.get(f"/contacts/{contact['id']}/history")["history"] if each["type"] == "subscribed"]
-    assert (agreed[0]["source"], agreed[0]["evidence"]["double_opt_in"], agreed[0]["evidence"]["asked_from"]) == ("form", True, "127.0.0.1")
+    agreed, = [each for each in tenant.get(f"/contacts/{contact['id']}/history")["history"] if each["type"] == "subscribed"]
+    assert (agreed["source"], agreed["evidence"]["double_opt_in"], agreed["evidence"]["asked_from"]) == ("form", True, "127.0.0.1")
+    assert [each["submission_count"] for each in tenant.get("/signup-forms")["signup_forms"]] == [1]
+    tenant.post(f"/contacts/{contact['id']}/unsubscribe")
+    assert visitor.post(link).headers["location"] == THERE, "who left and presses the button again wants it"
+    assert tenant.get(f"/contacts/{contact['id']}")["unsubscribed"] is False
 
 
 def test_what_no_contact_can_be_is_refused_before_anybody_is_asked_to_confirm_it(tenant, visitor):
