@@ -147,6 +147,22 @@ def test_switching_on_is_a_baseline(town, crowd):
     assert town.said == [("exit", "crowd")]
 
 
+def test_a_short_list_is_told_from_its_first_moment_among_however_many(town):
+    some = [acts.Contact(MAKER.next(), town.project, f"{n}@many.example", f"{n}@many.example", None, None, {}, [], False, None, None, NOW, NOW)
+            for n in range(memberships.SMALL + 1)]
+    town.stored.write(contacts.add_many, some)
+    town.names |= {each.id: "crowd" for each in some}
+    segment = town.segment(None, "List")
+    assert segment.settled
+    town.stored.write(segment_acts.put, town.project, segment.id, [some[0].id], NOW)
+    assert (town.said, town.held(segment)) == ([("entry", "crowd")], {"crowd"})
+    for at, tracked in ((1, False), (2, True)):
+        segment = town.stored.write(segment_acts.change, town.project, segment.id, {"tracked": tracked, "updated_at": NOW + at})
+    assert segment.settled
+    town.stored.write(segment_acts.take, town.project, segment.id, [some[0].id], NOW)
+    assert town.said == [("entry", "crowd"), ("exit", "crowd")]
+
+
 def test_new_rules_are_a_baseline_also_for_who_asks_about_them(town):
     inner = town.segment(PRO, "inner")
     outer = town.segment([{"field": "segment", "operator": "equals", "value": inner.public_id}], "outer")

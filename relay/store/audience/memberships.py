@@ -15,7 +15,7 @@ from sqlalchemy import Connection, delete, exists, func, literal, literal_column
 
 from relay.errors import Conflict
 from relay.store.audience import growth, segments
-from relay.store.audience.schema import contacts, memberships
+from relay.store.audience.schema import contacts, memberships, segment_members
 from relay.store.audience.schema import segments as table
 from relay.store.audience.segments import Read, Segment
 from relay.store.hot import Hot
@@ -127,10 +127,15 @@ def _taken(conn: Connection, number: int, contact_ids: Sequence[int]) -> list[in
 
 
 def begin(conn: Connection, segment: Segment, now: float, read: Read) -> None:
-    """New memberships for a segment, of which nothing is told: at once in a small project, else as somebody walks over its contacts."""
+    """New memberships for a segment, of which nothing is told: at once in a small project or for a short list, else as somebody walks over the contacts."""
     if conn.dialect.name == "postgresql":  # a slice of an import, which runs beside this, has begun when nobody tracked the segment, and notes nobody
         conn.execute(select(func.pg_advisory_xact_lock(segment.project_id)))
     conn.execute(update(table).where(table.c.id == segment.id).values(settled=False))
+    if (short := _short(conn, segment)) is not None:
+        for start in range(0, len(short), SLICE):
+            settle(conn, [segment], short[start:start + SLICE], now, read)
+        end(conn, segment)
+        return
     some = select(contacts.c.id).where(contacts.c.project_id == segment.project_id).limit(SMALL + 1).subquery()
     if (conn.scalar(select(func.count()).select_from(some)) or 0) > SMALL:
         return
@@ -138,6 +143,16 @@ def begin(conn: Connection, segment: Segment, now: float, read: Read) -> None:
         while found := find(conn, segment, 0, now, read):
             settle(conn, [segment], found, now, read)
     end(conn, segment)
+
+
+def _short(conn: Connection, segment: Segment) -> list[int] | None:
+    """Whom alone a segment kept by hand can be about, of however many contacts; None for one with rules, in an audience, or of more than SMALL."""
+    if segment.rules is not None or segment.audience_id is not None:
+        return None
+    listed = select(segment_members.c.contact_id).where(segment_members.c.segment_id == segment.id)
+    held = select(memberships.c.contact_id).where(memberships.c.segment_id == segment.id)
+    found = list(conn.scalars(listed.union(held).limit(SMALL + 1)))
+    return found if len(found) <= SMALL else None
 
 
 def end(conn: Connection, segment: Segment) -> bool:
