@@ -21,9 +21,10 @@ from relay.delivery.dns import Resolver
 from relay.store.audience.taking import Part
 
 AHEAD = 1_000  # rows that are read together
+DEEP = 4  # slices at least, so that the store has some left while its reader, which yields to everybody, does not come to its turn
 LOOKUPS = 50  # domains looked up at once
 KNOWN = 50_000  # domains whose answer is remembered
-PATIENCE = 60.0  # seconds for the domains of AHEAD rows
+PATIENCE = 60.0  # seconds for the domains of rows that are read together
 
 Slice = tuple[Part, list[dict[str, Any]]]
 """What the store takes, and those of its rows that a preview shows."""
@@ -34,16 +35,16 @@ class Slices:
 
     def __init__(self, reading: Reading, resolver: Resolver, apart: Callable[..., Awaitable[Any]]):
         self._reading, self._resolver, self._apart = reading, resolver, apart
-        self._looks = True
+        self._looks, self._rows = True, AHEAD
         self._known: dict[str, str] = {}  # what is wrong with a domain, "" for nothing
 
     def begin(self, ground: Ground) -> None:
         self._reading.begin(ground)
-        self._looks = ground.look
+        self._looks, self._rows = ground.look, max(AHEAD, DEEP * ground.slice)
 
     async def next(self) -> list[Slice]:
         """The next slices; none at the end."""
-        pieces = await self._apart(self._reading.pieces, AHEAD)
+        pieces = await self._apart(self._reading.pieces, self._rows)
         wrong = await self._wrong(set().union(*(piece.domains for piece in pieces))) if self._looks else {}
         return await self._apart(lambda: [self._reading.part(piece, wrong) for piece in pieces])
 
