@@ -8,6 +8,7 @@ COPIED = 3  # slices, of 35 pages each, after which the WAL is copied
 LATELY = 1.0  # seconds after mail in which pauses are made
 PAUSE = 0.25  # of the time that the last turn took: one of 4 ms leaves an import of 100 rows a slice 13,000 rows a second
 LONGEST = 0.1  # seconds as which a longer turn counts
+TICK = 0.001  # seconds, as uvloop's timers count: a shorter pause would be asked for again and again
 
 
 class Turns:
@@ -25,8 +26,9 @@ class Turns:
         self._mailed = now
 
     def pause(self, now: float) -> float:
-        """Seconds until the next turn."""
-        return max(0.0, self._rested - now)
+        """Seconds until the next turn; what is less than the event loop's clock can wait for is none."""
+        pause = self._rested - now
+        return pause if pause >= TICK else 0.0
 
     def copies(self, now: float) -> bool:
         """A turn begins: whether it is the checkpoint's, and not a slice's."""

@@ -5,7 +5,7 @@ import pytest
 from relay.store.engine import ASIDE
 from relay.store.schema import meta
 from relay.store.sqlite_file import CHECKPOINT
-from relay.store.turns import COPIED, LATELY, LONGEST, PAUSE, Turns
+from relay.store.turns import COPIED, LATELY, LONGEST, PAUSE, TICK, Turns
 
 PAGES = 100  # of a slice, 4 kB each
 
@@ -15,6 +15,7 @@ PAGES = 100  # of a slice, 4 kB each
     pytest.param(9.9, 5.0, LONGEST * PAUSE, id="a-long-turn"),
     pytest.param(10.0 - LATELY, 0.02, 0.0, id="mail-was-a-while-ago"),
     pytest.param(None, 0.02, 0.0, id="no-mail"),
+    pytest.param(9.9, 0.9 * TICK / PAUSE, 0.0, id="less-than-a-timer-can-wait-for"),
 ])
 def test_a_pause_follows_each_turn_while_mail_flows(mailed, took, pause):
     turns = Turns()

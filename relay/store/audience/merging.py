@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -70,7 +71,6 @@ _REACH = """UPDATE imports SET reached = :through WHERE id = :import AND reached
 
 _NAMES = ("id", "contact_id", "history_id", *COLUMNS)
 JSON = ("properties", "wiped", "tags", "evidence", "hashes")
-_LOAD = f"INSERT INTO import_rows ({', '.join(_NAMES)}) "
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 STOPPED = """UPDATE import_rows SET stopped = true WHERE cleaned_at IS NULL AND (
@@ -172,18 +172,19 @@ def load(conn: Connection, rows: Sequence[tuple[int, int, int, Any]]) -> None:
         text = b"".join([b"%d\t%d\t%d\t%b" % row for row in rows])
         await_only(conn.connection.driver_connection.copy_to_table("import_rows", source=_once(text), columns=_NAMES))
         return
-    for part in bulk.chunks(rows):
-        bulk.run(conn, _values(len(part)), tuple(chain.from_iterable(part)))
+    used = tuple(n for n, column in enumerate(zip(*rows, strict=True)) if any(each is not None for each in column))
+    for part in bulk.chunks(list(map(itemgetter(*used), rows)) if used else ()):  # most rows of a file lack the same columns, and a value costs what it costs
+        bulk.run(conn, _values(used, len(part)), tuple(chain.from_iterable(part)))
 
 
 async def _once(text: bytes) -> AsyncIterator[bytes]:
     yield text
 
 
-@cache
-def _values(rows: int) -> str:
-    one = f"({', '.join('?' * len(_NAMES))})"
-    return f"{_LOAD} VALUES {', '.join([one] * rows)}"
+@lru_cache(256)
+def _values(columns: tuple[int, ...], rows: int) -> str:
+    one = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO import_rows ({', '.join(_NAMES[n] for n in columns)}) VALUES {', '.join([one] * rows)}"  # noqa: S608
 
 
 def does(conn: Connection, sql: str, values: dict[str, Any]) -> int:
