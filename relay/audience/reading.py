@@ -208,6 +208,7 @@ class Reading:
                 setattr(row, name, _time(cells[name], self._ground.now))
         if line.kind or self._asks:
             self._consent(row, line)
+        self._fits(row)
         return row
 
     def _consent(self, row: Row, line: Line) -> None:
@@ -256,7 +257,15 @@ class Reading:
         if given.get("unsubscribed") is True:
             when = given.get("unsubscribed_at")
             row.left_at = (_time(when, self._ground.now) if isinstance(when, str) else None) or self._ground.now
+        self._fits(row)
         return row
+
+    def _fits(self, row: Row) -> None:
+        """Raises Invalid when the row's tags with those for everybody are too many; an address that bounced becomes no contact, so has none."""
+        if len(row.tags) + len(self._ground.tags) > values.TAGS and row.cleaned_at is None:
+            found = len({*row.tags, *self._ground.tags})
+            if found > values.TAGS:
+                raise Invalid(c.TAGS, f"a contact has at most {values.TAGS} tags, this one has {found} with those of the import")
 
 
 def _request(path: Path) -> tuple[dict[str, Any], Iterable[Any]]:
@@ -351,7 +360,7 @@ def _tagged(cell: str) -> tuple[str, ...]:
 @lru_cache(1_024)
 def _together(tags: tuple[str, ...], more: tuple[str, ...]) -> str | None:
     """A row's tags and those for everybody, as JSON."""
-    found = list(dict.fromkeys((*tags, *more)))[:values.TAGS]
+    found = list(dict.fromkeys((*tags, *more)))
     return bulk.json(found) if found else None
 
 

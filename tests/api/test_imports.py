@@ -287,6 +287,16 @@ def test_what_would_be_too_much_for_a_contact_is_an_error_of_its_row(tenant):
     assert "a contact has at most 100 tags" in tenant.http.get(f"/contacts/imports/{answer['id']}/errors").text
 
 
+def test_tags_that_are_too_many_with_those_of_the_import_make_no_contact_with_fewer(tenant):
+    many = ";".join(f"t{n}" for n in range(100))
+    answer = upload(tenant, f"email,tags\na@example.com,{many}\nb@example.com,one\n", tags="fair")
+    assert figures(answer) == {"imported": 1, "updated": 0, "skipped": 0, "errors": 1}
+    told = table(tenant.http.get(f"/contacts/imports/{answer['id']}/errors"))
+    assert [row["error"] for row in told] == ["a contact has at most 100 tags, this one has 101 with those of the import"]
+    assert [each["email"] for each in tenant.get("/contacts")["contacts"]] == ["b@example.com"]
+    assert tenant.get("/contacts/by-email/b@example.com")["tags"] == ["one", "fair"]
+
+
 def test_another_project_s_targets_and_imports_are_not_found(served, tenant):
     other = served.tenant()
     answer = upload(other, "email\na@example.com\n")

@@ -187,6 +187,31 @@ def test_cells_are_of_the_type_that_is_defined(tmp_path):
     assert [fault.row for fault in faults] == [3, 4]
 
 
+NAMED = [f"t{n}" for n in range(99)]
+
+
+@pytest.mark.parametrize("form", [FILE, JSON])
+@pytest.mark.parametrize(("own", "everybodys", "found"), [
+    pytest.param(NAMED, ["a"], 100, id="as many as fit"),
+    pytest.param([*NAMED, "a"], ["b"], 101, id="one too many"),
+    pytest.param([*NAMED, "a"], ["a", "t0"], 100, id="the same ones"),
+    pytest.param(["a"], [*NAMED, "b"], 101, id="the import has the most"),
+])
+def test_tags_that_are_too_many_with_those_of_the_import_are_an_error_of_their_row(tmp_path, form, own, everybodys, found):
+    data = f"email,tags\na@example.com,{';'.join(own)}\nb@example.com,\n" if form == FILE else orjson.dumps(
+        [{"email": "a@example.com", "tags": own}, {"email": "b@example.com"}])
+    rows, faults, _ = taken(tmp_path, data, form=form, tags=everybodys)
+    wrong = [("a@example.com", f"a contact has at most 100 tags, this one has {found} with those of the import")] if found > 100 else []
+    assert [(fault.email, fault.error) for fault in faults] == wrong
+    assert {row["email"]: set(row["tags"]) for row in rows} == {**({} if wrong else {"a@example.com": {*own, *everybodys}}), "b@example.com": set(everybodys)}
+
+
+def test_an_address_that_bounced_is_suppressed_however_many_tags_it_has(tmp_path):
+    data = zipped(cleaned_members="Email Address,CLEAN_TIME,TAGS\na@example.com,2016-02-10 18:53:30," + ";".join(NAMED) + "\n")
+    rows, faults, _ = taken(tmp_path, data, tags=["a", "b"])
+    assert ([row["email"] for row in rows], faults) == (["a@example.com"], [])
+
+
 @given(st.text(alphabet=st.one_of(st.sampled_from("'=+-@ \t\n\r1.a"), st.characters(codec="utf-8")), max_size=12))
 def test_a_cell_comes_back(cell):
     marked = defused(cell)
