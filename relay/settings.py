@@ -55,7 +55,7 @@ class Http:
     public_url: str = key("", kinds.URL, 'What links in mail begin with: "https://mail.example.com". Empty = from listen, good for a laptop only.')
     trusted_proxies: tuple[Network, ...] = key([], kinds.NETWORKS, "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.", restart=True)
     max_body: int = key("350MB", kinds.SIZE, "The largest request body; above 1 MB it is spooled to disk.", restart=True)
-    patience: float = key("25s", kinds.DURATION, "How long a request waits for its import before the answer is 202; clients give up at 30 s.")
+    patience: float = key("25s", kinds.DURATION, "How long a request waits for an import or a segment's act until its answer is 202; clients give up at 30 s.")
     metrics_token: str = key("", kinds.TEXT, "Bearer token for /metrics from elsewhere than loopback. Empty = loopback only.", secret=True)
 
 

@@ -17,6 +17,7 @@ from relay.api import (
     answering,
     audiences,
     broadcasts,
+    bulk,
     contacts,
     domains,
     draft,
@@ -49,7 +50,7 @@ from relay.api.compat.poststack import app as poststack
 from relay.api.core import Json, Relay, taken
 
 ROUTERS = (sending.router, preview.router, emails.router, events.router, exports.router, suppressions.router, suppression_rules.router, templates.router,
-           domains.router, keys.router, webhooks.router, project.router, imports.router, contacts.router, properties.router, segments.router,
+           domains.router, keys.router, webhooks.router, project.router, imports.router, bulk.router, contacts.router, properties.router, segments.router,
            audiences.router, topics.router, performance.router, broadcasts.router, inbound.router, answering.router, drafting.router, reports.router,
            validations.router, forms.router, workflows.router)
 ABOUT = ("Send email and see what became of it. Authenticate with `Authorization: Bearer sk_...`. Errors are `{\"error\", \"code\"}`, on 422 with the "

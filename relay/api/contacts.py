@@ -23,15 +23,11 @@ from relay.store.audience.contacts import Contact, Filter
 from relay.store.audience.history import Entry
 from relay.store.audience.rules import DAY
 from relay.store.audience.topics import Subscription
-from relay.store.engine import JOBS
 from relay.store.suppressions import said
 
 router = resource("Contacts")
 
 Engagement = Literal["active", "at_risk", "dormant"]
-
-SLICE = 200  # contacts of one transaction of a bulk action
-BULK = 10_000  # contacts of one bulk request; with a segment as many as it has, in slices
 
 _PROPERTIES = AliasChoices("properties", "customFields", "custom_fields", "data")
 
@@ -52,15 +48,6 @@ class ContactInput(Input):
         """The fields that were there; a null that means nothing counts as absent."""
         named = {name: getattr(self, name) for name in self.model_fields_set}
         return {name: value for name, value in named.items() if value is not None or name in ("first_name", "last_name")}
-
-
-class BulkInput(Input):
-    """An action on many contacts: those of `contact_ids`, or all of a segment."""
-
-    action: Literal["tag", "untag", "unsubscribe", "delete"]
-    contact_ids: list[str] | None = Field(None, max_length=BULK)
-    segment_id: str | None = None
-    tags: list[str] = Field(default_factory=list)
 
 
 def by(here: Relay, who: Principal, request: Request, source: str = "api") -> By:
@@ -130,40 +117,6 @@ async def upsert_contact(here: Core, who: Owner, request: Request, email: str, g
         raise Invalid("email", "email is not the address in the path")
     result = await here.store.write(acts.upsert, wanted, by(here, who, request))
     return Json(changed(here, result), 201 if result.new else 200)
-
-
-@router.post("/contacts/bulk")
-async def change_many(here: Core, who: Owner, request: Request, given: BulkInput) -> Any:
-    """Tag, untag, unsubscribe or delete many contacts."""
-    if (given.contact_ids is None) == (given.segment_id is None):
-        raise Invalid("contact_ids", "name either contact_ids or segment_id")
-    if given.action in (acts.TAG, acts.UNTAG):
-        values.tags(given.tags)
-        if not given.tags:
-            raise Invalid("tags", f"tags says what to {given.action}")
-    one, total = by(here, who, request), 0
-    async for some in _wanted(here, who, given):
-        count, stopped = await here.store.write(acts.many, some, given.action, given.tags, one, lane=JOBS)
-        total += count
-        done(here, stopped)
-    return {"action": given.action, "changed": total}
-
-
-async def _wanted(here: Relay, who: Principal, given: BulkInput) -> Any:
-    """The numbers of the contacts of a bulk request, in slices."""
-    if given.contact_ids is not None:
-        numbers = [internal(each) for each in given.contact_ids]
-        if None in numbers:
-            place = numbers.index(None)
-            raise Invalid(f"contact_ids[{place}]", f"contact_ids[{place}]: {given.contact_ids[place][:40]!r} is not the id of a contact")
-        for start in range(0, len(numbers), SLICE):
-            yield numbers[start:start + SLICE]
-        return
-    segment = known("seg", given.segment_id or "", "Segment")
-    last, now = 0, here.clock.now()
-    while some := await here.store.read(segments.members_after, who.project, segment, last, SLICE, now, read):
-        last = some[-1].id
-        yield [each.id for each in some]
 
 
 @router.get("/contacts/{contact_id}")

@@ -27,6 +27,7 @@ from relay.store.engine import JOBS, Store
 SUBSCRIBE = "subscribe"
 SLICE = 200  # contacts of one transaction
 AT_ONCE = 8  # acts of this process
+OF_ONE = 4  # of them of one project, so that another finds a place
 STALE = 60.0  # seconds without a slice after which an act counts as left
 KEPT = 7 * 86_400.0  # seconds that an ended act can still be asked about
 
@@ -48,10 +49,12 @@ class Bulk:
     def __init__(self, store: Store, clock: Clock, maker: Maker, secrets: Sequence[str], told: Told = lambda _stopped: None, size: int = SLICE):
         self._store, self._clock, self._maker, self._secrets, self._told, self._size = store, clock, maker, tuple(secrets), told, size
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._places: dict[int, int] = {}  # the project of each act that runs or begins
 
     async def begin(self, project: int, act: str, wanted: Mapping[str, Any], total: int, first: Callable[[Any], Any] | None = None) -> BulkAct:
         """The act, which runs from now on; `first` is done with a connection in the transaction that begins it. Raises Defer when too many run."""
-        if len(self._tasks) >= AT_ONCE:
+        taken = list(self._places.values())
+        if len(taken) >= AT_ONCE or taken.count(project) >= OF_ONE:
             raise Defer(BUSY)
         now = self._clock.now()
         made = BulkAct(self._maker.next(), project, act, RUNNING, dict(wanted), 0, total, 0, now, now)
@@ -61,21 +64,28 @@ class Bulk:
                 first(conn)
             bulk_acts.add(conn, made)
 
-        await self._store.write(begun, lane=JOBS)
+        self._places[made.id] = project
+        try:
+            await self._store.write(begun, lane=JOBS)
+        except BaseException:
+            del self._places[made.id]
+            raise
         self._go(made)
         return made
 
-    async def rest(self, act: BulkAct) -> None:
-        """Return once this process does nothing more of the act: it has ended, or waits for another turn."""
-        if (task := self._tasks.get(act.id)) is not None:
-            await asyncio.wait({task})
+    async def rest(self, act: BulkAct, patience: float | None = None) -> bool:
+        """Whether this process does nothing more of the act, after at most `patience` seconds: it has ended, or waits for another turn."""
+        if (task := self._tasks.get(act.id)) is None:
+            return True
+        ended, _ = await asyncio.wait({task}, timeout=patience)
+        return bool(ended)
 
     async def resume(self) -> int:
         """Go on with what was left; how many acts. Old ones that ended are forgotten."""
         now = self._clock.now()
         await self._store.write(bulk_acts.prune, now - KEPT, lane=JOBS)
         found = [each for each in await self._store.read(bulk_acts.left, now - STALE) if each.id not in self._tasks]
-        for each in found[:AT_ONCE - len(self._tasks)]:
+        for each in found[:max(0, AT_ONCE - len(self._places))]:
             self._go(each)
         return len(found)
 
@@ -89,7 +99,12 @@ class Bulk:
     def _go(self, act: BulkAct) -> None:
         task = asyncio.get_running_loop().create_task(self._run(act), name=f"bulk {act.public_id}")
         self._tasks[act.id] = task
-        task.add_done_callback(lambda _done: self._tasks.pop(act.id, None))
+        self._places[act.id] = act.project_id
+        task.add_done_callback(lambda _done: self._leave(act.id))
+
+    def _leave(self, number: int) -> None:
+        self._tasks.pop(number, None)
+        self._places.pop(number, None)
 
     async def _run(self, act: BulkAct) -> None:
         try:

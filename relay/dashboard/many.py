@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.responses import Response
 
-from relay.api import contacts, segments
-from relay.api.contacts import BulkInput, number
+from relay.api import bulk, contacts, segments
+from relay.api.contacts import number
 from relay.api.core import known, listed
-from relay.audience import contacts as acts
-from relay.audience import values
 from relay.clock import iso
 from relay.dashboard.visit import Visit, get, post
 from relay.errors import Invalid, NotFound, RelayError
@@ -46,31 +43,18 @@ async def do(visit: Visit) -> Response:
     if act not in ACTS:
         raise Invalid("act", f"act is {', '.join(ACTS)}")
     tags = [tag for tag in map(str.strip, visit.given("tags").split(",")) if tag]
+    whose = contacts.by(visit.here, visit.who, visit.request, "dashboard")
     try:
         if segment_id:
-            return visit.go(f"{PLACE}/{(await _begun(visit, act, segment_id, tags)).public_id}")
-        done = await contacts.change_many(visit.here, visit.who, visit.request, BulkInput(action=act, contact_ids=ticked, tags=tags))
-    except (Invalid, ValidationError) as error:
-        return await _question(visit, act, ticked, segment_id, visit.wrong(error))
-    return visit.go("/dashboard/contacts", f"{_people(done['changed'])} {DONE[act]} now.")
+            return visit.go(f"{PLACE}/{(await bulk.begun(visit.here, whose, act, segment_id, tags)).public_id}")
+        done = await bulk.change_named(visit.here, whose, act, ticked, tags)
+    except Invalid as error:
+        return await _question(visit, act, ticked, segment_id, error)
+    return visit.go("/dashboard/contacts", f"{_people(done)} {DONE[act]} now.")
 
 
 def _people(count: int) -> str:
     return f"{count:,} contact{'' if count == 1 else 's'} {'is' if count == 1 else 'are'}"
-
-
-async def _begun(visit: Visit, act: str, segment_id: str, tags: list[str]) -> BulkAct:
-    """The act on all of a segment, under way; raises Invalid, NotFound, Defer."""
-    if act in (acts.TAG, acts.UNTAG):
-        values.tags(tags)
-        if not tags:
-            raise Invalid("tags", f"tags says what to {act}")
-    segment = await visit.here.store.read(stored_segments.get, visit.who.project, known("seg", segment_id, "Segment"))
-    one = contacts.by(visit.here, visit.who, visit.request, "dashboard").act
-    told = {"source": one.source, "client": one.client, "agent": one.agent[:200], **one.more}
-    wanted = {"segment": segment.id, "name": segment.name, "tags": tags, "evidence": told}
-    made: BulkAct = await visit.here.control.bulk.begin(visit.who.project, act, wanted, 0)
-    return made
 
 
 async def _question(visit: Visit, act: str, ticked: list[str], segment_id: str, error: RelayError | None = None) -> Response:

@@ -122,8 +122,32 @@ def test_a_dynamic_segment_has_no_list(tenant, people):
 
 def test_a_bulk_action_takes_a_segment(tenant, people):
     made = tenant.post("/segments", ENTERPRISE, 201)
-    assert tenant.post("/contacts/bulk", {"action": "tag", "tags": ["big"], "segment_id": made["id"]})["changed"] == 1
+    body = {"action": "tag", "tags": ["big"], "segment_id": made["id"]}
+    assert tenant.post("/contacts/bulk", body) == {"action": "tag", "changed": 1}
     assert tenant.get(f"/contacts/{people['ann']}")["tags"] == ["big"]
+    assert tenant.post("/contacts/bulk", body) == {"action": "tag", "changed": 0}
+
+
+@pytest.mark.parametrize(("body", "status", "field"), [
+    pytest.param({"action": "tag", "tags": ["x"], "contact_ids": []}, 422, "contact_ids", id="both"),
+    pytest.param({"action": "untag"}, 422, "tags", id="no tags"),
+    pytest.param({"action": "tag", "tags": ["x" * 65]}, 422, "tags", id="a long tag"),
+    pytest.param({"action": "delete", "segment_id": "seg_0000000000001"}, 404, None, id="no such segment"),
+    pytest.param({"action": "delete", "segment_id": "ct_0000000000001"}, 404, None, id="no segment"),
+])
+def test_a_bulk_action_that_takes_no_segment(tenant, people, body, status, field):
+    made = tenant.post("/segments", ENTERPRISE, 201)
+    assert tenant.post("/contacts/bulk", {"segment_id": made["id"], **body}, status).get("field") == field
+    assert len(tenant.get("/contacts")["contacts"]) == len(people)
+
+
+def test_who_unsubscribes_a_segment_is_in_the_history(tenant, people):
+    made = tenant.post("/segments", ENTERPRISE, 201)
+    headers = {"User-Agent": "sync/1"}
+    answer = tenant.http.post("/contacts/bulk", json={"action": "unsubscribe", "segment_id": made["id"]}, headers=headers)
+    assert answer.json() == {"action": "unsubscribe", "changed": 1}
+    (left,) = [each for each in tenant.get(f"/contacts/{people['ann']}/history")["history"] if each["type"] == "unsubscribed"]
+    assert (left["source"], left["evidence"]["agent"], "key" in left["evidence"]) == ("api", "sync/1", True)
 
 
 # Audiences.

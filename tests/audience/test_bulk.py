@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from relay.audience import contacts as acts
-from relay.audience.bulk import STALE, SUBSCRIBE, Bulk
+from relay.audience.bulk import AT_ONCE, OF_ONE, STALE, SUBSCRIBE, Bulk
 from relay.audience.contacts import By
 from relay.clock import Clock
 from relay.consent import Act
-from relay.errors import Conflict, NotFound
+from relay.errors import Conflict, Defer, NotFound
 from relay.mail.ids import Maker
 from relay.store import projects
 from relay.store.audience import bulk_acts, contacts, properties, segments
@@ -129,6 +129,51 @@ def test_an_act_that_changes_who_is_in_the_segment_comes_to_everybody_once(store
     wanted = {"segment": segment(stored, project, [{"field": "subscribed", "operator": "equals", "value": True}])}
     found = ended(stored, project, stored.call(bulk.begin(project, acts.UNSUBSCRIBE, wanted, 0)).id)
     assert (found.seen, found.done, left(stored, project)) == (5, 5, 5)
+
+
+def test_an_act_that_changes_who_is_in_the_segment_goes_on_after_a_crash_and_comes_to_everybody_once(stored, project):
+    numbers = many(stored, project, 5, tags=["fair"])
+    wanted = {"segment": segment(stored, project, [{"field": "tags", "operator": "contains", "value": "fair"}]), "tags": ["fair"]}
+    act = bulk_acts.BulkAct(MAKER.next(), project, acts.UNTAG, bulk_acts.RUNNING, wanted, numbers[1], 5, 2, NOW, NOW, seen=2)
+    stored.write(bulk_acts.add, act)
+    stored.write(acts.many, numbers[:2], acts.UNTAG, ["fair"], By(project, Act("api", at=NOW), MAKER, SECRETS))
+    bulk = Bulk(stored.store, Clock(now=lambda: NOW + STALE + 1), MAKER, SECRETS, size=2)
+    stored.call(bulk.resume())
+    found = ended(stored, project, act.id)
+    assert (found.state, found.total, found.seen, found.done) == (bulk_acts.COMPLETED, 5, 5, 5)
+    assert not any(each.tags for each in stored.read(contacts.by_ids, project, numbers))
+
+
+def test_who_is_out_of_patience_looks_again_while_the_act_goes_on(stored, project):
+    numbers = many(stored, project, 3)
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS, size=1)
+
+    async def act():
+        begun = await bulk.begin(project, acts.UNSUBSCRIBE, {"ids": numbers}, 3)
+        return await bulk.rest(begun, 0.0), await bulk.rest(begun), await bulk.rest(begun, 0.0)
+
+    assert stored.call(act()) == (False, True, True)
+    assert left(stored, project) == 3
+
+
+def test_a_project_does_not_take_every_place_however_many_acts_it_begins_at_once(stored, project):
+    other = MAKER.next()
+    stored.write(projects.add, projects.Project(other, f"bulk-{other}", {}, NOW))
+    bulk = Bulk(stored.store, Clock(), MAKER, SECRETS)
+
+    async def begun(whose, count):
+        found = await asyncio.gather(*(bulk.begin(whose, acts.DELETE, {"ids": []}, 0) for _ in range(count)), return_exceptions=True)
+        return [each for each in found if not isinstance(each, Defer)]
+
+    async def all_at_once():
+        some = [each for found in await asyncio.gather(*(begun(whose, AT_ONCE) for whose in (project, other))) for each in found]
+        for each in some:
+            await bulk.rest(each)
+        return [sum(each.project_id == whose for each in some) for whose in (project, other)], await begun(project, 1)
+
+    counts, again = stored.call(all_at_once())
+    assert (counts, len(again)) == ([OF_ONE, AT_ONCE - OF_ONE], 1)
+    stored.call(bulk.rest(again[0]))
 
 
 def test_an_act_on_a_segment_that_is_gone_or_anothers_touches_nobody_and_ends(stored, project):
