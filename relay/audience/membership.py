@@ -19,7 +19,7 @@ from typing import Any
 from relay import log
 from relay.audience.grammars import read
 from relay.metrics import counter
-from relay.store import events, pages
+from relay.store import events, plans
 from relay.store.audience import changes, contacts, memberships, segments
 from relay.store.audience.changes import Change
 from relay.store.audience.rules import conditions, timed
@@ -120,7 +120,7 @@ def on_time(conn: Any, project: int, rules: Any) -> bool:
 
 def _walked(conn: Any, find: Callable[..., list[int]], segment: Segment, after: int, now: float) -> list[int]:
     """The next contacts of a walk through all."""
-    pages.by_id(conn)
+    plans.in_order(conn)
     return find(conn, segment, after, now, read)
 
 

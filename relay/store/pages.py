@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, func, select
+
+from relay.store import plans
 
 LONG = 10_000  # rows that are counted each time
 STEP = 10_000  # rows between two anchors: a page by number skips half as many on average
@@ -27,8 +29,6 @@ HOP = 0.02  # seconds that a way from one anchor to the next should take
 TTL = 60.0  # seconds
 SAMPLES = 64  # lists whose anchors are kept
 ANCHORS = 500  # of a list whose rows are rare
-
-_BY_ID = text("SELECT set_config('enable_sort', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +110,11 @@ def take(
     elif page.number > 1:
         wanted = (wanted if edge is None else _after(wanted, key, edge, newest_first)).offset(skip)
     if found is not None:
-        by_id(conn)
+        plans.in_order(conn)
     rows = conn.execute(wanted).all()
     more = len(rows) > page.size
     rows = rows[:page.size]
     return Found(list(rows), total, getattr(rows[-1], key.key) if more else None)
-
-
-def by_id(conn: Connection) -> None:
-    """For the rest of a transaction that reads one page: row by row in the order of ids. PostgreSQL thinks that few rows match, and would read whole tables."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(_BY_ID)
 
 
 def _length(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+from sqlalchemy import event
+
 from relay.store import events
 from relay.store.audience import activity, contacts
 from relay.store.audience.rules import DAY
 from relay.store.events import Event
+from relay.store.workflows import hearing
 from tests.audience.conftest import NOW
 
 
@@ -41,3 +45,25 @@ def test_a_contact_holds_so_much(town, monkeypatch):
         town.turn()
     count = town.stored.read(lambda conn: len(conn.execute(activity.table.select().where(activity.table.c.contact_id == ann)).all()))
     assert count == 4
+
+
+@pytest.mark.parametrize("ask", [lambda conn: activity.heard(conn, events.START, ("email.opened",), ()),
+                                 lambda conn: hearing.heard(conn, events.START, {"email.opened"}, True)], ids=["activity", "workflows"])
+def test_readers_of_the_log_look_contacts_up_by_index_however_old_statistics_are(town, ask):
+    """A plan that was made when there were few contacts read all of a million, at each look during an import."""
+    if town.stored.store.dialect == "sqlite":
+        pytest.skip("its plans do not follow statistics")
+    ann = town.join("ann")
+    town.stored.write(events.append, [Event(town.project, "bought", NOW, contact_id=ann)])
+    town.turn()
+
+    def plans(conn):
+        conn.exec_driver_sql("SELECT 1")
+        asked = []
+        event.listen(conn, "before_cursor_execute", lambda _conn, _cursor, sql, given, *_: asked.append((sql, given)))
+        ask(conn)
+        return ["\n".join(conn.exec_driver_sql(f"EXPLAIN {sql}", given).scalars()) for sql, given in list(asked) if "contacts" in sql]
+
+    found = town.stored.read(plans)
+    assert len(found) >= 2
+    assert not [plan for plan in found if "Seq Scan" in plan]

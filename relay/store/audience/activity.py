@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, text, tuple_, update
 
-from relay.store import bulk
+from relay.store import bulk, plans
 from relay.store.audience import changes
 from relay.store.audience.rules import DAY
 from relay.store.audience.schema import activity as table
@@ -67,6 +67,7 @@ def heard(conn: Connection, after: str, email: Collection[str], ours: Collection
     last = last_of_page(conn, after)
     if last is None:
         return [], after
+    plans.by_index(conn)
     mail, own = _about(conn.dialect.name == "sqlite", tuple(sorted(email)), tuple(sorted(ours)))
     place = span(after, last)
     found = [Act(row.id, row.type, row.at, row.type in PERSONAL, False) for row in conn.execute(mail, place) if not row.data.get("machine")]

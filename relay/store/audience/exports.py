@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Text, cast, func, select, true
 
+from relay.store import plans
 from relay.store.audience import segments as lists
 from relay.store.audience.contacts import Filter, where
 from relay.store.audience.schema import (
@@ -23,7 +24,6 @@ from relay.store.audience.schema import (
     subscriptions,
     topics,
 )
-from relay.store.pages import by_id
 from relay.store.schema import Json, suppressions
 
 PAGE = 1_000  # rows of one read
@@ -37,7 +37,7 @@ _CONTACT = tuple(cast(column, Text) if column.type is Json else column for colum
 def people(conn: Connection, project: int, after: int, audience: int | None) -> list[Any]:
     """Contacts by id: (id, *CONTACT), as the driver has them; with an audience, its members."""
     if audience is None:
-        by_id(conn)  # after an import there are no statistics yet, and each page would sort all that is left
+        plans.in_order(conn)  # after an import there are no statistics yet, and each page would sort all that is left
         query = select(*_CONTACT).where(contacts.c.project_id == project, contacts.c.id > after)
     else:
         query = select(*_CONTACT).where(where(project, Filter(audience=audience)), contacts.c.id > after)

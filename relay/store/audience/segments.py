@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Text, and_, cast, delete, func
 
 from relay.errors import NotFound
 from relay.mail import ids
-from relay.store import pages
+from relay.store import pages, plans
 from relay.store.audience import changes, growth
 from relay.store.audience import contacts as people
 from relay.store.audience.contacts import Contact, Filter
@@ -174,7 +174,7 @@ def paged(conn: Connection, project: int, which: Page, wanted: Filter, number: i
 def members_after(conn: Connection, project: int, number: int, after: int, limit: int, now: float, read: Read) -> list[Contact]:
     """The next members of a segment by id; raises NotFound."""
     segment = get(conn, project, number)
-    pages.by_id(conn)
+    plans.in_order(conn)
     return people.after(conn, project, after, Filter(rule=condition(conn, segment, now, read)), limit)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
-from relay.store import bulk
+from relay.store import bulk, plans
 from relay.store.audience import activity
 from relay.store.audience.schema import contacts, followers
 from relay.store.events import START, latest
@@ -76,6 +76,7 @@ def heard(conn: Connection, after: str, types: Collection[str], segments: bool) 
     if last is None or place(reached) <= place(after):
         return [], after, last is not None
     last = min(last, reached, key=place)
+    plans.by_index(conn)
     here, span = activity.within(conn.dialect.name == "sqlite"), activity.span(after, last)
     wanted: list[ColumnElement[bool]] = [events.c.type.in_(sorted(types))]
     if segments:
