@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Select, and_, bindparam, func, literal_column, select, text, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Subquery, and_, bindparam, func, literal_column, select, text, tuple_, update
 
 from relay.store import bulk, plans
 from relay.store.audience import changes
@@ -30,7 +30,14 @@ CHUNK = 100  # rows of one statement
 PERSONAL = frozenset({"email.opened", "email.clicked"})  # events of mail that a person makes
 OURS = ("email.", "segment.")  # what no event of a project's own begins with
 
-_SAID = select(contacts.c.id, events.c.type, events.c.at, events.c.data).select_from(events)
+OWN = select(contacts.c.id).where(contacts.c.id == events.c.contact_id, contacts.c.project_id == events.c.project_id).correlate(events).scalar_subquery()
+"""The contact of an event that names one. Asked event by event, and not as a join, which PostgreSQL turns around while it believes that contacts are few."""
+OF_MAIL = select(contacts.c.id).where(
+    contacts.c.project_id == events.c.project_id,
+    contacts.c.key == select(recipients.c.key).where(recipients.c.id == events.c.recipient_id).correlate(events).scalar_subquery(),
+).correlate(events).scalar_subquery()
+"""The contact who is the recipient that an event is about."""
+
 _ANYBODY = Hot(select(contacts.c.id).limit(literal_column("1")))  # asked several times a second, as the cursor is
 _CURSOR = Hot(select(followers.c.cursor).where(followers.c.name == bindparam("name")))
 _CLOSED = text("events.xid < (pg_snapshot_xmin(pg_current_snapshot())::text)::bigint")  # as relay.store.events reads
@@ -70,19 +77,24 @@ def heard(conn: Connection, after: str, email: Collection[str], ours: Collection
     plans.by_index(conn)
     mail, own = _about(conn.dialect.name == "sqlite", tuple(sorted(email)), tuple(sorted(ours)))
     place = span(after, last)
-    found = [Act(row.id, row.type, row.at, row.type in PERSONAL, False) for row in conn.execute(mail, place) if not row.data.get("machine")]
-    found += [Act(row.id, row.type, row.at, True, True) for row in conn.execute(own, place) if not row.type.startswith(OURS)]
+    found = [Act(row.contact, row.type, row.at, row.type in PERSONAL, False) for row in conn.execute(mail, place) if not row.data.get("machine")]
+    found += [Act(row.contact, row.type, row.at, True, True) for row in conn.execute(own, place) if not row.type.startswith(OURS)]
     return found, last
 
 
 @lru_cache(8)  # written anew they would cost more than reading a page, several times a second
-def _about(embedded: bool, email: tuple[str, ...], ours: tuple[str, ...]) -> tuple[Select[Any], Select[Any]]:
+def _about(embedded: bool, email: tuple[str, ...], ours: tuple[str, ...]) -> tuple[Select[Any], ...]:
     """Events within a span: about recipients who are contacts, and about contacts."""
-    mail = _SAID.join(recipients, recipients.c.id == events.c.recipient_id).join(
-        contacts, and_(contacts.c.project_id == events.c.project_id, contacts.c.key == recipients.c.key))
-    own = _SAID.join(contacts, and_(contacts.c.id == events.c.contact_id, contacts.c.project_id == events.c.project_id))
     here = within(embedded)
-    return mail.where(*here, events.c.contact_id.is_(None), events.c.type.in_(email)), own.where(*here, events.c.type.not_in(ours))
+    mail = said(OF_MAIL, *here, events.c.contact_id.is_(None), events.c.type.in_(email))
+    own = said(OWN, *here, events.c.type.not_in(ours))
+    return tuple(select(each).where(each.c.contact.is_not(None)) for each in (mail, own))
+
+
+def said(contact: Any, *where: ColumnElement[bool]) -> Subquery:
+    """Events with their `contact`, who may be none: OFFSET 0 has PostgreSQL look for each once, whatever is asked of these rows."""
+    columns = (events.c.id, events.c.xid, events.c.project_id, events.c.type, events.c.at, events.c.data, contact.label("contact"))
+    return select(*columns).where(*where).offset(0).subquery()
 
 
 def last_of_page(conn: Connection, after: str) -> str | None:

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
 
 from relay.store import bulk, plans
 from relay.store.audience import activity
-from relay.store.audience.schema import contacts, followers
+from relay.store.audience.schema import followers
 from relay.store.events import START, latest
-from relay.store.schema import events, recipients
+from relay.store.schema import events
 from relay.store.upsert import insert
 from relay.store.workflows import workflows
 from relay.store.workflows.runs import RUNNING, small
@@ -24,8 +24,6 @@ from relay.store.workflows.schema import runs
 
 NAME = "workflows"  # among the followers
 CHANGED = "contact.updated"  # what a run awaits that waits for a date
-
-_EVENT = (events.c.id, events.c.xid, events.c.project_id, events.c.type, events.c.at, events.c.data, contacts.c.id.label("contact"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +76,15 @@ def heard(conn: Connection, after: str, types: Collection[str], segments: bool) 
     last = min(last, reached, key=place)
     plans.by_index(conn)
     here, span = activity.within(conn.dialect.name == "sqlite"), activity.span(after, last)
-    wanted: list[ColumnElement[bool]] = [events.c.type.in_(sorted(types))]
-    if segments:
-        wanted.append(events.c.type.like("segment.%"))
-    own = contacts.c.id == events.c.contact_id
-    mail = and_(contacts.c.project_id == events.c.project_id, contacts.c.key == recipients.c.key)
-    of_contact = select(*_EVENT).select_from(events).join(contacts, and_(own, contacts.c.project_id == events.c.project_id)).where(*here)
-    of_mail = select(*_EVENT).select_from(events).join(recipients, recipients.c.id == events.c.recipient_id).join(contacts, mail).where(
-        *here, events.c.contact_id.is_(None))
-    told = and_(runs.c.contact_id == contacts.c.id, runs.c.awaits == events.c.type, runs.c.status == RUNNING)
     found: list[Heard] = []
-    for query in (of_contact, of_mail):
-        found += [_heard(row) for row in conn.execute(query.where(or_(*wanted)), span)] if types or segments else []
-        found += [_heard(row, row.run) for row in conn.execute(query.add_columns(runs.c.id.label("run")).join(runs, told), span)]
+    for said in (activity.said(activity.OWN, *here), activity.said(activity.OF_MAIL, *here, events.c.contact_id.is_(None))):
+        wanted: list[ColumnElement[bool]] = [said.c.type.in_(sorted(types))]
+        if segments:
+            wanted.append(said.c.type.like("segment.%"))
+        begins = select(said).where(said.c.contact.is_not(None), or_(*wanted))
+        awaited = and_(runs.c.contact_id == said.c.contact, runs.c.awaits == said.c.type, runs.c.status == RUNNING)
+        found += [_heard(row) for row in conn.execute(begins, span)] if types or segments else []
+        found += [_heard(row, row.run) for row in conn.execute(select(said, runs.c.id.label("run")).join(runs, awaited), span)]
     return sorted((each for each in found if not each.data.get("machine")), key=lambda each: (each.place, each.run or 0)), last, True
 
 
