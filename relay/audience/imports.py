@@ -43,7 +43,7 @@ TOLD = 100  # errors of an answer
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, *(10.0,) * 30)  # seconds between tries while the store takes nothing: five minutes, then the next start goes on
 FOREIGN = 86_400.0  # seconds after which an import whose file no node has counts as lost
 UNDONE = 200  # contacts of one transaction of an undo
-BESIDE = 1_000  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
+BESIDE = 500  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
 
 BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
 LOST = "its file is no longer there; import the file again: what is in already is updated, not made twice"
@@ -223,34 +223,14 @@ class Imports:
         plan = Plan(told["update"], told["audience"], told["segment"], told["tell"])
         async with self.opened(order) as source, contextlib.aclosing(
                 self._parts(source, job.project_id, told["tags"], job.reached, job.created_at, told["look"], lines=self._beside)) as parts:
-            await self._put_all(work, plan, parts)
+            async for part, _ in parts:
+                await self._put(work, plan, part)
         LOG.info("import done", id=job.public_id, **work.job.figures)
 
-    async def _put_all(self, work: Work, plan: Plan, parts: AsyncIterator[Slice]) -> None:
-        """All slices in their order; where they have transactions of their own, one is sent to the database while the one before is at work there."""
-        reached, before = work.job.reached, None
-        try:
-            async for part, _ in parts:
-                work.faults += part.faults[:TOLD - len(work.faults)]
-                task = asyncio.create_task(self._put(work, plan, part, reached, before))
-                before, last, reached = task, before, part.through
-                if not self._beside:
-                    last = task
-                if last is not None:
-                    await last
-            if before is not None:
-                await before
-        finally:
-            if before is not None:
-                before.cancel()
-                await asyncio.gather(before, return_exceptions=True)
-
-    async def _put(self, work: Work, plan: Plan, part: Part, reached: int, before: asyncio.Task[None] | None) -> None:
-        """One slice, after the row `reached` and the slice `before`; tried again while the store takes nothing."""
-        figures = await self._sent(work, plan, part, reached, before)
-        if figures is None and before is not None:  # it came before the other
-            await before
-            figures = await self._sent(work, plan, part, reached, None)
+    async def _put(self, work: Work, plan: Plan, part: Part) -> None:
+        """One slice; tried again while the store takes nothing."""
+        work.faults += part.faults[:TOLD - len(work.faults)]
+        figures = await self._sent(work, plan, part)
         if figures is None:  # it is in, though nobody was told, or the import was ended elsewhere
             found = await self.store.read(imports.get, work.job.project_id, work.job.id)
             if found.state != imports.RUNNING or found.reached < part.through:
@@ -263,20 +243,16 @@ class Imports:
         if plan.tell:
             self.occurred()
 
-    async def _sent(self, work: Work, plan: Plan, part: Part, reached: int, before: asyncio.Task[None] | None) -> dict[str, Any] | None:
+    async def _sent(self, work: Work, plan: Plan, part: Part) -> dict[str, Any] | None:
         """What take_in gives."""
-        job = replace(work.job, reached=reached)
         rows = 0 if plan.tell or part.told or part.cleaned else part.count  # whoever leaves or is told of costs more than a row
         for pause in (*PAUSES, None):
             try:
-                return await self.store.write(taking.take_in, job, plan, part, self._maker, lane=ASIDE, rows=rows)
+                return await self.store.write(taking.take_in, work.job, plan, part, self._maker, lane=ASIDE, rows=rows)
             except (StoreError, Defer):
                 if pause is None:
                     raise
-            if before is not None and not before.done():  # it waited for that as long as it may
-                await before
-            else:
-                await asyncio.sleep(pause)
+            await asyncio.sleep(pause)
         return None
 
     async def _parts(self, source: reader.Source, project: int, tags: Sequence[str], skip: int, now: float, look: bool,

@@ -28,7 +28,7 @@ from relay.errors import Defer, Invalid, Malformed, RelayError
 from relay.mail.reply import Reply
 
 SMALL = 100_000  # octets of a file that is read in a thread: less than a process takes to start
-NICE = 10  # a long import must not slow mail down
+NICE = 19  # a long import must not slow mail down
 PATIENCE = 600.0  # seconds for one answer; the first has the whole file read once, to tell its encoding
 
 GONE = Reply(451, "4.3.0", "the file could not be read, try again later")

@@ -76,8 +76,8 @@ def test_each_row_is_in_once(town):
     assert not stored.read(contacts.after, beside, 0, Filter(), 1)
 
 
-def test_a_slice_that_had_to_give_up_is_in_before_the_one_after_it(town):
-    """Another transaction has the contacts locked until the first slice has given up once, while the second is on its way."""
+def test_a_slice_that_had_to_give_up_is_taken_again(town):
+    """Another transaction has the contacts locked until the first slice has given up once."""
     stored, mine, project, _ = town
     if stored.store.dialect == "sqlite":
         pytest.skip("one transaction at a time")

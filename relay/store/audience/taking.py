@@ -92,7 +92,7 @@ def take_in(conn: Connection, job: Import, plan: Plan, part: Part, maker: Maker)
     job    the import; `reached` is the row that the slice before ends with
     maker  of the contacts' ids
 
-    The rows are loaded before anything is waited for: on PostgreSQL that goes on beside the slice before.
+    The rows are loaded before anything is locked.
     """
     at = Taking(conn, job, plan, list(part.faults))
     _load(at, part, maker)
