@@ -43,7 +43,7 @@ TOLD = 100  # errors of an answer
 PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, *(10.0,) * 30)  # seconds between tries while the store takes nothing: five minutes, then the next start goes on
 FOREIGN = 86_400.0  # seconds after which an import whose file no node has counts as lost
 UNDONE = 200  # contacts of one transaction of an undo
-BESIDE = 500  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
+BESIDE = 1_000  # rows of a slice where mail does not wait for its transaction, so that each statement has more to do
 
 BUSY = Reply(451, "4.3.2", "too many imports are running, try again later")
 LOST = "its file is no longer there; import the file again: what is in already is updated, not made twice"

@@ -4,7 +4,7 @@ for a short checkpoint, because one of all that an import writes between two of 
 
 from __future__ import annotations
 
-COPIED = 3  # slices, of 30 pages each, after which the WAL is copied
+COPIED = 3  # slices, of 35 pages each, after which the WAL is copied
 LATELY = 1.0  # seconds after mail in which pauses are made
 PAUSE = 0.1  # of the time that the last turn took: mail goes first anyway, and longer pauses only make an import longer
 LONGEST = 0.1  # seconds as which a longer turn counts
