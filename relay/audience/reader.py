@@ -6,7 +6,7 @@
         while some := await source.next():      slices, none at the end
 
 The process is `python -m relay.audience.reader`: frames on its standard input and output, four octets of length and msgpack, one answer for each question. It
-is scheduled where nothing else wants a processor (SCHED_IDLE, sched(7)). When either end goes, the other ends.
+runs where nothing else wants a processor (SCHED_IDLE, sched(7)). When either end goes, the other ends.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from relay.errors import Defer, Invalid, Malformed, RelayError
 from relay.mail.reply import Reply
 
 SMALL = 100_000  # octets of a file that is read in a thread: less than a process takes to start
+NICE = 10  # on a busy machine
 PATIENCE = 600.0  # seconds for one answer; the first has the whole file read once, to tell its encoding
 
 GONE = Reply(451, "4.3.0", "the file could not be read, try again later")
@@ -123,11 +124,12 @@ def main() -> None:
 
 
 def _yield() -> None:
-    """A long import must not slow mail down: a processor that runs only this counts as idle for whoever wakes, which the highest niceness is not enough for."""
-    if hasattr(os, "SCHED_IDLE"):
+    """A long import must not slow mail down: a processor that runs only this counts as idle for whoever wakes, which no niceness is enough for. On a machine
+    that is busy already it would hardly ever come to its turn."""
+    if hasattr(os, "SCHED_IDLE") and os.getloadavg()[0] < (os.cpu_count() or 1):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
-        os.nice(19)
+        os.nice(NICE)
 
 
 class Desk:
