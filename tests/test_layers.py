@@ -16,7 +16,7 @@ RELAY = ROOT / "relay"
 
 LAYERS = (
     # what needs nothing; these may import each other
-    {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "nursery", "shipped", "systemd", "words"},
+    {"mail", "eager", "heap", "errors", "clock", "log", "metrics", "kinds", "tables", "nursery", "priority", "shipped", "systemd", "words"},
     {"smtp", "store", "settings", "fetch", "schedule", "shaping", "bounces", "scoring", "delivery.dns"},  # the wire, the disk, the rules
     {"policy", "events", "news", "templates", "presets", "delivery", "wishes", "handover", "fleet"},
     {"submission", "copies", "filling", "consent", "services", "census"},

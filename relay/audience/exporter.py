@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from relay import priority
 from relay.audience.exports import JSON, Export, head, pieces, tail
 from relay.errors import Defer, StoreError
 from relay.mail.reply import Reply
@@ -122,7 +123,7 @@ async def _write(rest: Rest) -> None:
 
 def main() -> None:
     """Write what standard input asks for."""
-    os.nice(NICE)
+    priority.give_way(NICE)
     with contextlib.suppress(BrokenPipeError):
         asyncio.run(_write(msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Rest)))
 

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import msgspec
 
+from relay import priority
 from relay.audience.reading import Ground, Reading
 from relay.audience.slices import Slice, Slices
 from relay.delivery.dns import Resolver
@@ -111,7 +112,7 @@ def _frame(value: Any) -> bytes:
 
 def main() -> None:
     """Answer questions until standard input ends."""
-    _yield()
+    priority.idle(NICE)  # a long import must not slow mail down
     source, sink, desk = sys.stdin.buffer, sys.stdout.buffer, Desk()
     with asyncio.Runner() as runner:
         while (question := _question(source)) is not None:
@@ -121,15 +122,6 @@ def main() -> None:
                 answer = False, (getattr(error, "field", ""), error.text)
             sink.write(_frame(answer))
             sink.flush()
-
-
-def _yield() -> None:
-    """A long import must not slow mail down: a processor that runs only this counts as idle for whoever wakes, which no niceness is enough for. On a machine
-    that is busy already it would hardly ever come to its turn."""
-    if hasattr(os, "SCHED_IDLE") and os.getloadavg()[0] < (os.cpu_count() or 1):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(NICE)
 
 
 class Desk:

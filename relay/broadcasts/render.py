@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from relay import copies, heap, log
+from relay import copies, heap, log, priority
 from relay.copies import Letter
 from relay.errors import Defer, Invalid
 from relay.mail.header import Field, Header
@@ -177,7 +177,7 @@ async def start() -> Child:
 
 def main() -> None:
     """Answer until standard input ends, which it does with the parent."""
-    os.nice(NICE)
+    priority.give_way(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when it ends, not the terminal
     heap.settle()
     source, sink = sys.stdin.buffer, sys.stdout.buffer
